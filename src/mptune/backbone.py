@@ -1,0 +1,361 @@
+"""The one file that touches transformers' models: a frozen backbone that reads soft prompts.
+
+Training, label scoring and generation all pass through `FrozenBackbone._inputs`, so that they cannot disagree on where
+a prompt stands. Encoder-decoders read it in front of the encoder's input, decoder-only models in front of the text.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from mptune.config import BackboneConfig
+from mptune.embedded import EMBEDDED, build_embedded
+from mptune.errors import BackboneError
+from mptune.losses import IGNORE
+from mptune.prompts import prepend, rms
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of one or many tasks, padded to one length."""
+
+    task_ids: Tensor  # [B]
+    input_ids: Tensor  # [B, T]
+    mask: Tensor  # 1 on tokens, 0 on padding [B, T]
+    labels: Tensor  # [B, S], IGNORE on padding
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on another device."""
+        return Batch(*(t.to(device, non_blocking=True) for t in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a backbone answers to a batch."""
+
+    logits: Tensor  # [B, S, V], at the positions that predict the labels
+    hidden: tuple[Tensor, ...] = ()  # of the asked layers: text positions [B, T, D], then label positions [B, S, D]
+
+
+class FrozenBackbone:
+    """A pretrained transformer that is read and never written.
+
+    Its weights have no gradients, and dropout is off unless `dropout` is switched on.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: BackboneConfig):
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.config = config
+        self.is_encoder_decoder = bool(model.config.is_encoder_decoder)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
+            raise BackboneError(f"{config.name} has a tokenizer without an end-of-sequence token; it is needed")
+        # Marian and its kin multiply embeddings by sqrt(D) inside forward, but only those they look up themselves.
+        table = model.get_input_embeddings()
+        stack = model.get_encoder() if self.is_encoder_decoder else model
+        self._scale = 1.0 if hasattr(table, "embed_scale") else float(getattr(stack, "embed_scale", None) or 1.0)
+        self._warned = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def width(self) -> int:
+        """D, the width of the input embeddings."""
+        return int(self.embeddings.shape[1])
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The input embedding table, as the first layer sees it. [V, D]"""
+        table = self.model.get_input_embeddings()
+        return table.weight * (self._scale * float(getattr(table, "embed_scale", 1.0)))
+
+    @property
+    def embedding_rms(self) -> float:
+        """Typical size of one entry of the embeddings: the unit of the prompts' learning rates."""
+        return rms(self.embeddings)
+
+    @property
+    def positions(self) -> int | None:
+        """How many soft tokens and tokens fit into the input; None where positions are relative."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    def set_dropout(self, on: bool) -> None:
+        """Switch the backbone's dropout on or off."""
+        self.model.train(on)
+
+    # -- text to tensors ----------------------------------------------------------------------------------------------
+
+    def encode_inputs(self, texts: Sequence[str], max_tokens: int, prompt_length: int, room: int) -> list[list[int]]:
+        """Return the token ids of input texts, cut to what fits beside the prompt; the prompt is never cut.
+
+        Args:
+            room: tokens to leave free after the text; decoder-only models write the target there.
+
+        Raises:
+            BackboneError: prompt and target alone fill all positions.
+        """
+        if self.positions is not None:
+            limit = self.positions - prompt_length - (0 if self.is_encoder_decoder else room)
+            if limit < 1:
+                raise BackboneError(
+                    f"{self.config.name} reads {self.positions} positions; a prompt of {prompt_length} and "
+                    f"{room} target tokens leave none for the text. Take a shorter prompt or max_target_tokens."
+                )
+            max_tokens = min(max_tokens, limit)
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=True, verbose=False)["input_ids"]
+        cut = sum(len(i) > max_tokens for i in ids)
+        if cut and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%d of %d texts are longer than %d tokens and are cut; the prompt is kept whole. (Said once.)",
+                cut, len(ids), max_tokens,
+            )  # fmt: skip
+        keep_end = self.is_encoder_decoder and self.tokenizer.eos_token_id
+        return [
+            i if len(i) <= max_tokens else [*i[: max_tokens - 1], keep_end] if keep_end else i[:max_tokens] for i in ids
+        ]
+
+    def encode_targets(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """Return the token ids of target texts, each closed by the end-of-sequence token."""
+        eos = int(self.tokenizer.eos_token_id)
+        # A decoder-only model goes on with the text, so its targets begin with the space between words.
+        texts = list(texts) if self.is_encoder_decoder else [f" {t}" for t in texts]
+        ids = self.tokenizer(text_target=texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return [[*i[: max_tokens - 1], eos] for i in ids]
+
+    def collate(self, task_ids: Sequence[int], inputs: Sequence[list[int]], targets: Sequence[list[int]]) -> Batch:
+        """Return one padded batch on the backbone's device.
+
+        Decoder-only models are padded on the left of the text, so that the text's last token stands beside the target.
+        """
+        left = not self.is_encoder_decoder
+        input_ids, mask = _pad(inputs, int(self.tokenizer.pad_token_id), left=left)
+        labels, counted = _pad(targets, IGNORE, left=False)
+        del counted
+        return Batch(torch.tensor(task_ids), input_ids, mask, labels).to(self.device)
+
+    # -- the forward pass ---------------------------------------------------------------------------------------------
+
+    def __call__(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int] = ()) -> Output:
+        """Return the logits of every label token, teacher-forced.
+
+        Args:
+            prompts: one soft prompt per example; L may be 0. [B, L, D]
+            hidden_layers: layers whose states are returned too; -1 is the last.
+        """
+        length, width = prompts.shape[1], batch.input_ids.shape[1]
+        embedded, mask = self._inputs(prompts, batch)
+        wants_hidden = bool(hidden_layers)
+        if self.is_encoder_decoder:
+            out = self.model(
+                inputs_embeds=embedded,
+                attention_mask=mask,
+                decoder_input_ids=self._shift_right(batch.labels),
+                output_hidden_states=wants_hidden,
+                use_cache=False,
+            )
+            text = [out.encoder_hidden_states[i][:, length:] for i in hidden_layers]
+            label = [out.decoder_hidden_states[i] for i in hidden_layers]
+            return Output(out.logits, (*text, *label))
+        label_ids = batch.labels.masked_fill(batch.labels == IGNORE, int(self.tokenizer.pad_token_id))
+        embedded = torch.cat([embedded, self._embed(label_ids).to(embedded.dtype)], dim=1)
+        mask = torch.cat([mask, (batch.labels != IGNORE).to(mask)], dim=1)
+        out = self.model(
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            output_hidden_states=wants_hidden,
+            use_cache=False,
+            **self._positions_of(mask),
+        )
+        before = length + width - 1  # the position that predicts the first label token
+        spots = slice(before, before + batch.labels.shape[1])
+        text = [out.hidden_states[i][:, length : length + width] for i in hidden_layers]
+        label = [out.hidden_states[i][:, spots] for i in hidden_layers]
+        return Output(out.logits[:, spots], (*text, *label))
+
+    @torch.no_grad()
+    def label_scores(self, prompts: Tensor, batch: Batch, label_ids: Sequence[list[int]]) -> Tensor:
+        """Return the log-probability of every label word, over as many of its tokens as tell all words apart.
+
+        Args:
+            prompts: [B, L, D]
+            label_ids: the tokens of each label word, with its end. C lists
+
+        Returns:
+            Scores, comparable within a row. [B, C]
+        """
+        depth = distinguishing_depth(label_ids)
+        prefixes = list(dict.fromkeys(tuple(ids[: depth - 1]) for ids in label_ids))
+        count = batch.task_ids.shape[0]
+        # The labels of this forward pass only feed the decoder; the last position's own value is never read.
+        forced = [[*prefix, 0] for prefix in prefixes]
+        padded, _ = _pad(forced, IGNORE, left=False)  # [P, depth]
+        encoded: dict[tuple[int, ...], Tensor] = {}
+        for prefix, row in zip(prefixes, padded, strict=True):
+            labels = row[: len(prefix) + 1].to(self.device).expand(count, -1)
+            encoded[prefix] = self(prompts, replace(batch, labels=labels)).logits.float().log_softmax(-1)
+        columns = []
+        for ids in label_ids:
+            logps = encoded[tuple(ids[: depth - 1])]
+            columns.append(sum(logps[:, s, token] for s, token in enumerate(ids[:depth])))
+        return torch.stack(columns, dim=1)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def generate(self, prompts: Tensor, batch: Batch, max_new_tokens: int, num_beams: int = 1) -> list[str]:
+        """Return the text that greedy (or beam) search writes for each example."""
+        embedded, mask = self._inputs(prompts, batch)
+        ids = self.model.generate(
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            do_sample=False,
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=self.tokenizer.eos_token_id,
+        )
+        texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [t.strip() for t in texts]
+
+    def _inputs(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the embedded input with the prompts in front [B, L + T, D], and its mask [B, L + T]."""
+        embedded = self._embed(batch.input_ids)
+        return prepend(prompts.to(embedded.dtype), embedded, batch.mask)
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        return embedded * self._scale if self._scale != 1.0 else embedded
+
+    def _shift_right(self, labels: Tensor) -> Tensor:
+        """Return the decoder's input: its start token, then all labels but the last. [B, S] -> [B, S]"""
+        config = self.model.config
+        start = getattr(config, "decoder_start_token_id", None)
+        if start is None:
+            start = config.bos_token_id if config.bos_token_id is not None else self.tokenizer.pad_token_id
+        ids = torch.cat([labels.new_full((len(labels), 1), start), labels[:, :-1]], dim=1)
+        return ids.masked_fill(ids == IGNORE, int(self.tokenizer.pad_token_id))
+
+    def _positions_of(self, mask: Tensor) -> dict[str, Tensor]:
+        """Return position ids that skip padding, as `generate` computes them."""
+        return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
+
+    # -- identity -----------------------------------------------------------------------------------------------------
+
+    def fingerprint(self) -> str:
+        """Return a hash of the embeddings and the vocabulary; equal for one model in float32 and in bfloat16."""
+        table = self.model.get_input_embeddings().weight.detach().to("cpu", torch.bfloat16).contiguous()
+        digest = hashlib.sha256(table.view(torch.int16).numpy().tobytes())
+        digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
+        return digest.hexdigest()[:32]
+
+
+def distinguishing_depth(label_ids: Sequence[list[int]]) -> int:
+    """Return the number of first tokens by which all label words differ; 0 where two are the same throughout."""
+    for depth in range(1, max(map(len, label_ids)) + 1):
+        if len({tuple(ids[:depth]) for ids in label_ids}) == len(label_ids):
+            return depth
+    return 0
+
+
+def load_backbone(config: BackboneConfig | str | None = None) -> FrozenBackbone:
+    """Return the frozen backbone that a configuration, a hub id or a folder names; the embedded one without any.
+
+    Raises:
+        BackboneError: nothing of that name can be loaded.
+        MissingExtraError: the embedded backbone's libraries are not installed.
+    """
+    if not isinstance(config, BackboneConfig):
+        config = BackboneConfig(name=config) if config else BackboneConfig()
+    device = _device(config.device)
+    source = str(build_embedded()) if config.name == EMBEDDED else config.name
+    try:
+        with _quiet():
+            hub: dict[str, Any] = {} if Path(source).is_dir() else {"revision": config.revision}
+            found = AutoConfig.from_pretrained(source, **hub)
+            auto = AutoModelForSeq2SeqLM if found.is_encoder_decoder else AutoModelForCausalLM
+            model = auto.from_pretrained(source, dtype=_dtype(config.dtype, device), **hub)
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BackboneError(
+            f"the backbone {config.name!r} cannot be loaded: {first} "
+            "Give a Hugging Face id, a folder with config.json, or `embedded`."
+        ) from error
+    return FrozenBackbone(model.to(device), tokenizer, config)
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            first = str(error).splitlines()[0]
+            raise BackboneError(f"the device {name!r} cannot be used: {first}. Try cpu or auto.") from None
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Return whether the processor multiplies bfloat16 natively; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        name = "bfloat16" if multiplies_bfloat16(device) else "float32"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _pad(rows: Sequence[list[int]], value: int, *, left: bool) -> tuple[Tensor, Tensor]:
+    """Return rows padded to the longest, and the mask of what is not padding. both [B, T]"""
+    width = max(1, *(len(r) for r in rows)) if rows else 1
+    ids = torch.full((len(rows), width), value)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        spot = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[i, spot] = torch.tensor(row, dtype=torch.long)
+        mask[i, spot] = 1
+    return ids, mask
+
+
+class _quiet:
+    """Hold back transformers' loading messages: its bar, and its hint on tied weights that do not concern the user."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging as theirs
+
+        self.level = theirs.get_verbosity()
+        theirs.set_verbosity_error()
+        theirs.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging as theirs
+
+        theirs.set_verbosity(self.level)

@@ -1,0 +1,230 @@
+"""Every hyper-parameter: one frozen model per stage, each field with its unit, its reason and its range.
+
+Configurations are values. They never build anything, and unknown or impossible fields are all reported at once.
+Learning rates of prompts are in units of the root mean square of the backbone's input embeddings, see
+docs/decisions/0004-learning-rates.md.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mptune.errors import ConfigError, UnknownNameError
+
+
+class Config(BaseModel):
+    """A frozen set of named values; what is wrong with them is said all at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Return the configuration that ``values`` describes.
+
+        Args:
+            where: what the values come from, for the message.
+
+        Raises:
+            ConfigError: listing every unknown field (with the nearest known one) and every wrong value.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(where, [_problem(cls, dict(e)) for e in error.errors()]) from None
+
+
+class BackboneConfig(Config):
+    """Which frozen model, in which numbers, where."""
+
+    name: str = "embedded"
+    """``embedded``, a Hugging Face id, or a folder with ``config.json``."""
+    revision: str | None = None
+    """Commit or tag on the hub; the newest where none is named."""
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Type of the frozen weights; prompts and their optimizer are always float32. ``auto`` takes bfloat16 where the
+    processor multiplies it natively."""
+    device: str = "auto"
+    """``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes an accelerator where there is one."""
+
+
+class TrainingConfig(Config):
+    """What every stage that trains has in common."""
+
+    seed: int = Field(0, ge=0)
+    """Decides initialisation, order and the rows of a few-shot subset."""
+    steps: int = Field(300, ge=0)
+    """Optimizer updates."""
+    batch_size: int = Field(16, ge=1)
+    """Examples per update, over all devices. The paper has 32 on GPUs."""
+    warmup: float = Field(0.1, ge=0, le=1)
+    """Share of the steps in which the learning rate rises from zero; afterwards it falls linearly to zero. Spec: 10 %."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's. The paper has 1e-5, which times its learning rate changes nothing."""
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient. Paper: 1.0."""
+    dropout: bool = False
+    """Keep the backbone's dropout on while a prompt trains; see docs/decisions/0002-dropout-off.md."""
+    validate_every: int = Field(50, ge=1)
+    """Steps between two scores on the validation rows; the best prompt of a run is kept."""
+    validation_rows: int = Field(200, ge=1)
+    """At most so many validation rows per task, the first of a seeded shuffle."""
+    save_every: int = Field(50, ge=1)
+    """Steps between two saved states, from which a killed run goes on."""
+    max_input_tokens: int = Field(256, ge=1)
+    """Longer texts are cut. Paper: 256; 348 for MultiRC; 512 for MRQA."""
+    max_target_tokens: int = Field(128, ge=1)
+    """Longer targets are cut, and generation stops there. Paper: 128."""
+    shots: int | None = Field(None, ge=1)
+    """Training examples per class (in all, for free text), drawn by the seed; all where absent."""
+    validation_shots: int | None = Field(None, ge=1)
+    """Validation examples per class; as many as ``shots`` where absent, since few-shot users have no more."""
+    scoring: Literal["labels", "generation"] = "labels"
+    """How a classification task is validated: ranking its label words, or the paper's free generation."""
+
+
+class TeachConfig(TrainingConfig):
+    """Stage 1, and plain prompt tuning: one soft prompt for one task."""
+
+    prompt_length: int = Field(100, ge=0)
+    """L, soft tokens. Paper: 100."""
+    lr: float = Field(0.05, gt=0)
+    """Learning rate of the prompt, in units of the embeddings' RMS. Measured, docs/LOG.md; the paper's 0.3 on T5 is 0.02."""
+
+
+class DistillConfig(TrainingConfig):
+    """Stage 2, source training: teachers into one multitask prompt."""
+
+    steps: int = Field(600, ge=0)
+    """Optimizer updates over the mixture. The paper takes 5 epochs of 1.1 M examples."""
+    prompt_length: int | None = Field(None, ge=1)
+    """L of the student; the teachers' where absent."""
+    rank: int = Field(1, ge=1)
+    """R of each task matrix. Paper: 1."""
+    shared_lr: float = Field(0.05, gt=0)
+    """Learning rate of the shared prompt, in units of the embeddings' RMS."""
+    task_lr: float = Field(0.03, gt=0)
+    """Learning rate of u and v, which are about one."""
+    distill_weight: float = Field(0.9, ge=0)
+    """λ: how much the teachers count beside the labels; 0 learns from labels alone. Paper: 0.9."""
+    logit_weight: float = Field(1.0, ge=0)
+    """Weight of L_logits within λ (...). Paper: 1."""
+    hidden_weight: float = Field(1.0, ge=0)
+    """Weight of L_hidden within λ (...). Paper: 1."""
+    temperature: float = Field(1.0, gt=0)
+    """T of both softmaxes in L_logits. Not published; docs/decisions/0005."""
+    hidden_layers: tuple[int, ...] = (-1,)
+    """Layers compared by L_hidden, of the encoder and of the decoder; -1 is the last."""
+    decomposition: bool = True
+    """Whether tasks have vectors of their own; without, one prompt serves all (ablation)."""
+    initialise: Literal["vocabulary", "teachers"] = "vocabulary"
+    """Where P* starts: at a vocabulary sample (paper), or at the mean of the teachers."""
+    noise: float = Field(0.02, ge=0)
+    """Standard deviation of u and v around their start at one."""
+    sampling: Literal["stochastic", "all"] = "stochastic"
+    """Tasks per batch: K drawn uniformly from 2..κ (paper), or always all."""
+    mixing: Literal["proportional", "equal", "logarithmic"] = "proportional"
+    """How often a task is drawn: by its capped number of examples (paper), alike, or by its logarithm."""
+    mixing_cap: int = Field(2**18, ge=1)
+    """Largest number of examples that counts in proportional mixing. Raffel et al. 2020: 262,144."""
+
+
+class AdaptConfig(TrainingConfig):
+    """Stage 3, target adaptation: a multitask prompt to a new task, or to a group of tasks."""
+
+    steps: int = Field(100, ge=0)
+    """Optimizer updates. 0 keeps the transferred prompt as it is."""
+    batch_size: int = Field(8, ge=1)
+    """Examples per update, over all devices."""
+    validate_every: int = Field(20, ge=1)
+    """Steps between two scores on the validation rows; the start counts as one, so that adapting never ends below it."""
+    initialise: str = "mean-vectors"
+    """u and v of the target: ``mean-vectors`` (paper), ``mean-matrices``, ``closest``, ``shared`` (ones), or the name of
+    a source task."""
+    train: Literal["all", "task-vectors", "shared"] = "all"
+    """What learns: P*, u and v (paper); u and v, 868 numbers on T5-base; or P* alone."""
+    shared_lr: float = Field(0.02, gt=0)
+    """Learning rate of the shared prompt, in units of the embeddings' RMS."""
+    task_lr: float = Field(0.01, gt=0)
+    """Learning rate of u and v, which are about one."""
+
+
+class EvaluateConfig(Config):
+    """How a prompt is scored."""
+
+    batch_size: int = Field(32, ge=1)
+    """Examples per forward pass."""
+    rows: int | None = Field(None, ge=1)
+    """At most so many rows, the first of a seeded shuffle; all where absent."""
+    scoring: Literal["labels", "generation"] = "labels"
+    """Ranking the label words, or the paper's free generation, whose answer must be the label word itself."""
+    max_input_tokens: int = Field(256, ge=1)
+    """Longer texts are cut."""
+    max_target_tokens: int = Field(128, ge=1)
+    """Generation stops there."""
+    num_beams: int = Field(1, ge=1)
+    """1 is greedy search, as in the paper."""
+
+
+PUBLISHED_SEEDS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)  # of few-shot runs; an experiment takes the first so many, always in order
+
+STAGES: dict[str, type[Config]] = {
+    "backbone": BackboneConfig,
+    "teach": TeachConfig,
+    "distill": DistillConfig,
+    "adapt": AdaptConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
+def parse_overrides(settings: list[str]) -> dict[str, dict[str, Any]]:
+    """Return ``["distill.temperature=2"]`` as ``{"distill": {"temperature": "2"}}``.
+
+    Raises:
+        ConfigError: a setting without ``stage.field=value``.
+        UnknownNameError: a stage that does not exist.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        stage, dot, field = path.strip().partition(".")
+        if not equals or not dot or not field:
+            raise ConfigError("--set", [f"wants stage.field=value, as distill.temperature=2; got {setting!r}"])
+        if stage not in STAGES:
+            raise UnknownNameError("stage", stage, STAGES)
+        values.setdefault(stage, {})[field] = _parse(value)
+    return values
+
+
+def _parse(value: str) -> Any:
+    """Return a command-line value: a tuple where commas stand, None for ``none``, else the text itself."""
+    if value.lower() == "none":
+        return None
+    if "," in value:
+        return tuple(part for part in value.split(",") if part)
+    return value
+
+
+def _problem(cls: type[BaseModel], error: dict[str, Any]) -> str:
+    """Return one pydantic error in our words."""
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(error["loc"][-1]), _known_fields(cls, error["loc"]), n=1)
+        return f"{path} is not a field." + (f" Did you mean {close[0]!r}?" if close else "")
+    if error["type"] == "missing":
+        return f"{path} is missing"
+    message = str(error["msg"])
+    if error["type"] == "value_error":
+        return f"{path}: {message.removeprefix('Value error, ')}" if path else message.removeprefix("Value error, ")
+    return f"{path}: {message[0].lower() + message[1:]}; got {error['input']!r}"
+
+
+def _known_fields(cls: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Return the field names at the level where an unknown one was found."""
+    model: Any = cls
+    for part in location[:-1]:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        annotation = field.annotation if field else None
+        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
+    return list(model.model_fields)

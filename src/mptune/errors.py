@@ -1,0 +1,92 @@
+"""Everything this package raises on purpose.
+
+MptuneError                 exit code 1: it could not be done
+├── UsageError              exit code 2: a wrong option, name or configuration
+│   ├── ConfigError         fields that are unknown, of the wrong type or out of range, all at once
+│   ├── UnknownNameError    a name that nothing carries
+│   └── ResumeError         an unfinished or finished run that was started with another configuration
+├── DataError               exit code 3: rows that do not fit their task, all at once
+├── ArtifactError           a prompt folder that is missing, foreign or damaged
+│   └── BackboneMismatch    a prompt trained for another model
+├── BackboneError           a model that cannot be loaded or cannot read soft prompts
+├── MissingExtraError       a part of the package whose libraries are not installed
+└── ShapeError              a tensor whose shape breaks its contract
+"""
+
+import difflib
+from collections.abc import Collection, Sequence
+
+
+class MptuneError(Exception):
+    """Base class, so that callers can catch all of ours and none of Python's."""
+
+    exit_code = 1
+
+
+class UsageError(MptuneError):
+    """A wrong option, name or configuration."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError, ValueError):
+    """Every problem of a configuration at once."""
+
+    def __init__(self, where: str, problems: Sequence[str]):
+        self.problems = tuple(problems)
+        super().__init__(_bulleted(f"{where}:", problems))
+
+
+class UnknownNameError(UsageError, LookupError):
+    """A name that nothing carries; suggests the nearest that exists."""
+
+    def __init__(self, kind: str, name: str, known: Collection[str], hint: str = ""):
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        listed = hint or f"Known: {', '.join(sorted(known))}."
+        super().__init__(f"no {kind} is called {name!r}.{meant} {listed}")
+
+
+class ResumeError(UsageError):
+    """A folder that already holds a run of another configuration."""
+
+
+class DataError(MptuneError, ValueError):
+    """Every problem of the data at once, each with its file and row."""
+
+    exit_code = 3
+    shown = 20
+
+    def __init__(self, task: str, problems: Sequence[str]):
+        self.problems = tuple(problems)
+        listed = list(problems[: self.shown])
+        if len(problems) > self.shown:
+            listed.append(f"... and {len(problems) - self.shown} more of the kind")
+        super().__init__(_bulleted(f"the data of task {task!r} cannot be used:", listed))
+
+
+class ArtifactError(MptuneError):
+    """A prompt folder that is missing, foreign or damaged."""
+
+
+class BackboneMismatch(ArtifactError):
+    """A prompt trained for another model, where its numbers mean nothing."""
+
+
+class BackboneError(MptuneError):
+    """A model that cannot be loaded, or that cannot read soft prompts."""
+
+
+class MissingExtraError(MptuneError, ImportError):
+    """A part of the package whose libraries are not installed."""
+
+    def __init__(self, part: str, extra: str):
+        super().__init__(f"{part} needs more libraries. Install them: pip install 'mptune[{extra}]'")
+
+
+class ShapeError(MptuneError, ValueError):
+    """A tensor whose shape breaks its contract."""
+
+
+def _bulleted(head: str, problems: Sequence[str]) -> str:
+    return f"{head} {problems[0]}" if len(problems) == 1 else "\n  - ".join([head, *problems])

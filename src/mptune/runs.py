@@ -1,0 +1,226 @@
+"""A run's folder: what it is, how far it came, what it measured; and going on where it stopped.
+
+While a prompt trains, its folder is called ``<out>.partial``. It holds the resolved configuration, ``metrics.jsonl`` and
+``state.safetensors``, from which a killed run goes on to the same bytes. When the run ends, the folder gets the prompt
+and its final name by one rename.
+"""
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mptune.artifacts import CONFIG, TENSORS, MultitaskPrompt, stored_config, write_file
+from mptune.errors import ArtifactError, ResumeError, UsageError
+
+STATE = "state.safetensors"
+METRICS = "metrics.jsonl"
+
+
+class Run:
+    """One execution of a stage, with a folder or (``out`` None) in memory only."""
+
+    def __init__(self, out: Path | None, identity: Mapping[str, Any], local: Mapping[str, Any] | None = None):
+        """Open, or reopen, the folder of a run.
+
+        Args:
+            out: where the finished prompt goes.
+            identity: what must be equal for a run to go on: configuration, data, backbone.
+            local: what else is saved beside it, such as paths.
+
+        Raises:
+            ResumeError: ``out`` holds a finished or unfinished run that differs, naming the first field that does.
+            UsageError: another process is training there.
+        """
+        self.out = out
+        self.identity = json.loads(json.dumps(identity))
+        self._lock: FileLock | None = None
+        if out is None:
+            return
+        self._refuse_change(out)
+        self.folder = out.with_name(out.name + ".partial")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(out.with_name(f".{out.name}.lock"))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(f"another process is training {out}; wait for it, or choose another --out") from None
+        try:
+            self._refuse_change(self.folder)
+        except ResumeError:
+            self.close()
+            raise
+        self.folder.mkdir(exist_ok=True)
+        write_file(self.folder / CONFIG, json.dumps({**(local or {}), "identity": self.identity}, indent=2))
+
+    def _refuse_change(self, folder: Path) -> None:
+        """Raise ResumeError if the folder holds a run with another identity."""
+        if not folder.exists():
+            return
+        if not (folder / CONFIG).is_file():
+            if any(folder.iterdir()):
+                raise ResumeError(f"{folder} exists and is no run of mptune; choose another --out")
+            return
+        before = _flat(stored_config(folder).get("identity", {}))
+        now = _flat(self.identity)
+        for field in [*now, *before]:
+            if before.get(field) != now.get(field):
+                state = "holds a finished run" if folder == self.out else "is an unfinished run"
+                raise ResumeError(
+                    f"{folder} {state} with {field} = {_short(before.get(field))}, and now it is "
+                    f"{_short(now.get(field))}. Take the old value, choose another --out, or remove the folder."
+                )
+
+    def finished(self) -> MultitaskPrompt | None:
+        """Return the prompt that an equal run has already made; None where it must still be trained."""
+        if self.out is not None and (self.out / TENSORS).is_file():
+            return MultitaskPrompt.from_pretrained(self.out)
+        return None
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    def save_state(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        """Write everything that a later process needs to go on, whole or not at all."""
+        if self.out is not None:
+            flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            write_file(self.folder / STATE, save(flat, metadata={"progress": json.dumps(progress)}))
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what `save_state` last wrote; None at the start of a run.
+
+        Raises:
+            ArtifactError: the file is damaged.
+        """
+        if self.out is None or not (self.folder / STATE).is_file():
+            return None
+        try:
+            with safe_open(self.folder / STATE, framework="pt") as stored:
+                progress = json.loads(stored.metadata()["progress"])
+                return {key: stored.get_tensor(key) for key in stored.keys()}, progress  # noqa: SIM118 - no mapping
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise ArtifactError(f"{self.folder / STATE} is damaged ({error}); remove {self.folder} to start over") from None
+
+    # -- metrics ------------------------------------------------------------------------------------------------------
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        if self.out is not None:
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps that a killed process took and that will be taken again."""
+        file = self.folder / METRICS if self.out is not None else None
+        if file is not None and file.is_file():
+            lines = [line for line in file.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+            write_file(file, "".join(line + "\n" for line in lines))
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def finish(self, prompt: MultitaskPrompt) -> None:
+        """Put the prompt into the folder and give it its final name."""
+        if self.out is None:
+            return
+        prompt.write_files(self.folder)
+        (self.folder / STATE).unlink(missing_ok=True)
+        if self.out.is_dir():
+            self.out.rmdir()  # an empty folder that the user had made
+        self.folder.rename(self.out)
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+
+@contextmanager
+def opened(out: Path | None, identity: Mapping[str, Any], local: Mapping[str, Any] | None = None) -> Iterator[Run]:
+    """Open a run for the time of a block."""
+    run = Run(out, identity, local)
+    try:
+        yield run
+    finally:
+        run.close()
+
+
+def pack_state(prompt: MultitaskPrompt, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return prompt, optimizer and best prompt so far as one flat mapping of tensors."""
+    tensors = {f"prompt.{name}": p for name, p in prompt.named_parameters()}
+    tensors |= {f"best.{name}": p for name, p in best.items()}
+    for number, entry in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in entry.items()}
+    # Tensors that share memory cannot be stored twice.
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def unpack_state(
+    tensors: Mapping[str, Tensor], prompt: MultitaskPrompt, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Put prompt and optimizer back where `pack_state` took them; return the best prompt so far."""
+    prompt.load_state_dict(_under("prompt.", tensors))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under("optimizer.", tensors).items():
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return _under("best.", tensors)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM wait for the end of a step; yield what tells whether one has come.
+
+    A second Ctrl-C does not wait. Outside the main thread, where Python allows no handlers, nothing is changed.
+    """
+    asked = threading.Event()
+
+    def handler(number: int, _: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _flat(values: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(values, dict):
+        flat: dict[str, Any] = {}
+        for key, value in values.items():
+            flat |= _flat(value, f"{path}.{key}" if path else key)
+        return flat
+    return {path: values}
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _step(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 1 << 62  # a line that was being written when the process was killed
+

@@ -1,0 +1,131 @@
+"""Stage 3, target adaptation: a multitask prompt and a new task in, that task's prompt out."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mptune.artifacts import MultitaskPrompt
+from mptune.backbone import FrozenBackbone, load_backbone
+from mptune.batching import Encoded, collate
+from mptune.config import AdaptConfig
+from mptune.errors import UnknownNameError
+from mptune.losses import task_loss
+from mptune.optimization import two_speed
+from mptune.prompts import TaskVectors, mean_of_matrices, mean_of_vectors, neutral_vectors
+from mptune.runs import opened
+from mptune.sampling import Pick, all_tasks, single_task
+from mptune.tasks import Task
+from mptune.training import identity_of, local_of, make_card, train, training_data, with_scores
+
+RULES = ("mean-vectors", "mean-matrices", "closest", "shared")
+
+
+def adapt(
+    source: MultitaskPrompt,
+    tasks: Task | Sequence[Task],
+    backbone: FrozenBackbone | None = None,
+    config: AdaptConfig | None = None,
+    *,
+    out: Path | None = None,
+    data_dir: Path | None = None,
+    report_to: Sequence[str] = (),
+) -> MultitaskPrompt:
+    """Return the prompt of a target task, learnt from its labels and from where the source tasks arrived.
+
+    Several tasks are adapted as a group: one shared prompt for all, task vectors for each (MPT* in the paper).
+
+    Args:
+        source: what `distill` made; a teacher serves too, which is transfer from one task (SPoT).
+
+    Raises:
+        UnknownNameError: ``config.initialise`` is no rule and no source task.
+        BackboneMismatch: the source prompt was made for another model.
+        DataError: rows that do not fit their task, all of them at once.
+
+    Source: Wang et al. 2023, section 3.2, target adaptation.
+    """
+    backbone, config = backbone or load_backbone(source.card.backbone), config or AdaptConfig()
+    tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
+    source.check_backbone(backbone)
+    data = training_data(tasks, backbone, config, source.prompt_length, data_dir)
+    identity = identity_of("target", tasks, backbone, config, data)
+    identity["source"] = fingerprint(source)
+    with opened(out, identity, local_of(tasks, backbone, data_dir)) as run:
+        if (made := run.finished()) is not None:
+            return made
+        random = torch.Generator().manual_seed(config.seed)
+        starts = [initial_vectors(source, config.initialise, target, backbone) for target in data.train]
+        prompt = MultitaskPrompt(
+            source.shared,
+            TaskVectors(torch.cat([s.u for s in starts]), torch.cat([s.v for s in starts])),
+            make_card("target", tasks, backbone, config, data, sources=[t.name for t in source.tasks]),
+        )
+        optimizer = two_speed(
+            prompt,
+            config,
+            shared_lr=config.shared_lr * backbone.embedding_rms if config.train != "task-vectors" else None,
+            task_lr=config.task_lr if config.train != "shared" else None,
+        )
+
+        def loss(prompt_of: Callable[[Tensor], Tensor], picks: Sequence[Pick]) -> Tensor:
+            batch = collate(picks, data.train, backbone)
+            return task_loss(backbone(prompt_of(batch.task_ids), batch).logits, batch.labels)
+
+        sizes = [len(task.examples) for task in data.train]
+        one = len(tasks) == 1
+        batches = single_task(sizes[0], config.batch_size, random) if one else all_tasks(sizes, config.batch_size, random)
+        title = f"adapt {'+'.join(task.name for task in tasks)}"
+        validated = train(prompt, optimizer, loss, batches, data, backbone, config, run, title=title, report_to=report_to)
+        prompt.card = with_scores(prompt.card, validated)
+        run.finish(prompt)
+        return prompt
+
+
+def initial_vectors(
+    source: MultitaskPrompt, rule: str, target: Encoded, backbone: FrozenBackbone
+) -> TaskVectors:
+    """Return the target's first u [1, L, R] and v [1, R, D], by a rule or from one named source task.
+
+    Raises:
+        UnknownNameError: neither a rule nor a source task.
+    """
+    vectors = source.task_vectors
+    names = [task.name for task in source.tasks]
+    if rule == "mean-vectors":
+        return mean_of_vectors(vectors)
+    if rule == "mean-matrices":
+        return mean_of_matrices(vectors)
+    if rule == "shared":
+        random = torch.Generator()
+        return neutral_vectors(1, source.prompt_length, source.shared.shape[1], source.rank, 0.0, random)
+    if rule == "closest":
+        losses = [transfer_loss(prompt, target, backbone) for prompt in source.collapse()]
+        rule = names[losses.index(min(losses))]
+    if rule not in names:
+        raise UnknownNameError("rule or source task for adapt.initialise", rule, [*RULES, *names])
+    k = names.index(rule)
+    return TaskVectors(vectors.u[k : k + 1], vectors.v[k : k + 1])
+
+
+@torch.no_grad()
+def transfer_loss(prompt: Tensor, target: Encoded, backbone: FrozenBackbone, rows: int = 64) -> float:
+    """Return the task loss of a source task's prompt [L, D] on the target's first training rows, in nats per token."""
+    total, count = 0.0, 0
+    for start in range(0, min(rows, len(target.inputs)), 16):
+        picks = [(0, i) for i in range(start, min(start + 16, rows, len(target.inputs)))]
+        batch = collate(picks, [target], backbone)
+        prompts = prompt.to(backbone.device).expand(len(picks), *prompt.shape)
+        total += len(picks) * float(task_loss(backbone(prompts, batch).logits, batch.labels))
+        count += len(picks)
+    return total / count
+
+
+def fingerprint(prompt: MultitaskPrompt) -> str:
+    """Return a hash of a prompt's tensors."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(prompt.tensors().items()):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,135 @@
+"""Stage 2, source training: K teacher prompts in, one multitask prompt out."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mptune.artifacts import MultitaskPrompt, stack
+from mptune.backbone import FrozenBackbone, load_backbone
+from mptune.batching import collate
+from mptune.config import DistillConfig
+from mptune.errors import UsageError
+from mptune.losses import IGNORE, hidden_distillation, logit_distillation, task_loss
+from mptune.optimization import two_speed
+from mptune.prompts import neutral_vectors, sample_vocabulary
+from mptune.runs import opened
+from mptune.sampling import Pick, all_tasks, mixing_rates, stochastic_tasks
+from mptune.tasks import Task
+from mptune.training import identity_of, local_of, make_card, train, training_data, with_scores
+
+
+def distill(
+    tasks: Sequence[Task],
+    teachers: Sequence[MultitaskPrompt],
+    backbone: FrozenBackbone | None = None,
+    config: DistillConfig | None = None,
+    *,
+    out: Path | None = None,
+    data_dir: Path | None = None,
+    report_to: Sequence[str] = (),
+) -> MultitaskPrompt:
+    """Return the shared prompt and task vectors that answer, task by task, as labels and teachers do.
+
+    ``L = L_PLM + λ (L_logits + L_hidden)``, over batches of randomly many source tasks. Hidden states are compared on
+    the text's tokens and the label's tokens, not on the prompt's, so that a student may be shorter than its teachers.
+
+    Args:
+        tasks: the source tasks, with their data.
+        teachers: prompts whose tasks have the names of the source tasks.
+
+    Raises:
+        UsageError: fewer than two tasks, or teachers that do not fit them.
+        BackboneMismatch: a teacher of another model.
+
+    Source: Wang et al. 2023, sections 3.1 and 3.2.
+    """
+    backbone, config = backbone or load_backbone(), config or DistillConfig()
+    taught_by = _teacher_of_each(tasks, teachers, backbone)  # [K, L, D]
+    length = config.prompt_length or taught_by.shape[1]
+    data = training_data(tasks, backbone, config, length, data_dir)
+    identity = identity_of("source", tasks, backbone, config, data)
+    identity["teachers"] = hashlib.sha256(taught_by.numpy().tobytes()).hexdigest()[:32]
+    with opened(out, identity, local_of(tasks, backbone, data_dir)) as run:
+        if (made := run.finished()) is not None:
+            return made
+        random = torch.Generator().manual_seed(config.seed)
+        shared = sample_vocabulary(backbone.embeddings, length, random)
+        if config.initialise == "teachers":
+            shared = _mean_of_equally_long(taught_by, length)
+        noise = config.noise if config.decomposition else 0.0
+        prompt = MultitaskPrompt(
+            shared,
+            neutral_vectors(len(tasks), length, backbone.width, config.rank, noise, random),
+            make_card("source", tasks, backbone, config, data, sources=[t.name for t in tasks]),
+        )
+        optimizer = two_speed(
+            prompt,
+            config,
+            shared_lr=config.shared_lr * backbone.embedding_rms,
+            task_lr=config.task_lr if config.decomposition else None,
+        )
+        taught_by = taught_by.to(backbone.device)
+
+        def loss(prompt_of: Callable[[Tensor], Tensor], picks: Sequence[Pick]) -> Tensor:
+            batch = collate(picks, data.train, backbone)
+            layers = config.hidden_layers if config.distill_weight and config.hidden_weight else ()
+            learned = backbone(prompt_of(batch.task_ids), batch, layers)
+            total = task_loss(learned.logits, batch.labels)
+            if config.distill_weight:
+                with torch.no_grad():
+                    taught = backbone(taught_by[batch.task_ids], batch, layers)
+                total = total + config.distill_weight * config.logit_weight * logit_distillation(
+                    learned.logits, taught.logits, batch.labels, config.temperature
+                )
+            if layers:
+                masks = [batch.mask] * len(layers) + [batch.labels != IGNORE] * len(layers)
+                total = total + config.distill_weight * config.hidden_weight * hidden_distillation(
+                    learned.hidden, taught.hidden, masks
+                )
+            return total
+
+        sizes = [len(task.examples) for task in data.train]
+        if config.sampling == "stochastic":
+            rates = mixing_rates(sizes, config.mixing, config.mixing_cap)
+            batches = stochastic_tasks(sizes, rates, config.batch_size, random)
+        else:
+            batches = all_tasks(sizes, config.batch_size, random)
+        validated = train(
+            prompt, optimizer, loss, batches, data, backbone, config, run, title="distill", report_to=report_to
+        )
+        prompt.card = with_scores(prompt.card, validated)
+        run.finish(prompt)
+        return prompt
+
+
+def _teacher_of_each(
+    tasks: Sequence[Task], teachers: Sequence[MultitaskPrompt], backbone: FrozenBackbone
+) -> Tensor:
+    """Return every task's own teacher prompt, in the tasks' order. [K, L, D]"""
+    if len(tasks) < 2:
+        raise UsageError(
+            f"distillation needs two source tasks or more; got {len(tasks)}. For a single task use `mptune teach`."
+        )
+    for teacher in teachers:
+        teacher.check_backbone(backbone)
+    names = [task.name for teacher in teachers for task in teacher.tasks]
+    lengths = sorted({teacher.prompt_length for teacher in teachers})
+    if len(lengths) > 1:
+        raise UsageError(f"teachers must be equally long; got prompts of {', '.join(map(str, lengths))} soft tokens")
+    missing = [task.name for task in tasks if task.name not in names]
+    if missing:
+        raise UsageError(f"no teacher for {', '.join(missing)}; there are teachers for {', '.join(names) or 'none'}")
+    prompts = stack(teachers)
+    return torch.stack([prompts[names.index(task.name)] for task in tasks]).cpu()
+
+
+def _mean_of_equally_long(teachers: Tensor, length: int) -> Tensor:
+    if teachers.shape[1] != length:
+        raise UsageError(
+            f"distill.initialise = teachers wants a student as long as they are, {teachers.shape[1]} soft tokens; "
+            f"got prompt_length {length}"
+        )
+    return teachers.mean(0)

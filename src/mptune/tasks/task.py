@@ -1,0 +1,207 @@
+"""A task is a value: a data set, a template, a verbalizer. Adding one is adding a row or a YAML file."""
+
+import re
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from mptune.config import Config
+
+METRICS = ("accuracy", "f1", "f1_macro", "matthews", "exact_match", "squad_f1")
+SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+
+# {name} and {name[key]}, nothing else: a template may come from a stranger's prompt, and attribute access as in
+# {text.__class__} would let it read this program's memory.
+_FIELD = re.compile(r"\w+(\[[^\[\]]+\])*")
+
+
+class HubData(Config):
+    """A data set on the Hugging Face hub."""
+
+    path: str
+    """Repository, as ``nyu-mll/glue``."""
+    name: str | None = None
+    """Configuration within it, as ``sst2``."""
+    revision: str | None = None
+    """Commit or tag; the newest where none is named."""
+
+
+class Dataset(Config):
+    """Where the rows of a task are: files, or a hub data set."""
+
+    train: str | None = None
+    """File (json, jsonl, csv, parquet; .gz too), or the split's name on the hub."""
+    validation: str | None = None
+    """As ``train``; where absent, a seeded tenth of the training rows, at most 1,000."""
+    test: str | None = None
+    """As ``train``; only `evaluate --split test` needs it."""
+    hub: HubData | None = None
+    """The hub data set whose splits the three fields name."""
+    overlap: Literal["refuse", "drop"] = "refuse"
+    """Training rows that stand in the validation or test split too: an error, or left out of training."""
+    where: dict[str, str] = Field(default_factory=dict)
+    """Only rows whose columns have these values, as ``{task: reviews}``: one file may hold many tasks."""
+
+    @model_validator(mode="after")
+    def _some_rows(self) -> Self:
+        if not (self.train or self.validation or self.test):
+            raise ValueError("dataset names no split; give at least one of train, validation, test")
+        return self
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a task, rendered."""
+
+    task: str
+    row: int  # number in its split, from 0
+    input: str
+    target: str
+    label: str | None  # the verbalizer's key; None for free text
+    references: tuple[str, ...]  # all right answers; the target is the first
+
+
+class Task(Config):
+    """A data set cast as text-to-text: the template writes the input, the verbalizer the label."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Letters, digits, ``_``, ``-`` and ``.``."""
+    dataset: Dataset | None = None
+    """Where the rows are; absent in a prompt's card, which does not carry its author's paths."""
+    template: str
+    """Text of the input with ``{fields}`` of the row; ``{answers[text]}`` reaches into a nested field."""
+    verbalizer: dict[str, str] = Field(default_factory=dict)
+    """Label value to label word; absent for free text."""
+    label: str = "label"
+    """The field that holds the label value."""
+    target: str | None = None
+    """Template of the free text to write; only without a verbalizer."""
+    references: str | None = None
+    """Field that holds a list of right answers, as ``answers[text]``; the target alone where absent."""
+    metrics: tuple[str, ...] = ("accuracy",)
+    """What is reported; the first decides which checkpoint is best."""
+    description: str = ""
+    """One line for people."""
+
+    @field_validator("verbalizer", mode="before")
+    @classmethod
+    def _label_values_are_text(cls, verbalizer: Any) -> Any:
+        if isinstance(verbalizer, Mapping):
+            return {label_key(k): str(w) for k, w in verbalizer.items()}
+        return verbalizer
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _one_metric_may_stand_alone(cls, metrics: Any) -> Any:
+        return (metrics,) if isinstance(metrics, str) else metrics
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_exist(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [m for m in metrics if m not in METRICS]
+        if unknown or not metrics:
+            raise ValueError(f"wants one or more of {', '.join(METRICS)}; got {', '.join(unknown) or 'none'}")
+        return metrics
+
+    @field_validator("template", "target", "references")
+    @classmethod
+    def _only_plain_fields(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is None:
+            return None
+        template = "{" + text + "}" if info.field_name == "references" else text
+        try:
+            fields = [(f, spec, conv) for _, f, spec, conv in string.Formatter().parse(template) if f is not None]
+        except ValueError as error:
+            raise ValueError(f"is no template ({error}); write {{{{ and }}}} for braces; got {text!r}") from None
+        for name, spec, conversion in fields:
+            if spec or conversion or not _FIELD.fullmatch(name):
+                raise ValueError(f"may use {{field}} and {{field[key]}} only; got {{{name}}}")
+        return text
+
+    @model_validator(mode="after")
+    def _label_words_or_free_text(self) -> Self:
+        if bool(self.verbalizer) == bool(self.target):
+            raise ValueError(
+                "a task has either a verbalizer (label value to label word) or a target (template of free text)"
+            )
+        if self.verbalizer and len(self.verbalizer) < 2:
+            raise ValueError("a verbalizer needs two labels or more")
+        if len(set(self.verbalizer.values())) < len(self.verbalizer):
+            raise ValueError(f"two labels have the same word: {self.verbalizer}")
+        return self
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The row's fields that rendering reads, each once."""
+        texts = [self.template, self.target or "", "{" + self.references + "}" if self.references else ""]
+        found = [f.partition("[")[0] for t in texts for _, f, _, _ in string.Formatter().parse(t) if f]
+        return tuple(dict.fromkeys([*found, *([self.label] if self.verbalizer else [])]))
+
+    @property
+    def label_words(self) -> tuple[str, ...]:
+        """The words of the verbalizer, in its order; none for free text."""
+        return tuple(self.verbalizer.values())
+
+    def render_input(self, row: Mapping[str, Any]) -> str:
+        """Return the input text of a row.
+
+        Raises:
+            KeyError, LookupError: the row lacks a field of the template.
+        """
+        return _fill(self.template, row)
+
+    def render(self, row: Mapping[str, Any], number: int = 0) -> Example:
+        """Return the example of one labelled row.
+
+        Raises:
+            LookupError: the row lacks a field, or its label is not in the verbalizer.
+        """
+        if self.verbalizer:
+            label = label_key(row[self.label])
+            target, references = self.verbalizer[label], (self.verbalizer[label],)
+        else:
+            label, target = None, _fill(self.target or "", row)
+            answers = _get(self.references, row) if self.references else [target]
+            references = tuple(str(a) for a in answers) or (target,)
+        return Example(self.name, number, self.render_input(row), target, label, references)
+
+    def located(self, folder: Path) -> Self:
+        """Return the task with its data files' paths relative to ``folder`` made absolute."""
+        if self.dataset is None or self.dataset.hub is not None:
+            return self
+        files = {s: str((folder / p).resolve()) for s in SPLITS if (p := getattr(self.dataset, s))}
+        return self.model_copy(update={"dataset": self.dataset.model_copy(update=files)})
+
+    def without_paths(self) -> Self:
+        """Return the task as a card carries it: what is needed to use a prompt, not where its data was."""
+        return self.model_copy(update={"dataset": None})
+
+
+def label_key(value: Any) -> str:
+    """Return a row's label value as the text by which a verbalizer knows it: 1, 1.0 and "1" are one label."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _fill(template: str, row: Mapping[str, Any]) -> str:
+    parts = string.Formatter().parse(template)
+    return "".join(text + ("" if field is None else str(_get(field, row))) for text, field, _, _ in parts)
+
+
+def _get(path: str, row: Mapping[str, Any]) -> Any:
+    """Return the field that ``answers[text][0]`` names."""
+    name, *keys = re.findall(r"[^\[\]]+", path)
+    value: Any = row[name]
+    for key in keys:
+        value = value[int(key)] if isinstance(value, list | tuple) else value[key]
+    if value is None:
+        raise KeyError(path)
+    return value
