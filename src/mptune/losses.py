@@ -36,9 +36,7 @@ def logit_distillation(student: Tensor, teacher: Tensor, labels: Tensor, tempera
     )
 
 
-def hidden_distillation(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], masks: Sequence[Tensor]
-) -> Tensor:
+def hidden_distillation(student: Sequence[Tensor], teacher: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
     """Squared distance of the hidden states, per entry; padding does not count.
 
     Args:

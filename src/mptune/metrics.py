@@ -71,7 +71,10 @@ def _f1_macro(task: Task, examples: Sequence[Example], answers: Sequence[str]) -
 def _matthews(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(*_classes(task, examples, answers)))
+    right, predicted = _classes(task, examples, answers)
+    if len({*right, *predicted}) == 1:
+        return 0.0  # as of every constant, but scikit-learn warns where the rows have no second class either
+    return float(matthews_corrcoef(right, predicted))
 
 
 def _squad(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> dict[str, float]:
@@ -81,7 +84,7 @@ def _squad(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> d
         from torchmetrics.functional.text import squad
 
     predictions = [{"id": str(i), "prediction_text": a} for i, a in enumerate(answers)]
-    targets = [
+    targets: list[dict[str, Any]] = [
         {"id": str(i), "answers": {"text": list(e.references), "answer_start": [0] * len(e.references)}}
         for i, e in enumerate(examples)
     ]

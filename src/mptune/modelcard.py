@@ -15,7 +15,7 @@ def model_card(card: dict[str, Any], length: int, rank: int, width: int) -> str:
         card: the fields of a `Card`.
     """
     names = [task["name"] for task in card["tasks"]]
-    backbone = _public_name(card["backbone"])
+    backbone = public_name(card["backbone"])
     metadata: dict[str, Any] = {
         "library_name": "mptune",
         "tags": ["multitask-prompt-tuning", "prompt-tuning", "soft-prompt"],
@@ -26,7 +26,9 @@ def model_card(card: dict[str, Any], length: int, rank: int, width: int) -> str:
     elif "/" in backbone:
         metadata["base_model"] = backbone
     if card["scores"]:
-        metadata["model-index"] = [{"name": "+".join(names), "results": [_result(s) for s in card["scores"]]}]
+        metadata["model-index"] = [
+            {"name": "+".join(names), "results": [_result(s, metadata["pipeline_tag"]) for s in card["scores"]]}
+        ]
     numbers = length * width + len(names) * rank * (length + width)
     lines = [
         "---",
@@ -53,7 +55,8 @@ def model_card(card: dict[str, Any], length: int, rank: int, width: int) -> str:
     if card["scores"]:
         lines += ["| task | split | metric | score | examples |", "|---|---|---|---|---|"]
         lines += [
-            f"| {s['task']} | {s['split']} | {s['metric']} | {s['value']:.1f} | {s['examples']} |" for s in card["scores"]
+            f"| {s['task']} | {s['split']} | {s['metric']} | {s['value']:.1f} | {s['examples']} |"
+            for s in card["scores"]
         ]
         lines.append("")
     if card["sources"]:
@@ -70,18 +73,18 @@ def _described(card: dict[str, Any]) -> str:
     if card["backbone"] == EMBEDDED:
         return f"`embedded` ({TITLE})"
     revision = f" at revision `{card['revision']}`" if card["revision"] else ""
-    return f"`{_public_name(card['backbone'])}`{revision}"
+    return f"`{public_name(card['backbone'])}`{revision}"
 
 
-def _public_name(backbone: str) -> str:
+def public_name(backbone: str) -> str:
     """Return a hub id as it is, and of a local folder only its name: a card is made to be shared."""
     path = PurePath(backbone)
     return path.name if path.is_absolute() or backbone.startswith(".") or len(path.parts) > 2 else backbone
 
 
-def _result(score: dict[str, Any]) -> dict[str, Any]:
+def _result(score: dict[str, Any], kind: str) -> dict[str, Any]:
     return {
-        "task": {"type": "text-classification", "name": score["task"]},
+        "task": {"type": kind, "name": score["task"]},
         "dataset": {"name": score["task"], "type": score["task"], "split": score["split"]},
         "metrics": [{"type": score["metric"], "value": round(score["value"], 2)}],
     }

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Steps:
     """The progress of one training: steps taken, and the latest values."""
 
-    def __init__(self, title: str, total: int, bar: Progress | None):
+    def __init__(self, title: str, total: int, bar: Progress | None) -> None:
         self._title, self._total, self._bar = title, total, bar
         self._task = bar.add_task(title, total=total, values="") if bar else None
         self._start = time.monotonic()
@@ -23,7 +23,8 @@ class Steps:
         """Move to a step; ``values`` are what is worth seeing of it."""
         if self._bar is not None and self._task is not None:
             text = "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
-            self._bar.update(self._task, completed=step, **({"values": text} if text else {}))
+            fields: dict[str, Any] = {"values": text} if text else {}
+            self._bar.update(self._task, completed=step, **fields)
         elif values:
             seconds = round(time.monotonic() - self._start, 1)
             line = {"run": self._title, "step": step, "of": self._total, "seconds": seconds, **values}
@@ -34,9 +35,7 @@ class Steps:
 def steps(title: str, total: int, start: int = 0, *, shown: bool = True) -> Iterator[Steps]:
     """Show the progress of one training for the time of a block."""
     console = Console(stderr=True)
-    if not shown:
-        yield Steps(title, total, None)
-    elif not console.is_terminal:
+    if not shown or not console.is_terminal:
         yield Steps(title, total, None)
     else:
         columns = (

@@ -1,8 +1,8 @@
 """A run's folder: what it is, how far it came, what it measured; and going on where it stopped.
 
-While a prompt trains, its folder is called ``<out>.partial``. It holds the resolved configuration, ``metrics.jsonl`` and
-``state.safetensors``, from which a killed run goes on to the same bytes. When the run ends, the folder gets the prompt
-and its final name by one rename.
+While a prompt trains, its folder is called ``<out>.partial``. It holds the resolved configuration, ``metrics.jsonl``
+and ``state.safetensors``, from which a killed run goes on to the same bytes. When the run ends, the folder gets the
+prompt and its final name by one rename.
 """
 
 import json
@@ -30,7 +30,7 @@ METRICS = "metrics.jsonl"
 class Run:
     """One execution of a stage, with a folder or (``out`` None) in memory only."""
 
-    def __init__(self, out: Path | None, identity: Mapping[str, Any], local: Mapping[str, Any] | None = None):
+    def __init__(self, out: Path | None, identity: Mapping[str, Any], local: Mapping[str, Any] | None = None) -> None:
         """Open, or reopen, the folder of a run.
 
         Args:
@@ -47,7 +47,6 @@ class Run:
         self._lock: FileLock | None = None
         if out is None:
             return
-        self._refuse_change(out)
         self.folder = out.with_name(out.name + ".partial")
         out.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(out.with_name(f".{out.name}.lock"))
@@ -56,30 +55,31 @@ class Run:
         except Timeout:
             raise UsageError(f"another process is training {out}; wait for it, or choose another --out") from None
         try:
-            self._refuse_change(self.folder)
-        except ResumeError:
+            for folder in (out, self.folder):
+                self._refuse_change(folder)
+            if not (out / TENSORS).is_file():
+                self.folder.mkdir(exist_ok=True)
+                write_file(self.folder / CONFIG, json.dumps({**(local or {}), "identity": self.identity}, indent=2))
+        except BaseException:
             self.close()
             raise
-        self.folder.mkdir(exist_ok=True)
-        write_file(self.folder / CONFIG, json.dumps({**(local or {}), "identity": self.identity}, indent=2))
 
     def _refuse_change(self, folder: Path) -> None:
-        """Raise ResumeError if the folder holds a run with another identity."""
-        if not folder.exists():
+        """Raise ResumeError if the folder holds a run with another identity, or no run at all."""
+        if not folder.exists() or (folder.is_dir() and not any(map(_counts, folder.iterdir()))):
             return
-        if not (folder / CONFIG).is_file():
-            if any(folder.iterdir()):
-                raise ResumeError(f"{folder} exists and is no run of mptune; choose another --out")
-            return
-        before = _flat(stored_config(folder).get("identity", {}))
-        now = _flat(self.identity)
-        for field in [*now, *before]:
-            if before.get(field) != now.get(field):
-                state = "holds a finished run" if folder == self.out else "is an unfinished run"
-                raise ResumeError(
-                    f"{folder} {state} with {field} = {_short(before.get(field))}, and now it is "
-                    f"{_short(now.get(field))}. Take the old value, choose another --out, or remove the folder."
-                )
+        stored = stored_config(folder)
+        ended = (folder / TENSORS).is_file()
+        if "identity" not in stored or (folder == self.out and not ended):
+            raise ResumeError(f"{folder} exists and is no run of mptune; choose another --out")
+        changed = first_difference(stored["identity"], self.identity)
+        if changed is not None:
+            field, old, new = changed
+            state = "holds a finished run" if folder == self.out else "is an unfinished run"
+            raise ResumeError(
+                f"{folder} {state} with {field} = {old}, and now it is {new}. "
+                "Take the old value, choose another --out, or remove the folder."
+            )
 
     def finished(self) -> MultitaskPrompt | None:
         """Return the prompt that an equal run has already made; None where it must still be trained."""
@@ -107,8 +107,10 @@ class Run:
             with safe_open(self.folder / STATE, framework="pt") as stored:
                 progress = json.loads(stored.metadata()["progress"])
                 return {key: stored.get_tensor(key) for key in stored.keys()}, progress  # noqa: SIM118 - no mapping
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise ArtifactError(f"{self.folder / STATE} is damaged ({error}); remove {self.folder} to start over") from None
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.folder / STATE} is damaged ({error}); remove {self.folder} to start over"
+            ) from None
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
@@ -153,9 +155,20 @@ def opened(out: Path | None, identity: Mapping[str, Any], local: Mapping[str, An
         run.close()
 
 
-def pack_state(prompt: MultitaskPrompt, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Return the first field in which two nested configurations differ, with both values; None where they are equal."""
+    old, new = _flat(before), _flat(now)
+    for field in [*new, *old]:
+        if old.get(field) != new.get(field):
+            return field, _short(old.get(field)), _short(new.get(field))
+    return None
+
+
+def pack_state(
+    prompt: MultitaskPrompt, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return prompt, optimizer and best prompt so far as one flat mapping of tensors."""
-    tensors = {f"prompt.{name}": p for name, p in prompt.named_parameters()}
+    tensors: dict[str, Tensor] = {f"prompt.{name}": p for name, p in prompt.named_parameters()}
     tensors |= {f"best.{name}": p for name, p in best.items()}
     for number, entry in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in entry.items()}
@@ -204,7 +217,14 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _counts(path: Path) -> bool:
+    """Return whether a file is more than what a killed process had begun to write."""
+    return not (path.name.startswith(".") and path.name.endswith(".part"))
+
+
 def _flat(values: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(values, list) and any(isinstance(value, dict) for value in values):
+        values = {str(number): value for number, value in enumerate(values)}
     if isinstance(values, dict):
         flat: dict[str, Any] = {}
         for key, value in values.items():
@@ -223,4 +243,3 @@ def _step(line: str) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return 1 << 62  # a line that was being written when the process was killed
-

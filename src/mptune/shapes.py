@@ -19,9 +19,7 @@ def check_shape(name: str, tensor: Tensor, letters: str, **sizes: int) -> None:
     ShapeError: prompt should be [L, D=768]; got [20, 512]
     """
     dims = letters.split()
-    fits = len(dims) == tensor.ndim and all(
-        sizes.get(d, n) == n for d, n in zip(dims, tensor.shape, strict=True)
-    )
+    fits = len(dims) == tensor.ndim and all(sizes.get(d, n) == n for d, n in zip(dims, tensor.shape, strict=True))
     if not fits:
         wanted = ", ".join(f"{d}={sizes[d]}" if d in sizes else d for d in dims)
         raise ShapeError(f"{name} should be [{wanted}]; got {list(tensor.shape)}")

@@ -6,7 +6,9 @@ trackers are Accelerate's.
 
 import itertools
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +23,7 @@ from mptune.backbone import FrozenBackbone
 from mptune.batching import Encoded, encode
 from mptune.config import PUBLISHED_SEEDS, TrainingConfig
 from mptune.data import draw_rows, draw_shots, load_data
-from mptune.errors import DataError
+from mptune.errors import DataError, UsageError
 from mptune.evaluation import Validated, validate
 from mptune.optimization import warmup_then_linear
 from mptune.progress import steps
@@ -55,6 +57,7 @@ def training_data(
     digests: dict[str, str] = {}
     shot_rows: dict[str, list[int]] = {}
     failures: list[DataError] = []
+    failed: list[str] = []
     for task in tasks:
         try:
             data = load_data(task, ("train", "validation"), data_dir)
@@ -70,11 +73,11 @@ def training_data(
             digests[task.name] = data.digest
         except DataError as error:
             failures.append(error)
+            failed.append(task.name)
     if len(failures) == 1:
         raise failures[0]
     if failures:
-        names = ", ".join(t.name for t in tasks)
-        raise DataError(names, [problem for failure in failures for problem in failure.problems])
+        raise DataError(", ".join(failed), [problem for failure in failures for problem in failure.problems])
     return TrainingData(tuple(train), tuple(validation), digests, shot_rows)
 
 
@@ -101,7 +104,10 @@ def train(
 
     Raises:
         KeyboardInterrupt: Ctrl-C, after the state was saved.
+        UsageError: trackers without a folder.
     """
+    if report_to and run.out is None:
+        raise UsageError("trackers write into the run's folder; give out=..., or leave report_to away")
     # Tasks that are absent from a process's part of a batch have no gradients there.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
@@ -118,15 +124,25 @@ def train(
         tensors, progress = saved
         state = unpack_state(tensors, prompt, optimizer)
         step, best = progress["step"], tuple(progress["best"])
-        for _ in range(step):
-            schedule.step()
-        run.forget_after(step)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch asks for optimizer.step() first; those steps were taken before
+            for _ in range(step):
+                schedule.step()
+    run.forget_after(step if saved is not None else -1)
     if report_to:
-        accelerator.init_trackers("mptune", config=_plain(config))
+        # TensorBoard takes no lists.
+        accelerator.init_trackers(
+            "mptune", {k: str(v) if isinstance(v, list) else v for k, v in _plain(config).items()}
+        )
     prompt_of, optimizer = accelerator.prepare(prompt, optimizer)
     share = slice(accelerator.process_index, None, accelerator.num_processes)
 
-    with steps(title, config.steps, step, shown=accelerator.is_main_process) as progress_bar, interruptible() as stopped:
+    with (
+        ExitStack() as after,
+        steps(title, config.steps, step, shown=accelerator.is_main_process) as progress_bar,
+        interruptible() as stopped,
+    ):
+        after.callback(backbone.set_dropout, False)
 
         def note(**values: Any) -> None:
             if accelerator.is_main_process:
@@ -163,14 +179,14 @@ def train(
             if step % config.validate_every == 0 or step == config.steps:
                 note(loss=float(value.detach()))
                 check()
-            if step % config.save_every == 0 or stopped():
+            asked_to_stop = stopped()  # looked at once: Ctrl-C may come between two looks
+            if asked_to_stop or step % config.save_every == 0:
                 save()
-            if stopped():
+            if asked_to_stop:
                 raise KeyboardInterrupt
     prompt.load_state_dict(state)
     if report_to:
         accelerator.end_training()
-    backbone.set_dropout(False)
     return validate(backbone, prompt, data.validation, config)
 
 

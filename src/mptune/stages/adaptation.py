@@ -47,7 +47,7 @@ def adapt(
 
     Source: Wang et al. 2023, section 3.2, target adaptation.
     """
-    backbone, config = backbone or load_backbone(source.card.backbone), config or AdaptConfig()
+    backbone, config = backbone or load_backbone(source.backbone_config), config or AdaptConfig()
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
     source.check_backbone(backbone)
     data = training_data(tasks, backbone, config, source.prompt_length, data_dir)
@@ -76,17 +76,19 @@ def adapt(
 
         sizes = [len(task.examples) for task in data.train]
         one = len(tasks) == 1
-        batches = single_task(sizes[0], config.batch_size, random) if one else all_tasks(sizes, config.batch_size, random)
+        batches = (
+            single_task(sizes[0], config.batch_size, random) if one else all_tasks(sizes, config.batch_size, random)
+        )
         title = f"adapt {'+'.join(task.name for task in tasks)}"
-        validated = train(prompt, optimizer, loss, batches, data, backbone, config, run, title=title, report_to=report_to)
+        validated = train(
+            prompt, optimizer, loss, batches, data, backbone, config, run, title=title, report_to=report_to
+        )
         prompt.card = with_scores(prompt.card, validated)
         run.finish(prompt)
         return prompt
 
 
-def initial_vectors(
-    source: MultitaskPrompt, rule: str, target: Encoded, backbone: FrozenBackbone
-) -> TaskVectors:
+def initial_vectors(source: MultitaskPrompt, rule: str, target: Encoded, backbone: FrozenBackbone) -> TaskVectors:
     """Return the target's first u [1, L, R] and v [1, R, D], by a rule or from one named source task.
 
     Raises:

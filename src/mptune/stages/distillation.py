@@ -105,9 +105,7 @@ def distill(
         return prompt
 
 
-def _teacher_of_each(
-    tasks: Sequence[Task], teachers: Sequence[MultitaskPrompt], backbone: FrozenBackbone
-) -> Tensor:
+def _teacher_of_each(tasks: Sequence[Task], teachers: Sequence[MultitaskPrompt], backbone: FrozenBackbone) -> Tensor:
     """Return every task's own teacher prompt, in the tasks' order. [K, L, D]"""
     if len(tasks) < 2:
         raise UsageError(

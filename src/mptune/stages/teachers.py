@@ -61,7 +61,16 @@ def teach(
 
         batches = single_task(len(data.train[0].examples), config.batch_size, random)
         validated = train(
-            prompt, optimizer, loss, batches, data, backbone, config, run, title=f"teach {task.name}", report_to=report_to
+            prompt,
+            optimizer,
+            loss,
+            batches,
+            data,
+            backbone,
+            config,
+            run,
+            title=f"teach {task.name}",
+            report_to=report_to,
         )
         prompt.card = with_scores(prompt.card, validated)
         run.finish(prompt)

@@ -59,9 +59,7 @@ def get_task(name: str) -> Task:
         return load_task(name)
     if name in builtin_tasks():
         return builtin_tasks()[name]
-    raise UnknownNameError(
-        "task", name, builtin_tasks(), "`mptune tasks` lists them; a task of yours is a .yaml file."
-    )
+    raise UnknownNameError("task", name, builtin_tasks(), "`mptune tasks` lists them; a task of yours is a .yaml file.")
 
 
 def get_tasks(names: Sequence[str]) -> list[Task]:

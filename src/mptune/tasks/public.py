@@ -11,7 +11,7 @@ _HELD_OUT = {"train": "train", "test": "validation"}
 
 def _hub(path: str, name: str | None = None, **splits: str) -> Dataset:
     # Several of these sets hold a few rows in two splits.
-    return Dataset(hub=HubData(path=path, name=name), overlap="drop", **(splits or _HELD_OUT))
+    return Dataset.model_validate({"hub": HubData(path=path, name=name), "overlap": "drop", **(splits or _HELD_OUT)})
 
 
 PUBLIC = (

@@ -12,12 +12,15 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from mptune.config import Config
 
 METRICS = ("accuracy", "f1", "f1_macro", "matthews", "exact_match", "squad_f1")
+_OF_CLASSES = ("f1", "f1_macro", "matthews")
+_OF_TEXT = tuple(m for m in METRICS if m not in _OF_CLASSES)
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
 
 # {name} and {name[key]}, nothing else: a template may come from a stranger's prompt, and attribute access as in
 # {text.__class__} would let it read this program's memory.
 _FIELD = re.compile(r"\w+(\[[^\[\]]+\])*")
+_WHOLE = re.compile(r"-?\d+\.0+")
 
 
 class HubData(Config):
@@ -47,6 +50,11 @@ class Dataset(Config):
     where: dict[str, str] = Field(default_factory=dict)
     """Only rows whose columns have these values, as ``{task: reviews}``: one file may hold many tasks."""
 
+    @field_validator("where", mode="before")
+    @classmethod
+    def _wanted_values_are_text(cls, where: Any) -> Any:
+        return {str(c): label_key(v) for c, v in where.items()} if isinstance(where, Mapping) else where
+
     @model_validator(mode="after")
     def _some_rows(self) -> Self:
         if not (self.train or self.validation or self.test):
@@ -59,7 +67,7 @@ class Example:
     """One row of a task, rendered."""
 
     task: str
-    row: int  # number in its split, from 0
+    row: int  # number in its file: the line of a jsonl file, else the row, from 1
     input: str
     target: str
     label: str | None  # the verbalizer's key; None for free text
@@ -82,7 +90,7 @@ class Task(Config):
     target: str | None = None
     """Template of the free text to write; only without a verbalizer."""
     references: str | None = None
-    """Field that holds a list of right answers, as ``answers[text]``; the target alone where absent."""
+    """Field that holds a right answer or a list of them, as ``answers[text]``; the target alone where absent."""
     metrics: tuple[str, ...] = ("accuracy",)
     """What is reported; the first decides which checkpoint is best."""
     description: str = ""
@@ -91,9 +99,13 @@ class Task(Config):
     @field_validator("verbalizer", mode="before")
     @classmethod
     def _label_values_are_text(cls, verbalizer: Any) -> Any:
-        if isinstance(verbalizer, Mapping):
-            return {label_key(k): str(w) for k, w in verbalizer.items()}
-        return verbalizer
+        if not isinstance(verbalizer, Mapping):
+            return verbalizer
+        keys = [label_key(k) for k in verbalizer]
+        twice = next((k for k in keys if keys.count(k) > 1), None)
+        if twice is not None:
+            raise ValueError(f"the label {twice} stands twice: {dict(verbalizer)}")
+        return {k: str(w) for k, w in zip(keys, verbalizer.values(), strict=True)}
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -120,7 +132,10 @@ class Task(Config):
             raise ValueError(f"is no template ({error}); write {{{{ and }}}} for braces; got {text!r}") from None
         for name, spec, conversion in fields:
             if spec or conversion or not _FIELD.fullmatch(name):
-                raise ValueError(f"may use {{field}} and {{field[key]}} only; got {{{name}}}")
+                got = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+                raise ValueError(f"may use {{field}} and {{field[key]}} only; got {{{got}}}")
+        if not fields and text:
+            raise ValueError(f"names no {{field}} of the rows; got {text!r}")
         return text
 
     @model_validator(mode="after")
@@ -131,8 +146,13 @@ class Task(Config):
             )
         if self.verbalizer and len(self.verbalizer) < 2:
             raise ValueError("a verbalizer needs two labels or more")
+        if not all(word.strip() for word in self.verbalizer.values()):
+            raise ValueError(f"a label has no word: {self.verbalizer}")
         if len(set(self.verbalizer.values())) < len(self.verbalizer):
             raise ValueError(f"two labels have the same word: {self.verbalizer}")
+        of_classes = [m for m in self.metrics if m in _OF_CLASSES]
+        if of_classes and not self.verbalizer:
+            raise ValueError(f"{', '.join(of_classes)} needs a verbalizer; free text has {', '.join(_OF_TEXT)}")
         return self
 
     @property
@@ -151,7 +171,7 @@ class Task(Config):
         """Return the input text of a row.
 
         Raises:
-            KeyError, LookupError: the row lacks a field of the template.
+            LookupError: the row lacks a field of the template.
         """
         return _fill(self.template, row)
 
@@ -163,12 +183,12 @@ class Task(Config):
         """
         if self.verbalizer:
             label = label_key(row[self.label])
-            target, references = self.verbalizer[label], (self.verbalizer[label],)
-        else:
-            label, target = None, _fill(self.target or "", row)
-            answers = _get(self.references, row) if self.references else [target]
-            references = tuple(str(a) for a in answers) or (target,)
-        return Example(self.name, number, self.render_input(row), target, label, references)
+            word = self.verbalizer[label]
+            return Example(self.name, number, self.render_input(row), word, label, (word,))
+        target = _fill(self.target or "", row)
+        answers = _get(self.references, row) if self.references else target
+        references = tuple(str(a) for a in answers) if isinstance(answers, list | tuple) else (str(answers),)
+        return Example(self.name, number, self.render_input(row), target, None, references or (target,))
 
     def located(self, folder: Path) -> Self:
         """Return the task with its data files' paths relative to ``folder`` made absolute."""
@@ -183,12 +203,14 @@ class Task(Config):
 
 
 def label_key(value: Any) -> str:
-    """Return a row's label value as the text by which a verbalizer knows it: 1, 1.0 and "1" are one label."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    """Return a row's label value as the text by which a verbalizer knows it.
+
+    1, 1.0, "1" and "1.0" are one label, and so are true, "true" and "True": files of each format hold their own.
+    """
+    text = str(value)
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    return text.rstrip("0").removesuffix(".") if _WHOLE.fullmatch(text) else text
 
 
 def _fill(template: str, row: Mapping[str, Any]) -> str:
@@ -199,9 +221,12 @@ def _fill(template: str, row: Mapping[str, Any]) -> str:
 def _get(path: str, row: Mapping[str, Any]) -> Any:
     """Return the field that ``answers[text][0]`` names."""
     name, *keys = re.findall(r"[^\[\]]+", path)
-    value: Any = row[name]
-    for key in keys:
-        value = value[int(key)] if isinstance(value, list | tuple) else value[key]
+    try:
+        value: Any = row[name]
+        for key in keys:
+            value = value[int(key)] if isinstance(value, list | tuple) else value[key]
+    except (LookupError, TypeError, ValueError):
+        raise KeyError(path) from None
     if value is None:
         raise KeyError(path)
     return value

@@ -12,10 +12,12 @@ class _Loader(yaml.BaseLoader):
     """YAML without implicit types, and without silently dropped duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [str(key) for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.MarkedYAMLError(problem=f"{twice[0]!r} stands twice", problem_mark=node.start_mark)
+        seen = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key!r} stands twice", problem_mark=key_node.start_mark)
+            seen.append(key)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -35,5 +37,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(str(path), [f"is not valid YAML: {error}"]) from None
     if not isinstance(values, dict):
-        raise ConfigError(str(path), [f"wants `field: value` lines; got {type(values).__name__}"])
+        got = "nothing" if not values else "a list" if isinstance(values, list) else repr(values)
+        raise ConfigError(str(path), [f"wants `field: value` lines; got {got}"])
     return values

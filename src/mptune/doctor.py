@@ -1,0 +1,98 @@
+"""What an environment has, what it lacks, and how to mend it."""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from mptune.embedded import VERSION, WHEEL, cache_folder
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    state: str  # "ok", "note" or "fail"
+    name: str
+    found: str
+    fix: str = ""
+
+
+def examine() -> list[Check]:
+    """Return every check, in the order in which a person would mend them."""
+    return [check() for check in (_python, _torch, _processor, _transformers, _embedded, _cache, _peft, _hub)]
+
+
+def _python() -> Check:
+    found = platform.python_version()
+    if sys.version_info < (3, 11):
+        return Check("fail", "python", found, "install Python 3.11 or newer")
+    return Check("ok", "python", found)
+
+
+def _torch() -> Check:
+    found = _version("torch")
+    return Check("ok", "torch", found) if found else Check("fail", "torch", "missing", "pip install torch")
+
+
+def _processor() -> Check:
+    import torch
+
+    from mptune.backbone import multiplies_bfloat16
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = f"{name}, {torch.get_num_threads()} threads"
+    if multiplies_bfloat16(device):
+        return Check("ok", "processor", f"{found}, multiplies bfloat16", "--set backbone.dtype=auto is faster here")
+    return Check("note", "processor", f"{found}, no native bfloat16", "keep backbone.dtype=float32")
+
+
+def _transformers() -> Check:
+    found = _version("transformers")
+    if not found or int(found.split(".")[0]) < 5:
+        return Check("fail", "transformers", found or "missing", "pip install 'transformers>=5'")
+    return Check("ok", "transformers", found)
+
+
+def _embedded() -> Check:
+    built = (cache_folder() / f"embedded-{VERSION}" / "config.json").is_file()
+    if built:
+        return Check("ok", "embedded backbone", "built")
+    if _version(WHEEL) == VERSION and _version("onnx"):
+        return Check("ok", "embedded backbone", "installed; built on first use, about ten seconds")
+    return Check("note", "embedded backbone", "not installed", "pip install 'mptune[quickstart]', or give --backbone")
+
+
+def _cache() -> Check:
+    folder = cache_folder()
+    there = folder
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free / GIB
+    if not os.access(there, os.W_OK):
+        return Check("fail", "cache folder", f"{folder} cannot be written", "set MPTUNE_CACHE to a folder of yours")
+    if free < 1:
+        return Check("fail", "cache folder", f"{free:.1f} GiB free", "free a GiB, or set MPTUNE_CACHE elsewhere")
+    return Check("ok", "cache folder", f"{folder}, {free:.0f} GiB free")
+
+
+def _peft() -> Check:
+    found = _version("peft")
+    return Check("ok", "peft", found) if found else Check("note", "peft", "not installed", "pip install 'mptune[peft]'")
+
+
+def _hub() -> Check:
+    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    return Check("note" if offline else "ok", "hub", "offline (HF_HUB_OFFLINE)" if offline else "online when asked")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

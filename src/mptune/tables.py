@@ -1,0 +1,81 @@
+"""Results as Markdown: a pure function of the lines of results.jsonl."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mptune.embedded import TITLE
+from mptune.statistics import interval, paired
+
+Lines = Sequence[Mapping[str, Any]]
+
+REFERENCE = "prompt-tuning"  # what every other trained method is compared with, pair by pair
+
+
+def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequence[str]) -> str:
+    """Return the page of a recipe's results: per number of shots a table of tasks by methods, then paired differences.
+
+    Every cell is the mean over seeds of the task's first metric on its test split, with its 95 % interval.
+    """
+    tasks = list(dict.fromkeys(line["task"] for line in lines))
+    shots = sorted({line["shots"] for line in lines if line["shots"]}) or [0]
+    metric = {line["task"]: line["scores"][0]["metric"] for line in lines}
+    page = [f"# Results: {name}", "", *(f"- {_titled(note)}" for note in notes), ""]
+    for k in shots:
+        if k:
+            page += [f"## {k} shots per class", ""]
+        page += ["| task | metric | test rows | " + " | ".join(methods) + " |", "|---" * (3 + len(methods)) + "|"]
+        for task in tasks:
+            cells = [_cell(_values(lines, method, task, k)) for method in methods]
+            rows = next(line["scores"][0]["examples"] for line in lines if line["task"] == task)
+            page.append(f"| {task} | {metric[task]} | {rows} | " + " | ".join(cells) + " |")
+        page.append("| **mean** | | | " + " | ".join(_mean(lines, m, tasks, k) for m in methods) + " |")
+        page.append("")
+        page += [*(line for m in methods if (line := _difference(lines, m, tasks, k))), ""]
+    page.append(
+        "Intervals: 95 %, Student's t, over seeds; differences over pairs of the same task, examples and seed. "
+        "`constant` always says the commonest training label; `transfer` is the multitask prompt, unadapted."
+    )
+    return "\n".join(page) + "\n"
+
+
+def _values(lines: Lines, method: str, task: str, shots: int) -> dict[int, float]:
+    """Return seed to score; a method without examples has one value for every number of shots."""
+    return {
+        line["seed"]: line["scores"][0]["value"]
+        for line in lines
+        if (line["method"], line["task"]) == (method, task) and line["shots"] in (0, shots)
+    }
+
+
+def _cell(values: Mapping[int, float]) -> str:
+    return str(interval(list(values.values()))) if values else "–"
+
+
+def _mean(lines: Lines, method: str, tasks: Sequence[str], shots: int) -> str:
+    """Return the mean over tasks, its interval over seeds."""
+    per_task = [_values(lines, method, task, shots) for task in tasks]
+    seeds = sorted(set.intersection(*(set(values) for values in per_task)))
+    if not seeds:
+        return "–"
+    return f"**{interval([sum(values[s] for values in per_task) / len(tasks) for s in seeds])}**"
+
+
+def _difference(lines: Lines, method: str, tasks: Sequence[str], shots: int) -> str:
+    """Return how a method differs from prompt tuning over the same tasks and seeds, as a list item."""
+    if method in (REFERENCE, "constant", "zero-shot"):
+        return ""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for task in tasks:
+        mine, other = _values(lines, method, task, shots), _values(lines, REFERENCE, task, shots)
+        for seed, value in other.items():
+            if (own := mine.get(seed, mine.get(0) if len(mine) == 1 else None)) is not None:
+                ours.append(own)
+                theirs.append(value)
+    if len(ours) < 2:
+        return ""
+    return f"- {method} minus {REFERENCE}: {paired(ours, theirs)}"
+
+
+def _titled(note: str) -> str:
+    return note.replace("Backbone: embedded", f"Backbone: embedded ({TITLE})")

@@ -1,0 +1,561 @@
+"""One frozen backbone of every family, against the same model asked in transformers' own way."""
+
+import logging
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from conftest import FAMILIES, make_backbone, make_tokenizer
+from mptune.backbone import FrozenBackbone, distinguishing_depth, load_backbone, multiplies_bfloat16
+from mptune.config import BackboneConfig
+from mptune.errors import BackboneError
+from mptune.losses import IGNORE, task_loss
+
+TEXTS = ["the sky is blue", "a cat sat on mat and the dog ran fast"]
+TARGETS = ["yes", "not very good"]
+NEAR = 1e-6
+LIMITED = ("bart", "marian", "gpt2", "llama")  # families with a table or a range of positions
+
+
+@pytest.fixture
+def exact(any_backbone) -> FrozenBackbone:
+    """One backbone of every family in float64, where a difference is a defect and not rounding."""
+    any_backbone.model.double()
+    return any_backbone
+
+
+def batch_of(backbone, texts=TEXTS, targets=TARGETS):
+    """The texts and their targets as one padded batch."""
+    inputs = backbone.encode_inputs(texts, max_tokens=40, prompt_length=0, room=8)
+    return backbone.collate(range(len(texts)), inputs, backbone.encode_targets(targets, max_tokens=8))
+
+
+def some_prompts(backbone, count=2, length=3):
+    """Prompts of random numbers, another one for every row."""
+    return torch.randn(count, length, backbone.width, generator=torch.Generator().manual_seed(7))
+
+
+def token_ids(tokenizer, text):
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@torch.no_grad()
+def own_output(backbone, text_ids, label_ids):
+    """What the model answers to one unpadded row of plain token ids."""
+    text, labels = torch.tensor([text_ids]), torch.tensor([label_ids])
+    if not backbone.is_encoder_decoder:
+        return backbone.model(input_ids=torch.cat([text, labels], dim=1), output_hidden_states=True)
+    start = torch.tensor([[backbone.model.config.decoder_start_token_id]])
+    return backbone.model(
+        input_ids=text,
+        attention_mask=torch.ones_like(text),
+        decoder_input_ids=torch.cat([start, labels[:, :-1]], dim=1),
+        output_hidden_states=True,
+    )
+
+
+def own_logits(backbone, text_ids, label_ids):
+    """The model's own logits at the positions that predict the labels. [S, V]"""
+    logits = own_output(backbone, text_ids, label_ids).logits[0]
+    return logits if backbone.is_encoder_decoder else logits[len(text_ids) - 1 : -1]
+
+
+# -- where the prompt stands ------------------------------------------------------------------------------------------
+
+
+def test_an_empty_prompt_gives_the_models_own_logits(exact):
+    inputs = exact.encode_inputs(TEXTS, max_tokens=40, prompt_length=0, room=8)
+    targets = exact.encode_targets(TARGETS, max_tokens=8)
+    got = exact(some_prompts(exact, length=0), exact.collate([0, 0], inputs, targets)).logits
+    for row, (text_ids, label_ids) in enumerate(zip(inputs, targets, strict=True)):
+        own = own_logits(exact, text_ids, label_ids)
+        torch.testing.assert_close(got[row, : len(label_ids)], own, atol=NEAR, rtol=0)
+
+
+def test_a_prompt_made_of_a_texts_first_embeddings_reads_as_that_text(exact):
+    whole = exact.encode_inputs(TEXTS, max_tokens=40, prompt_length=0, room=8)
+    targets = exact.encode_targets(TARGETS, max_tokens=8)
+    prompts = torch.stack([exact.embeddings[ids[:3]] for ids in whole])
+    got = exact(prompts, exact.collate([0, 0], [ids[3:] for ids in whole], targets)).logits
+    for row, (text_ids, label_ids) in enumerate(zip(whole, targets, strict=True)):
+        own = own_logits(exact, text_ids, label_ids)
+        torch.testing.assert_close(got[row, : len(label_ids)], own, atol=NEAR, rtol=0)
+
+
+def test_a_prompt_changes_the_logits(exact):
+    batch = batch_of(exact)
+    bare, prompted = (exact(some_prompts(exact, length=length), batch).logits for length in (0, 3))
+    assert (bare - prompted).abs().max() > 0.01
+
+
+def test_hidden_states_are_the_models_own_on_text_and_labels(exact):
+    inputs = exact.encode_inputs(TEXTS[:1], max_tokens=40, prompt_length=0, room=8)
+    targets = exact.encode_targets(TARGETS[1:], max_tokens=8)
+    text, label = exact(some_prompts(exact, 1, 0), exact.collate([0], inputs, targets), hidden_layers=(-1,)).hidden
+    own = own_output(exact, inputs[0], targets[0])
+    if exact.is_encoder_decoder:
+        own_text, own_label = own.encoder_hidden_states[-1], own.decoder_hidden_states[-1]
+    else:
+        width = len(inputs[0])
+        own_text, own_label = own.hidden_states[-1][:, :width], own.hidden_states[-1][:, width - 1 : -1]
+    torch.testing.assert_close(text, own_text, atol=NEAR, rtol=0)
+    torch.testing.assert_close(label, own_label, atol=NEAR, rtol=0)
+
+
+def test_hidden_states_do_not_include_the_prompt(exact):
+    inputs = exact.encode_inputs(TEXTS, max_tokens=40, prompt_length=0, room=8)
+    targets = exact.encode_targets(TARGETS, max_tokens=8)
+    batch = exact.collate([0, 0], inputs, targets)
+    hidden = exact(some_prompts(exact), batch, hidden_layers=(0, -1)).hidden
+    text_shape, label_shape = (*batch.input_ids.shape, exact.width), (*batch.labels.shape, exact.width)
+    assert [tuple(h.shape) for h in hidden] == [text_shape, text_shape, label_shape, label_shape]
+    # Behind a prompt of the text's own first embeddings stand the states of the rest of that text.
+    prompt = exact.embeddings[inputs[1][:3]][None]
+    cut, _ = exact(prompt, exact.collate([0], [inputs[1][3:]], targets[1:]), hidden_layers=(-1,)).hidden
+    whole, _ = exact(some_prompts(exact, 1, 0), exact.collate([0], inputs[1:], targets[1:]), hidden_layers=(-1,)).hidden
+    torch.testing.assert_close(cut, whole[:, 3:], atol=NEAR, rtol=0)
+
+
+def test_no_layer_asked_for_means_no_hidden_states(backbone):
+    assert backbone(some_prompts(backbone), batch_of(backbone)).hidden == ()
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_padding_never_changes_logits_or_label_scores(exact):
+    words = exact.encode_targets(["not good", "not bad", "maybe"], max_tokens=8)
+    prompts = some_prompts(exact)
+    both = exact(prompts, batch_of(exact)).logits
+    scores = exact.label_scores(prompts, batch_of(exact), words)
+    for row in (0, 1):
+        alone = batch_of(exact, TEXTS[row : row + 1], TARGETS[row : row + 1])
+        counted = alone.labels.shape[1]
+        logits = exact(prompts[row : row + 1], alone).logits
+        torch.testing.assert_close(both[row : row + 1, :counted], logits, atol=NEAR, rtol=0)
+        own = exact.label_scores(prompts[row : row + 1], alone, words)
+        torch.testing.assert_close(scores[row : row + 1], own, atol=1e-5, rtol=0)
+
+
+def test_the_tokens_under_the_padding_are_never_read(exact):
+    batch = batch_of(exact)
+    prompts = some_prompts(exact)
+    before = exact(prompts, batch).logits[0, :2]
+    assert (batch.mask[0] == 0).any()
+    batch.input_ids[batch.mask == 0] = 42
+    torch.testing.assert_close(exact(prompts, batch).logits[0, :2], before, atol=NEAR, rtol=0)
+
+
+def test_a_mixed_batch_answers_like_its_prompts_one_by_one(exact):
+    texts, targets = [TEXTS[0], TEXTS[0]], [TARGETS[1], TARGETS[1]]
+    words = exact.encode_targets(["yes", "no"], max_tokens=8)
+    prompts = some_prompts(exact)
+    mixed = batch_of(exact, texts, targets)
+    logits, scores = exact(prompts, mixed).logits, exact.label_scores(prompts, mixed, words)
+    assert (logits[0] - logits[1]).abs().max() > 0.01
+    for row in (0, 1):
+        alone = batch_of(exact, texts[:1], targets[:1])
+        own = prompts[row : row + 1]
+        torch.testing.assert_close(logits[row : row + 1], exact(own, alone).logits, atol=NEAR, rtol=0)
+        torch.testing.assert_close(scores[row : row + 1], exact.label_scores(own, alone, words), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_mixed_batch_writes_like_its_prompts_one_by_one(exact, num_beams):
+    prompts = some_prompts(exact)
+    together = exact.generate(prompts, batch_of(exact), 6, num_beams)
+    assert together == [
+        exact.generate(prompts[row : row + 1], batch_of(exact, [text], ["yes"]), 6, num_beams)[0]
+        for row, text in enumerate(TEXTS)
+    ]
+
+
+# -- generation -------------------------------------------------------------------------------------------------------
+
+
+def generated(backbone, prompts, batch, monkeypatch, tokens=6):
+    """The token ids [B, S] and the scores [B, S, V] of what the backbone writes; IGNORE after the end."""
+    generate, seen = backbone.model.generate, []
+
+    def listening(**options):
+        seen.append(generate(**options, output_scores=True, return_dict_in_generate=True))
+        return seen[-1].sequences
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone.model, "generate", listening)
+        backbone.generate(prompts, batch, tokens)
+    scores = torch.stack(seen[0].scores, dim=1)
+    ids = seen[0].sequences[:, -scores.shape[1] :].clone()
+    ended = (ids == backbone.tokenizer.eos_token_id).long().cumsum(1)
+    ids[(ended - (ids == backbone.tokenizer.eos_token_id).long()) > 0] = IGNORE
+    return ids, scores
+
+
+def test_generation_and_teacher_forcing_agree_on_every_token(exact, monkeypatch):
+    prompts, batch = some_prompts(exact), batch_of(exact)
+    ids, scores = generated(exact, prompts, batch, monkeypatch)
+    logits = exact(prompts, type(batch)(batch.task_ids, batch.input_ids, batch.mask, ids)).logits
+    counted = ids != IGNORE
+    assert counted.sum() >= 4
+    assert torch.equal(logits.argmax(-1)[counted], ids[counted])
+    forced, free = logits[counted].float().log_softmax(-1), scores[counted].float().log_softmax(-1)
+    torch.testing.assert_close(forced, free, atol=1e-4, rtol=0)
+
+
+def test_what_a_folder_says_about_generation_does_not_change_what_is_written(any_backbone):
+    prompts, batch = some_prompts(any_backbone), batch_of(any_backbone)
+    plain = any_backbone.generate(prompts, batch, 6)
+    for option, value in {"forced_bos_token_id": 42, "no_repeat_ngram_size": 1, "forced_eos_token_id": 43}.items():
+        setattr(any_backbone.model.generation_config, option, value)
+    again = FrozenBackbone(any_backbone.model, any_backbone.tokenizer, any_backbone.config)
+    assert again.generate(prompts, batch, 6) == plain
+
+
+def test_a_token_that_a_folder_bans_is_never_written(any_backbone, monkeypatch):
+    prompts, batch = some_prompts(any_backbone), batch_of(any_backbone)
+    first = int(generated(any_backbone, prompts, batch, monkeypatch)[0][0, 0])
+    any_backbone.model.generation_config.bad_words_ids = [[first]]
+    again = FrozenBackbone(any_backbone.model, any_backbone.tokenizer, any_backbone.config)
+    assert first not in generated(again, prompts, batch, monkeypatch)[0]
+
+
+def test_nothing_is_written_beyond_the_asked_number_of_tokens(any_backbone, monkeypatch):
+    ids, _ = generated(any_backbone, some_prompts(any_backbone), batch_of(any_backbone), monkeypatch, tokens=2)
+    assert ids.shape[1] <= 2
+
+
+# -- frozen -----------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_prompt_receives_gradients(any_backbone):
+    prompts = some_prompts(any_backbone).requires_grad_()
+    batch = batch_of(any_backbone)
+    task_loss(any_backbone(prompts, batch).logits, batch.labels).backward()
+    assert (prompts.grad.abs().amax(dim=-1) > 0).all()
+    for name, p in any_backbone.model.named_parameters():
+        assert not p.requires_grad, name
+        assert p.grad is None, name
+
+
+def test_scoring_and_writing_keep_no_graph(backbone):
+    prompts = some_prompts(backbone).requires_grad_()
+    assert not backbone.label_scores(prompts, batch_of(backbone), [[5, 1], [6, 1]]).requires_grad
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "llama"])  # Llama has no dropout
+def test_dropout_is_off_until_it_is_switched_on(family):
+    backbone = make_backbone(family)
+    backbone = FrozenBackbone(backbone.model.train(), backbone.tokenizer, backbone.config)
+    prompts, batch = some_prompts(backbone), batch_of(backbone)
+    first = backbone(prompts, batch).logits
+    assert torch.equal(backbone(prompts, batch).logits, first)
+    backbone.set_dropout(True)
+    assert not torch.allclose(backbone(prompts, batch).logits, first, atol=1e-3)
+    backbone.set_dropout(False)
+    assert torch.equal(backbone(prompts, batch).logits, first)
+
+
+# -- label words ------------------------------------------------------------------------------------------------------
+
+DEPTHS = [
+    pytest.param([[5, 1], [6, 1]], 1, id="differ at the first token"),
+    pytest.param([[5, 6, 1], [5, 7, 1], [8, 1]], 2, id="two share the first token"),
+    pytest.param([[5, 1], [5, 6, 1]], 2, id="one begins the other"),
+    pytest.param([[5], [5, 1]], 2, id="one begins the other and has no end"),
+    pytest.param([[5, 6, 7, 1], [5, 6, 8, 1], [9, 1]], 3, id="one is shorter than the depth"),
+    pytest.param([[5, 1]], 1, id="one word alone"),
+    pytest.param([[5, 1], [6, 1], [5, 1]], 0, id="two are the same throughout"),
+]
+
+
+@pytest.mark.parametrize(("label_ids", "depth"), DEPTHS)
+def test_label_words_are_told_apart_by_as_few_tokens_as_possible(label_ids, depth):
+    assert distinguishing_depth(label_ids) == depth
+
+
+@pytest.mark.parametrize(
+    ("words", "depth"),
+    [
+        pytest.param(["yes", "no", "maybe"], 1, id="differ at the first token"),
+        pytest.param(["not very good", "not very bad", "maybe"], 3, id="two share two tokens, one is shorter"),
+    ],
+)
+def test_label_scores_are_the_summed_log_probabilities_of_the_telling_tokens(exact, words, depth):
+    label_ids = exact.encode_targets(words, max_tokens=8)
+    assert distinguishing_depth(label_ids) == depth
+    prompts = some_prompts(exact)
+    scores = exact.label_scores(prompts, batch_of(exact), label_ids)
+    for row, text in enumerate(TEXTS):
+        for column, (word, ids) in enumerate(zip(words, label_ids, strict=True)):
+            logits = exact(prompts[row : row + 1], batch_of(exact, [text], [word])).logits[0]
+            logps = [float(logits[s].log_softmax(-1)[token]) for s, token in enumerate(ids[:depth])]
+            assert float(scores[row, column]) == pytest.approx(sum(logps), abs=1e-5)
+
+
+def test_label_scores_do_not_depend_on_the_rows_own_labels(exact):
+    words = exact.encode_targets(["not good", "not bad"], max_tokens=8)
+    prompts = some_prompts(exact)
+    short, long = (exact.label_scores(prompts, batch_of(exact, TEXTS, t), words) for t in (["no", "no"], TARGETS))
+    torch.testing.assert_close(short, long, atol=1e-5, rtol=0)
+
+
+def test_label_scores_follow_the_words_when_these_change_places(exact):
+    words = exact.encode_targets(["not good", "not bad", "yes"], max_tokens=8)
+    prompts, batch = some_prompts(exact), batch_of(exact)
+    there, back = exact.label_scores(prompts, batch, words), exact.label_scores(prompts, batch, words[::-1])
+    torch.testing.assert_close(there, back.flip(1), atol=1e-5, rtol=0)
+
+
+# -- text to tokens ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", LIMITED)
+def test_a_long_text_is_cut_to_what_the_prompt_and_the_target_leave(family):
+    backbone = make_backbone(family)
+    text = "the sky is blue " * 50
+    (whole,) = backbone.tokenizer([text])["input_ids"]
+    (ids,) = backbone.encode_inputs([text], max_tokens=1000, prompt_length=10, room=8)
+    assert len(ids) == (54 if backbone.is_encoder_decoder else 46)
+    assert ids[:45] == whole[:45]
+    batch = backbone.collate([0], [ids], [[5] * 8])
+    assert backbone(some_prompts(backbone, 1, 10), batch).logits.shape == (1, 8, 400)
+    assert len(backbone.generate(some_prompts(backbone, 1, 10), batch, 8)) == 1
+
+
+def test_relative_positions_set_no_limit_but_max_tokens():
+    backbone = make_backbone("t5")
+    (ids,) = backbone.encode_inputs(["the sky is blue " * 50], max_tokens=150, prompt_length=1000, room=8)
+    assert backbone.positions is None
+    assert len(ids) == 150
+
+
+@pytest.mark.parametrize("family", ["t5", "mt5", "bart", "marian"])
+def test_a_cut_text_keeps_its_closing_eos(family):
+    backbone = make_backbone(family)
+    ids = backbone.encode_inputs(TEXTS, max_tokens=6, prompt_length=0, room=8)
+    assert [len(i) for i in ids] == [5, 6]
+    assert [i[-1] for i in ids] == [1, 1]
+
+
+def test_a_cut_text_keeps_an_eos_whose_number_is_zero():
+    tokenizer = make_tokenizer(adds_eos=True)
+    tokenizer.eos_token, tokenizer.pad_token = "<pad>", "</s>"  # Marian's vocabularies begin with the end
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <pad>", special_tokens=[("<pad>", 0)]
+    )
+    backbone = FrozenBackbone(make_backbone("marian").model, tokenizer, BackboneConfig(name="zero"))
+    ids = backbone.encode_inputs(TEXTS, max_tokens=6, prompt_length=0, room=8)
+    assert [i[-1] for i in ids] == [0, 0]
+
+
+def test_a_cut_is_said_once(backbone, caplog):
+    with caplog.at_level(logging.WARNING, logger="mptune.backbone"):
+        backbone.encode_inputs(TEXTS, max_tokens=20, prompt_length=0, room=8)
+        assert not caplog.records
+        backbone.encode_inputs(TEXTS, max_tokens=6, prompt_length=0, room=8)
+        backbone.encode_inputs(TEXTS, max_tokens=4, prompt_length=0, room=8)
+    assert [r.message for r in caplog.records] == [
+        "1 of 2 texts are longer than 6 tokens and are cut; the prompt is kept whole. (Said once.)"
+    ]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_prompt_that_leaves_no_place_for_the_text_is_refused_with_the_target(family):
+    backbone = make_backbone(family)
+    assert backbone.encode_inputs(TEXTS, 40, prompt_length=55, room=8)
+    with pytest.raises(BackboneError) as error:
+        backbone.encode_inputs(TEXTS, 40, prompt_length=56, room=8)
+    assert str(error.value) == (
+        f"tiny-{family} reads 64 positions, and a prompt of 56 soft tokens and 8 target tokens would leave none for "
+        "the text. Take a shorter prompt or a smaller max_target_tokens."
+    )
+
+
+@pytest.mark.parametrize("family", ["bart", "marian"])
+def test_a_prompt_that_leaves_no_place_for_the_text_is_refused(family):
+    backbone = make_backbone(family)
+    assert backbone.encode_inputs(TEXTS, 40, prompt_length=63, room=8)
+    with pytest.raises(BackboneError) as error:
+        backbone.encode_inputs(TEXTS, 40, prompt_length=64, room=8)
+    assert str(error.value) == (
+        f"tiny-{family} reads 64 positions, and a prompt of 64 soft tokens would leave none for the text. "
+        "Take a shorter prompt."
+    )
+
+
+def trained(pre_tokenizer, normalizer=None):
+    """A tokenizer that treats the space between words in a way of its own."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    if pre_tokenizer is not None:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    trainer = trainers.BpeTrainer(vocab_size=100, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False)
+    tokenizer.train_from_iterator(["the", "sky", "yes", "no", " the", " sky", " yes", " no"] * 3, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+SPACES = [
+    pytest.param(lambda: trained(pre_tokenizers.ByteLevel(add_prefix_space=False)), id="as GPT-2, no space of its own"),
+    pytest.param(lambda: trained(pre_tokenizers.ByteLevel(add_prefix_space=True)), id="a space where none is"),
+    pytest.param(lambda: trained(pre_tokenizers.Metaspace(prepend_scheme="always")), id="as SentencePiece"),
+    pytest.param(
+        lambda: trained(None, normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])),
+        id="as Llama 2, a space before every text",
+    ),
+]
+
+
+@pytest.mark.parametrize("make", SPACES)
+def test_a_decoder_only_target_goes_on_with_the_text_after_one_space(make):
+    tokenizer = make()
+    backbone = FrozenBackbone(make_backbone("gpt2").model, tokenizer, BackboneConfig(name="spaces"))
+    targets = backbone.encode_targets(["yes", "no"], max_tokens=8)
+    for word, ids in zip(["yes", "no"], targets, strict=True):
+        assert token_ids(tokenizer, "the sky") + ids == [*token_ids(tokenizer, f"the sky {word}"), 1]
+
+
+def test_an_encoder_decoders_target_begins_without_a_space():
+    tokenizer = trained(pre_tokenizers.ByteLevel(add_prefix_space=False))
+    backbone = FrozenBackbone(make_backbone("t5").model, tokenizer, BackboneConfig(name="spaces"))
+    assert token_ids(tokenizer, "yes") != token_ids(tokenizer, " yes")
+    assert backbone.encode_targets(["yes"], max_tokens=8) == [[*token_ids(tokenizer, "yes"), 1]]
+
+
+def test_a_cut_target_keeps_its_end(any_backbone):
+    (whole,) = any_backbone.encode_targets(["not very good"], max_tokens=8)
+    assert any_backbone.encode_targets(["not very good"], max_tokens=3) == [[*whole[:2], 1]]
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end():
+    backbone = make_backbone("gpt2")
+    with_padding = backbone(some_prompts(backbone), batch_of(backbone)).logits[0, :2]
+    backbone.tokenizer.pad_token = None
+    again = FrozenBackbone(backbone.model, backbone.tokenizer, backbone.config)
+    assert again.tokenizer.pad_token_id == 1
+    torch.testing.assert_close(again(some_prompts(again), batch_of(again)).logits[0, :2], with_padding)
+
+
+def test_a_tokenizer_without_an_end_is_refused():
+    backbone = make_backbone("gpt2")
+    backbone.tokenizer.eos_token = None
+    with pytest.raises(BackboneError, match=r"tiny-gpt2 has a tokenizer without an end-of-sequence token"):
+        FrozenBackbone(backbone.model, backbone.tokenizer, backbone.config)
+
+
+# -- loading and identity ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(any_backbone, tmp_path):
+    """A folder with one model of every family, as save_pretrained leaves it."""
+    return saved(any_backbone, tmp_path / "model")
+
+
+def saved(backbone, path):
+    backbone.model.save_pretrained(path)
+    backbone.tokenizer.save_pretrained(path)
+    return path
+
+
+def load(path, **changes):
+    return load_backbone(BackboneConfig(name=str(path), **{"device": "cpu", **changes}))
+
+
+def test_a_saved_folder_loads_and_answers_the_same(any_backbone, folder):
+    loaded = load(folder)
+    for name, p in any_backbone.model.named_parameters():
+        assert torch.equal(loaded.model.get_parameter(name), p), name
+    any_backbone.model.double()
+    loaded.model.double()  # a loaded model may attend with another kernel, which rounds otherwise
+    prompts, batch = some_prompts(any_backbone), batch_of(any_backbone)
+    own = any_backbone(prompts, batch).logits
+    torch.testing.assert_close(loaded(prompts, batch_of(loaded)).logits, own, atol=NEAR, rtol=0)
+    assert loaded.generate(prompts, batch, 6) == any_backbone.generate(prompts, batch, 6)
+
+
+def test_bfloat16_changes_the_numbers_and_not_the_identity(any_backbone, folder):
+    loaded = load(folder, dtype="bfloat16")
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}
+    assert loaded.fingerprint() == any_backbone.fingerprint() == load(folder).fingerprint()
+    prompts = some_prompts(loaded).requires_grad_()
+    batch = batch_of(loaded)
+    task_loss(loaded(prompts, batch).logits, batch.labels).backward()
+    assert prompts.grad.dtype == torch.float32
+
+
+def test_a_name_alone_is_enough(backbone, tmp_path):
+    assert load_backbone(str(saved(backbone, tmp_path / "model"))).fingerprint() == backbone.fingerprint()
+
+
+def test_auto_takes_bfloat16_only_where_the_processor_multiplies_it(backbone, tmp_path):
+    native = multiplies_bfloat16(torch.device("cpu"))
+    loaded = load(saved(backbone, tmp_path / "model"), dtype="auto")
+    assert loaded.model.dtype == (torch.bfloat16 if native else torch.float32)
+
+
+def test_different_models_have_different_fingerprints():
+    prints = {make_backbone(family, seed).fingerprint() for family in FAMILIES for seed in (0, 1)}
+    assert len(prints) == 2 * len(FAMILIES)
+    assert make_backbone("t5", seed=0).fingerprint() == make_backbone("t5", seed=0).fingerprint()
+
+
+def test_another_vocabulary_is_another_model(backbone):
+    before = backbone.fingerprint()
+    backbone.tokenizer.add_tokens(["zebra"])
+    assert backbone.fingerprint() != before
+
+
+def test_a_name_that_nothing_carries_is_said_in_one_line():
+    with pytest.raises(BackboneError) as error:
+        load("nobody/no-such-model")
+    message = str(error.value)
+    assert message.startswith("the backbone 'nobody/no-such-model' cannot be loaded: ")
+    assert message.endswith("Give a Hugging Face id, a folder with config.json, or `embedded`.")
+    assert "Traceback" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("device", ["tpu9", "", "cuda:99", "hpu:77"])
+def test_a_device_that_does_not_exist_is_refused_by_its_name(device, backbone, tmp_path):
+    with pytest.raises(BackboneError) as error:
+        load(saved(backbone, tmp_path / "model"), device=device)
+    message = str(error.value)
+    assert message.startswith(f"the device {device!r} cannot be used: ")
+    assert message.endswith(". Try cpu or auto.")
+    assert "\n" not in message
+
+
+def test_damaged_weights_are_said_and_not_shown_as_a_traceback(backbone, tmp_path):
+    path = saved(backbone, tmp_path / "model")
+    (path / "model.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(BackboneError, match=r"cannot be loaded: .*header"):
+        load(path)
+
+
+def test_weights_of_another_shape_are_refused(backbone, tmp_path):
+    path = saved(backbone, tmp_path / "model")
+    weights = load_file(path / "model.safetensors")
+    weights["encoder.final_layer_norm.weight"] = torch.ones(3)
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BackboneError, match=r"cannot be loaded: "):
+        load(path)
+
+
+def test_missing_weights_are_never_filled_with_random_numbers(backbone, tmp_path):
+    path = saved(backbone, tmp_path / "model")
+    weights = load_file(path / "model.safetensors")
+    del weights["encoder.final_layer_norm.weight"], weights["decoder.final_layer_norm.weight"]
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BackboneError, match=r"lacks 2 of its weights, among them 'decoder\.final_layer_norm\.weight'"):
+        load(path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_without_its_tokenizer_is_refused(family, tmp_path):
+    make_backbone(family).model.save_pretrained(tmp_path / "model")
+    with pytest.raises(BackboneError, match=r"its tokenizer knows \d+ pieces|cannot be loaded"):
+        load(tmp_path / "model")

@@ -1,0 +1,255 @@
+"""The command line on real files and a real tiny model: what it prints, where, and with which exit code."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import mptune.cli
+from conftest import make_backbone, make_task, toy_rows, write_rows
+from mptune.artifacts import MultitaskPrompt
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run `mptune` in this process; return exit code, standard output and standard error."""
+
+    def run(*arguments, stdin=None):
+        monkeypatch.setattr(sys, "argv", ["mptune", *map(str, arguments)])
+        if stdin is not None:
+            import io
+
+            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as stopped:
+            mptune.cli.main()
+        said = capsys.readouterr()
+        return stopped.value.code or 0, said.out, said.err
+
+    return run
+
+
+def task_yaml(folder, name, good="good", bad="bad", template="{name} text: {{text}}"):
+    make_task(folder, name, good, bad)
+    lines = [
+        f"name: {name}",
+        "dataset:",
+        *[f"  {split}: {name}.{split}.jsonl" for split in ("train", "validation", "test")],
+        f'template: "{template.format(name=name)}"',
+        "verbalizer:",
+        "  0: no",
+        "  1: yes",
+    ]
+    path = folder / f"{name}.yaml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A folder with a tiny T5, three tasks, teachers, a multitask prompt and a target prompt, made by the commands."""
+    folder = tmp_path_factory.mktemp("tiny")
+    backbone = make_backbone("t5")
+    backbone.model.save_pretrained(folder / "model")
+    backbone.tokenizer.save_pretrained(folder / "model")
+    for name, good, bad in (("mood", "good", "awful"), ("speed", "fast", "slow"), ("colour", "blue", "red")):
+        task_yaml(folder, name, good, bad)
+    return folder
+
+
+def test_the_pipeline_by_commands(cli, tiny):
+    sources = f"{tiny}/mood.yaml,{tiny}/speed.yaml"
+    few = ("--set", "teach.steps=2", "--set", "teach.prompt_length=4")
+    code, out, err = cli("teach", "--backbone", tiny / "model", "--tasks", sources, "--out", tiny / "teachers", *few)
+    assert (code, sorted(p.name for p in (tiny / "teachers").iterdir() if p.is_dir())) == (0, ["mood", "speed"]), err
+    assert "mood accuracy" in out
+    code, out, err = cli(
+        "distill", "--teachers", tiny / "teachers", "--out", tiny / "multitask", "--set", "distill.steps=2"
+    )
+    assert code == 0, err
+    code, out, err = cli(
+        "adapt", "--from", tiny / "multitask", "--task", tiny / "colour.yaml", "--shots", 4, "--seed", 1,
+        "--out", tiny / "colour", "--set", "adapt.steps=2",
+    )  # fmt: skip
+    assert code == 0, err
+    card = MultitaskPrompt.from_pretrained(tiny / "colour").card
+    assert (card.seeds["seed"], len(card.seeds["shot_rows"]["colour"])) == (1, 8)
+    assert str(tiny) not in (tiny / "colour" / "README.md").read_text()
+
+    code, out, err = cli("evaluate", "--prompt", tiny / "colour", "--split", "test", "--json")
+    assert code == 0, err
+    (score,) = [json.loads(line) for line in out.splitlines()]
+    assert (score["task"], score["split"], score["metric"], score["examples"]) == ("colour", "test", "accuracy", 20)
+
+    rows = [{"text": row["text"]} for row in toy_rows("blue", "red", 3, start=300)]
+    code, out, err = cli("predict", "--prompt", tiny / "colour", stdin="".join(json.dumps(r) + "\n" for r in rows))
+    assert code == 0, err
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert len(answers) == 3
+    for answer in answers:
+        assert answer["answer"] == {"0": "no", "1": "yes"}[answer["label"]]
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert answer["probabilities"][answer["answer"]] >= 0.5
+    write_rows(tiny / "rows.jsonl", rows)
+    code, *_ = cli("predict", "--prompt", tiny / "colour", "--input", tiny / "rows.jsonl", "--output", tiny / "a.jsonl")
+    assert code == 0
+    assert (tiny / "a.jsonl").read_text() == out
+
+    code, out, err = cli("show", tiny / "colour")
+    assert code == 0
+    assert "mood, speed" in out
+    code, out, err = cli("export", tiny / "multitask", "--to", "peft", "--out", tiny / "peft")
+    assert (code, (tiny / "peft" / "adapter_config.json").is_file()) == (0, True), err
+    code, out, err = cli("import", tiny / "peft", "--out", tiny / "back", "--backbone", tiny / "model")
+    assert code == 0, err
+    assert [t.name for t in MultitaskPrompt.from_pretrained(tiny / "back").tasks] == ["mood", "speed"]
+
+
+RECIPE = """
+name: toy
+out: {folder}/toy
+backbone: {{name: {folder}/model}}
+sources: [mood.yaml, speed.yaml]
+targets: [colour.yaml]
+methods: [constant, zero-shot, prompt-tuning, transfer, mpt-no-distillation, mpt]
+shots: [2]
+seeds: 2
+teach: {{steps: 2, prompt_length: 4}}
+distill: {{steps: 2}}
+adapt: {{steps: 2}}
+prompt_tuning: {{steps: 2, prompt_length: 4, lrs: [0.1, 0.3]}}
+"""
+
+
+def test_a_recipe_runs_once_and_adds_what_is_new(cli, tiny):
+    recipe = tiny / "recipe.yaml"
+    recipe.write_text(RECIPE.format(folder=tiny))
+    code, out, err = cli("run", recipe)
+    assert code == 0, err
+    assert "| colour | accuracy | 20 |" in out
+    assert "mpt minus prompt-tuning" in out
+    results = tiny / "toy" / "results.jsonl"
+    before = results.read_bytes()
+    assert len(before.splitlines()) == 3 + 3 * 2
+    code, again, err = cli("run", recipe)
+    assert (code, results.read_bytes(), again) == (0, before, out)
+    recipe.write_text(RECIPE.format(folder=tiny).replace("seeds: 2", "seeds: 3"))
+    assert cli("run", recipe)[0] == 0
+    assert results.read_bytes().startswith(before)
+    assert len(results.read_bytes().splitlines()) == 3 + 3 * 3
+    recipe.write_text(RECIPE.format(folder=tiny).replace("distill: {steps: 2}", "distill: {steps: 3}"))
+    code, out, err = cli("run", recipe)
+    assert code == 2
+    assert "distill.steps = 2, and now it is 3" in err
+
+
+def one_or_two_lines(err):
+    assert "Traceback" not in err
+    assert err.startswith("mptune: ")
+    assert len(err.splitlines()) <= 2, err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        pytest.param(["tasks", "sst-2"], 2, "Did you mean 'sst2'", id="unknown task"),
+        pytest.param(["tasks", "none.yaml"], 2, "none.yaml: cannot be read", id="no such task file"),
+        pytest.param(["schema", "tsk"], 2, "Did you mean 'task'", id="unknown schema"),
+        pytest.param(["show", "nowhere"], 1, "no prompt folder", id="no such prompt"),
+        pytest.param(["evaluate"], 2, "wants --prompt, or --task", id="evaluate nothing"),
+        pytest.param(["evaluate", "--task", "refund", "--split", "tst"], 2, "Did you mean 'test'", id="unknown split"),
+        pytest.param(["evaluate", "--task", "refund", "--backbone", "./none"], 1, "./none", id="unknown backbone"),
+        pytest.param(["teach", "--tasks", "refund", "--out", "x", "--set", "teach.stepz=1"], 2, "'steps'", id="field"),
+        pytest.param(
+            ["teach", "--tasks", "refund", "--out", "x", "--set", "adapt.steps=1"], 2, "no effect", id="section"
+        ),
+        pytest.param(["teach", "--tasks", "refund", "--out", "x", "--set", "teach"], 2, "stage.field=value", id="form"),
+        pytest.param(["teach", "--tasks", "refund,refund", "--out", "x"], 2, "refund stands twice", id="twice"),
+        pytest.param(["distill", "--teachers", "none", "--out", "x"], 1, "There is no such folder", id="no teachers"),
+        pytest.param(["export", "p", "--to", "onx", "--out", "x"], 2, "no format is called 'onx'", id="format"),
+        pytest.param(["run", "none.yaml"], 2, "none.yaml: cannot be read", id="no recipe"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line_with_its_exit_code(cli, tmp_path, monkeypatch, arguments, code, says):
+    monkeypatch.chdir(tmp_path)
+    found, _, err = cli(*arguments)
+    assert (found, says in one_or_two_lines(err)) == (code, True), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_data_is_exit_code_three_with_file_and_row_before_any_training(cli, tmp_path, monkeypatch):
+    path = task_yaml(tmp_path, "broken")
+    rows = toy_rows("good", "bad", 4)
+    write_rows(tmp_path / "broken.train.jsonl", [rows[0], {**rows[1], "label": 7}, {"label": 1}, rows[3]])
+    code, _, err = cli("teach", "--tasks", path, "--out", tmp_path / "out")
+    assert code == 3
+    assert "broken.train.jsonl row 2: the label 7 is not in the verbalizer (0, 1)" in err
+    assert "broken.train.jsonl row 3: no text" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_to_predict_are_checked_all_at_once_and_leave_no_half_file(cli, tiny, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    code, _, err = cli(
+        "predict", "--prompt", tiny / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\nnot\n'
+    )
+    assert (code, out.exists()) == (3, False)
+    assert "line 3 is not JSON" in err
+    code, _, err = cli("predict", "--prompt", tiny / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\n')
+    assert (code, out.exists()) == (3, False)
+    assert "row 2: no field 'text'; it has txt" in err
+
+
+def test_help_is_instant_and_costs_no_heavy_import():
+    def seconds():
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "mptune", "--help"], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    bare = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        bare.append(time.perf_counter() - start)
+    # Half a second on an idle machine; a busy one is measured by what Python alone needs.
+    assert min(seconds() for _ in range(5)) < 0.5 + 5 * min(bare)
+
+
+def test_schemas_describe_every_field(cli):
+    for name in ("task", "recipe"):
+        code, out, _ = cli("schema", name)
+        assert code == 0
+        schema = json.loads(out)
+        for model in [schema, *schema.get("$defs", {}).values()]:
+            for field, values in model.get("properties", {}).items():
+                assert values.get("description"), f"{name}: {field}"
+
+
+def test_doctor_names_what_is_there(cli):
+    code, out, _ = cli("doctor", "--json")
+    checks = {line["name"]: line for line in map(json.loads, out.splitlines())}
+    assert code == (1 if any(c["state"] == "fail" for c in checks.values()) else 0)
+    assert checks["python"]["found"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tiny, tmp_path):
+    command = [
+        sys.executable, "-m", "mptune", "teach", "--backbone", str(tiny / "model"), "--tasks", str(tiny / "mood.yaml"),
+        "--out", str(tmp_path / "t"), "--set", "teach.steps=100000", "--set", "teach.prompt_length=4",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    partial = tmp_path / "t" / "mood.partial"
+    for _ in range(600):
+        time.sleep(0.1)
+        if (partial / "metrics.jsonl").is_file() and (partial / "metrics.jsonl").stat().st_size:
+            break
+    process.send_signal(2)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "mptune: interrupted; the same command goes on" in err
+    assert "Traceback" not in err
+    assert (partial / "state.safetensors").is_file()

@@ -1,0 +1,200 @@
+"""Configurations: frozen, documented, and wrong all at once."""
+
+import pytest
+
+from mptune import config
+from mptune.config import (
+    PUBLISHED_SEEDS,
+    STAGES,
+    AdaptConfig,
+    BackboneConfig,
+    DistillConfig,
+    EvaluateConfig,
+    TeachConfig,
+    TrainingConfig,
+    parse_overrides,
+)
+from mptune.errors import ConfigError, UnknownNameError
+from mptune.tasks import Dataset, HubData, Task
+
+ALL = [*STAGES.values(), TrainingConfig, Task, Dataset, HubData]
+
+
+@pytest.mark.parametrize("cls", ALL, ids=lambda c: c.__name__)
+def test_every_field_says_what_it_is_for(cls):
+    described = cls.model_json_schema()["properties"]
+    assert described
+    assert [name for name, field in described.items() if not field.get("description", "").strip()] == []
+
+
+@pytest.mark.parametrize("cls", ALL, ids=lambda c: c.__name__)
+def test_every_configuration_is_frozen_and_refuses_unknown_fields(cls):
+    assert cls.model_config["frozen"]
+    assert cls.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize("cls", STAGES.values(), ids=STAGES)
+def test_the_defaults_of_a_stage_are_within_its_own_ranges(cls):
+    assert cls.read(cls().model_dump(), "defaults") == cls()
+
+
+def test_no_class_of_this_module_is_forgotten_here():
+    defined = {c for c in vars(config).values() if isinstance(c, type) and issubclass(c, config.Config)}
+    assert defined - {config.Config} <= set(ALL)
+
+
+def test_every_stage_that_trains_has_the_fields_of_training():
+    for cls in (TeachConfig, DistillConfig, AdaptConfig):
+        assert issubclass(cls, TrainingConfig)
+
+
+def test_a_configuration_cannot_be_changed():
+    values = TeachConfig()
+    with pytest.raises(ValueError, match="frozen"):
+        values.steps = 5
+
+
+def test_published_seeds_are_the_first_numbers_in_order():
+    assert tuple(range(len(PUBLISHED_SEEDS))) == PUBLISHED_SEEDS
+
+
+def test_an_unknown_field_is_refused_and_the_nearest_named():
+    with pytest.raises(ConfigError) as error:
+        TeachConfig.read({"promt_length": 20}, "run.yaml")
+    assert str(error.value) == "run.yaml: promt_length is not a field. Did you mean 'prompt_length'?"
+
+
+def test_an_unknown_field_near_to_nothing_gets_no_suggestion():
+    with pytest.raises(ConfigError) as error:
+        TeachConfig.read({"zzz": 20}, "run.yaml")
+    assert str(error.value) == "run.yaml: zzz is not a field."
+
+
+def test_the_suggestion_comes_from_the_level_where_the_unknown_field_stands():
+    values = {"name": "mood", "template": "{text}", "target": "{mood}", "dataset": {"trian": "a.csv", "test": "b.csv"}}
+    with pytest.raises(ConfigError) as error:
+        Task.read(values, "mood.yaml")
+    assert str(error.value) == "mood.yaml: dataset.trian is not a field. Did you mean 'train'?"
+
+
+def test_all_problems_are_said_at_once():
+    with pytest.raises(ConfigError) as error:
+        DistillConfig.read({"stepz": 3, "temperature": 0, "clip": "much", "sampling": "some"}, "run.yaml")
+    assert error.value.problems == (
+        "clip: input should be a valid number, unable to parse string as a number; got 'much'",
+        "temperature: input should be greater than 0; got 0",
+        "sampling: input should be 'stochastic' or 'all'; got 'some'",
+        "stepz is not a field. Did you mean 'steps'?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cls", "field", "value"),
+    [
+        (TrainingConfig, "seed", -1),
+        (TrainingConfig, "steps", -1),
+        (TrainingConfig, "batch_size", 0),
+        (TrainingConfig, "warmup", 1.1),
+        (TrainingConfig, "warmup", -0.1),
+        (TrainingConfig, "weight_decay", -1),
+        (TrainingConfig, "clip", 0),
+        (TrainingConfig, "validate_every", 0),
+        (TrainingConfig, "validation_rows", 0),
+        (TrainingConfig, "save_every", 0),
+        (TrainingConfig, "max_input_tokens", 0),
+        (TrainingConfig, "max_target_tokens", 0),
+        (TrainingConfig, "shots", 0),
+        (TrainingConfig, "validation_shots", 0),
+        (TrainingConfig, "scoring", "guessing"),
+        (TeachConfig, "prompt_length", -1),
+        (TeachConfig, "lr", 0),
+        (DistillConfig, "prompt_length", 0),
+        (DistillConfig, "rank", 0),
+        (DistillConfig, "distill_weight", -0.1),
+        (DistillConfig, "temperature", 0),
+        (DistillConfig, "noise", -0.1),
+        (DistillConfig, "mixing_cap", 0),
+        (DistillConfig, "mixing", "none at all"),
+        (AdaptConfig, "train", "nothing"),
+        (AdaptConfig, "task_lr", 0),
+        (EvaluateConfig, "num_beams", 0),
+        (EvaluateConfig, "rows", 0),
+        (BackboneConfig, "dtype", "float16"),
+    ],
+)
+def test_values_out_of_range_are_refused(cls, field, value):
+    with pytest.raises(ConfigError, match=f"^here: {field}: input should be .*; got {value!r}$"):
+        cls.read({field: value}, "here")
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [
+        (TeachConfig, {"prompt_length": 0}),
+        (TrainingConfig, {"steps": 0, "warmup": 0, "weight_decay": 0, "shots": None}),
+        (DistillConfig, {"distill_weight": 0, "noise": 0, "rank": 1}),
+        (AdaptConfig, {"initialise": "opinions"}),
+    ],
+)
+def test_values_at_the_edge_of_their_range_are_taken(cls, values):
+    assert cls.read(values, "here").model_dump().items() >= values.items()
+
+
+def test_text_from_a_file_becomes_what_its_field_wants():
+    read = DistillConfig.read({"steps": "12", "temperature": "1e-3", "dropout": "no", "hidden_layers": "-2"}, "here")
+    assert (read.steps, read.temperature, read.dropout, read.hidden_layers) == (12, 0.001, False, (-2,))
+
+
+def test_overrides_are_grouped_by_stage():
+    settings = ["distill.temperature=2", "distill.rank=3", "teach.lr=0.1"]
+    assert parse_overrides(settings) == {"distill": {"temperature": "2", "rank": "3"}, "teach": {"lr": "0.1"}}
+    assert DistillConfig.read(parse_overrides(settings)["distill"], "--set").temperature == 2.0
+
+
+def test_the_last_of_two_overrides_counts():
+    assert parse_overrides(["teach.lr=1", "teach.lr=2"]) == {"teach": {"lr": "2"}}
+
+
+def test_no_overrides_are_no_values():
+    assert parse_overrides([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "layers"),
+    [
+        ("distill.hidden_layers=-1,-2", (-1, -2)),
+        ("distill.hidden_layers=-1,", (-1,)),
+        ("distill.hidden_layers=-1", (-1,)),
+        ("distill.hidden_layers=,", ()),
+    ],
+)
+def test_commas_make_tuples(setting, layers):
+    assert DistillConfig.read(parse_overrides([setting])["distill"], "--set").hidden_layers == layers
+
+
+@pytest.mark.parametrize("none", ["none", "None", "NONE"])
+def test_none_takes_a_value_away(none):
+    values = parse_overrides([f"adapt.shots={none}"])["adapt"]
+    assert values == {"shots": None}
+    assert AdaptConfig.read(values, "--set").shots is None
+
+
+def test_an_equals_sign_may_stand_in_the_value():
+    assert parse_overrides(["backbone.name=models/a=b"]) == {"backbone": {"name": "models/a=b"}}
+
+
+@pytest.mark.parametrize("setting", ["distill.temperature", "temperature=2", "distill.=2", "=2", ""])
+def test_a_setting_without_stage_field_and_value_is_refused(setting):
+    with pytest.raises(ConfigError) as error:
+        parse_overrides([setting])
+    assert str(error.value) == f"--set: wants stage.field=value, as distill.temperature=2; got {setting!r}"
+
+
+def test_an_override_of_an_unknown_stage_is_refused_and_the_nearest_named():
+    with pytest.raises(UnknownNameError, match=r"no stage is called 'distil'\. Did you mean 'distill'"):
+        parse_overrides(["distil.temperature=2"])
+
+
+def test_an_override_of_an_unknown_field_is_refused_by_its_stage():
+    with pytest.raises(ConfigError, match=r"temprature is not a field\. Did you mean 'temperature'"):
+        DistillConfig.read(parse_overrides(["distill.temprature=2"])["distill"], "--set")

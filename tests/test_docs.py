@@ -1,0 +1,107 @@
+"""Documents that are checked: docs/cli.md is the help pages; the README's snippets run; links lead somewhere.
+
+`python tests/test_docs.py --write` writes docs/cli.md anew.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import typer.main
+
+from mptune.cli import app
+
+ROOT = Path(__file__).parents[1]
+CLI = ROOT / "docs" / "cli.md"
+
+
+def help_pages() -> str:
+    """The help page of every command, as a person sees it at 100 columns."""
+    command = typer.main.get_command(app)
+    pages = [
+        "# The command line",
+        "",
+        "Written by `make docs` from the help pages; `make check` fails when it is stale.",
+        "",
+    ]
+    names = [[], *[[name] for name in command.commands]]
+    for name in names:
+        run = subprocess.run(
+            [sys.executable, "-m", "mptune", *name, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PATH": "", "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "HOME": "/nonexistent"},
+        )
+        page = run.stdout.replace("python -m mptune", "mptune").rstrip()
+        pages += [f"## `{' '.join(['mptune', *name])}`", "", "```text", page, "```", ""]
+    return "\n".join(pages)
+
+
+def snippets(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_command_line_page_is_what_help_says():
+    assert CLI.read_text(encoding="utf-8") == help_pages(), "stale: run `make docs`"
+
+
+def test_every_command_in_the_readme_exists_with_its_options():
+    command = typer.main.get_command(app)
+    for line in "\n".join(snippets("bash")).replace("\\\n", " ").splitlines():
+        words = line.split("#")[0].split()
+        if not words or words[0] != "mptune":
+            continue
+        assert words[1] in command.commands, line
+        known = {o for p in command.commands[words[1]].params for o in p.opts}
+        for option in (w.partition("=")[0] for w in words[2:] if w.startswith("--")):
+            assert option in known, f"{option} in: {line}"
+
+
+def test_the_python_in_the_readme_compiles_and_imports_public_names_only():
+    import mptune
+
+    assert snippets("python")
+    for code in snippets("python"):
+        compile(code, "README.md", "exec")
+        for names in re.findall(r"from mptune import ([\w, ]+)", code):
+            assert set(names.replace(" ", "").split(",")) <= set(mptune.__all__)
+
+
+def test_the_task_file_in_the_readme_is_a_task(tmp_path):
+    from mptune.tasks import load_task
+
+    (code,) = [c for c in snippets("yaml") if "template:" in c]
+    (tmp_path / "reviews.yaml").write_text(code)
+    task = load_task(tmp_path / "reviews.yaml")
+    assert task.render({"text": "fine", "label": 1}).target == "positive"
+
+
+def test_links_between_documents_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_figure_of_the_quick_start_in_the_readme_is_in_its_committed_results():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = (ROOT / "results" / "quickstart" / "results.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "±" in line]
+    assert rows
+    for row in rows:
+        assert row in readme
+
+
+def test_committed_results_carry_the_versions_they_came_from():
+    files = list((ROOT / "results").glob("*/results.jsonl"))
+    assert files
+    for file in files:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            assert {"torch", "transformers", "mptune"} <= set(json.loads(line)["versions"])
+
+
+if __name__ == "__main__" and "--write" in sys.argv:
+    CLI.write_text(help_pages(), encoding="utf-8")

@@ -1,0 +1,103 @@
+"""Errors: exit codes by class, and texts that say all that is wrong at once."""
+
+import inspect
+
+import pytest
+
+from mptune import errors
+from mptune.errors import (
+    ArtifactError,
+    BackboneError,
+    BackboneMismatch,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    MptuneError,
+    ResumeError,
+    ShapeError,
+    UnknownNameError,
+    UsageError,
+)
+
+ALL = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize(
+    ("cls", "code"),
+    [
+        (MptuneError, 1),
+        (ArtifactError, 1),
+        (BackboneMismatch, 1),
+        (BackboneError, 1),
+        (MissingExtraError, 1),
+        (ShapeError, 1),
+        (UsageError, 2),
+        (ConfigError, 2),
+        (UnknownNameError, 2),
+        (ResumeError, 2),
+        (DataError, 3),
+    ],
+)
+def test_the_class_of_an_error_decides_the_exit_code(cls, code):
+    assert cls.exit_code == code
+
+
+@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
+def test_every_error_is_one_of_ours_and_stands_in_the_tree_of_the_module(cls):
+    assert issubclass(cls, MptuneError)
+    assert cls.__name__ in errors.__doc__
+    assert cls.__doc__
+
+
+@pytest.mark.parametrize(
+    ("cls", "builtin"),
+    [
+        (ConfigError, ValueError),
+        (UnknownNameError, LookupError),
+        (DataError, ValueError),
+        (MissingExtraError, ImportError),
+        (ShapeError, ValueError),
+    ],
+)
+def test_an_error_is_caught_by_who_expects_pythons_own(cls, builtin):
+    assert issubclass(cls, builtin)
+
+
+def test_one_problem_is_said_in_one_line():
+    assert str(ConfigError("run.yaml", ["steps is missing"])) == "run.yaml: steps is missing"
+    assert str(DataError("mood", ["a.csv has no rows"])) == "the data of task 'mood' cannot be used: a.csv has no rows"
+
+
+def test_many_problems_are_said_one_to_a_line_and_kept_as_they_are():
+    error = ConfigError("run.yaml", ["steps is missing", "stepz is not a field"])
+    assert str(error) == "run.yaml:\n  - steps is missing\n  - stepz is not a field"
+    assert error.problems == ("steps is missing", "stepz is not a field")
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_up_to_twenty_problems_of_the_data_are_all_listed(count):
+    text = str(DataError("mood", [f"row {i}" for i in range(count)]))
+    assert text.count("\n  - row ") == count
+    assert "more" not in text
+
+
+def test_of_more_than_twenty_problems_the_rest_is_counted_and_none_is_lost():
+    error = DataError("mood", [f"row {i}" for i in range(53)])
+    lines = str(error).splitlines()
+    assert lines[1:] == [*(f"  - row {i}" for i in range(20)), "  - ... and 33 more of the kind"]
+    assert len(error.problems) == 53
+
+
+def test_an_unknown_name_suggests_the_nearest_and_lists_what_is_known():
+    error = UnknownNameError("stage", "distil", ["teach", "distill", "adapt"])
+    assert str(error) == "no stage is called 'distil'. Did you mean 'distill'? Known: adapt, distill, teach."
+
+
+def test_an_unknown_name_near_to_nothing_gets_no_suggestion():
+    error = UnknownNameError("task", "zzz", ["opinions"], "`mptune tasks` lists them.")
+    assert str(error) == "no task is called 'zzz'. `mptune tasks` lists them."
+
+
+def test_a_missing_extra_says_what_to_install():
+    error = MissingExtraError("the embedded backbone", "quickstart")
+    assert str(error) == "the embedded backbone needs more libraries. Install them: pip install 'mptune[quickstart]'"

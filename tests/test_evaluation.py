@@ -1,0 +1,177 @@
+"""Answers and scores of a prompted backbone."""
+
+import pytest
+import torch
+
+from conftest import make_backbone, make_task, toy_rows, write_rows
+from mptune.batching import encode
+from mptune.config import DistillConfig, EvaluateConfig, TeachConfig, TrainingConfig
+from mptune.data import load_data
+from mptune.errors import BackboneMismatch, DataError, UnknownNameError
+from mptune.evaluation import Validated, answer, evaluate, validate
+from mptune.metrics import Score
+from mptune.prompts import rms
+from mptune.stages.distillation import distill
+from mptune.stages.teachers import teach
+from trained import trained_backbone
+
+
+def encoded(task, backbone, split="test", length=4):
+    return encode(task, getattr(load_data(task, [split]), split), backbone, TrainingConfig(), length)
+
+
+def a_prompt(backbone, length=4):
+    torch.manual_seed(0)
+    return torch.randn(length, backbone.width) * rms(backbone.embeddings)
+
+
+@pytest.fixture
+def taught(toy_task):
+    """A prompt that has learnt the toy task."""
+    return teach(toy_task, trained_backbone(), TeachConfig(prompt_length=4, steps=16, lr=0.3, validate_every=8))
+
+
+def test_padding_changes_no_answer_in_any_family(any_backbone, toy_task):
+    data, prompt = encoded(toy_task, any_backbone), a_prompt(any_backbone)
+    assert len({len(ids) for ids in data.inputs}) > 1, "rows of one length would not be padded"
+    alone = answer(any_backbone, prompt, data, EvaluateConfig(batch_size=1))
+    together = answer(any_backbone, prompt, data, EvaluateConfig(batch_size=20))
+    assert torch.allclose(alone.probabilities, together.probabilities, atol=1e-5)
+    assert alone.texts == together.texts
+
+
+def test_answers_stand_in_the_rows_order(toy_task):
+    backbone = trained_backbone()
+    data, prompt = encoded(toy_task, backbone), a_prompt(backbone)
+    whole = answer(backbone, prompt, data, EvaluateConfig(batch_size=3))
+    for row in (0, 7, 19):
+        one = encode(toy_task, [data.examples[row]], backbone, TrainingConfig(), 4)
+        alone = answer(backbone, prompt, one, EvaluateConfig()).probabilities[0]
+        assert torch.allclose(alone, whole.probabilities[row], atol=1e-5)
+
+
+def test_probabilities_sum_to_one_and_the_answer_is_the_likeliest(any_backbone, toy_task):
+    answers = answer(any_backbone, a_prompt(any_backbone), encoded(toy_task, any_backbone), EvaluateConfig())
+    assert torch.allclose(answers.probabilities.sum(1), torch.ones(20), atol=1e-5)
+    assert answers.texts == tuple(("no", "yes")[best] for best in answers.probabilities.argmax(1))
+
+
+def test_the_loss_is_the_right_labels_mean_surprise(toy_task):
+    backbone = trained_backbone()
+    data = encoded(toy_task, backbone)
+    answers = answer(backbone, a_prompt(backbone), data, EvaluateConfig())
+    right = [p[("no", "yes").index(e.target)] for p, e in zip(answers.probabilities, data.examples, strict=True)]
+    assert answers.loss == pytest.approx(-sum(p.log().item() for p in right) / 20, rel=1e-5)
+    assert answer(backbone, a_prompt(backbone), data, EvaluateConfig(), labelled=False).loss == 0
+
+
+def test_no_rows_have_no_answers(toy_task):
+    empty = encode(toy_task, [], trained_backbone(), TrainingConfig(), 4)
+    answers = answer(trained_backbone(), a_prompt(trained_backbone()), empty, EvaluateConfig())
+    assert (answers.texts, answers.probabilities.shape, answers.loss) == ((), (0, 2), 0)
+
+
+def test_free_text_has_no_probabilities(tmp_path):
+    task = make_task(tmp_path, "free", verbalizer={}, target="{label}")
+    answers = answer(trained_backbone(), torch.zeros(0, 16), encoded(task, trained_backbone()), EvaluateConfig())
+    assert answers.probabilities is None
+    assert answers.loss == 0
+    assert set(answers.texts) <= {"yes", "no"}, "all that this backbone has learnt to write"
+
+
+def test_generation_and_ranking_agree_where_the_backbone_writes_label_words(taught, toy_task):
+    backbone = trained_backbone()
+    scores = [
+        evaluate(taught, toy_task, backbone, split="test", config=EvaluateConfig(scoring=scoring))[0]
+        for scoring in ("labels", "generation")
+    ]
+    assert scores[0] == scores[1]
+    assert scores[0].value >= 70
+
+
+def test_generation_counts_a_word_that_is_no_label_as_wrong(taught, tmp_path):
+    # The backbone says yes or no; ranking chooses among maybe and true all the same, and is right by chance.
+    task = make_task(tmp_path, "toy", verbalizer={"0": "maybe", "1": "true"})
+    free = evaluate(taught, task, trained_backbone(), split="test", config=EvaluateConfig(scoring="generation"))
+    ranked = evaluate(taught, task, trained_backbone(), split="test")
+    assert free[0].value == 0
+    assert ranked[0].value > 0
+
+
+def test_none_asks_the_bare_backbone(toy_task, taught):
+    # It says no to everything: right on half of the rows.
+    [bare] = evaluate(None, toy_task, trained_backbone(), split="test")
+    assert (bare.value, bare.examples) == (50, 20)
+    assert evaluate(taught, toy_task, trained_backbone(), split="test")[0].value > 50
+
+
+def test_rows_are_limited_to_a_fixed_draw(toy_task, taught):
+    limited = [
+        evaluate(taught, toy_task, trained_backbone(), split="test", config=EvaluateConfig(rows=n)) for n in (5, 5, 99)
+    ]
+    assert [scores[0].examples for scores in limited] == [5, 5, 20]
+    assert limited[0] == limited[1]
+
+
+def test_every_metric_of_the_task_is_reported_in_its_order(tmp_path, taught):
+    task = make_task(tmp_path, "toy", metrics=("f1_macro", "accuracy"))
+    scores = evaluate(taught, task, trained_backbone(), split="test")
+    assert [(s.task, s.split, s.metric) for s in scores] == [("toy", "test", "f1_macro"), ("toy", "test", "accuracy")]
+
+
+def test_a_prompt_of_many_tasks_answers_with_the_one_of_that_name(toy_tasks, tmp_path):
+    backbone = trained_backbone()
+    teachers = [teach(t, backbone, TeachConfig(prompt_length=4, steps=0)) for t in toy_tasks]
+    prompt = distill(toy_tasks, teachers, backbone, DistillConfig(steps=0, noise=3))
+    for number, task in enumerate(toy_tasks):
+        data = encoded(task, backbone, "validation")
+        texts = answer(backbone, prompt.collapse()[number], data, EvaluateConfig()).texts
+        right = 100 * sum(t == e.target for t, e in zip(texts, data.examples, strict=True)) / 16
+        assert evaluate(prompt, task, backbone)[0].value == right
+    with pytest.raises(UnknownNameError, match=r"no task of this prompt is called 'moods'\. Did you mean 'mood'\?"):
+        evaluate(prompt, make_task(tmp_path, "moods"), backbone)
+
+
+def test_a_prompt_of_one_task_answers_a_task_of_another_name(taught, tmp_path):
+    other = make_task(tmp_path, "other", template="toy text: {text}")
+    [score] = evaluate(taught, other, trained_backbone(), split="test")
+    assert score.task == "other"
+    assert score.value >= 70
+
+
+def test_another_backbone_is_refused(taught, toy_task):
+    with pytest.raises(BackboneMismatch, match="toy was trained for tiny-t5"):
+        evaluate(taught, toy_task, make_backbone("t5", seed=1))
+
+
+def test_a_task_without_the_split_is_refused(taught, toy_task):
+    task = toy_task.model_copy(update={"dataset": toy_task.dataset.model_copy(update={"test": None})})
+    with pytest.raises(DataError, match="it has no test split; name its file under dataset: test:"):
+        evaluate(taught, task, trained_backbone(), split="test")
+
+
+def test_evaluation_is_the_same_with_the_backbones_dropout_left_on(taught, toy_task):
+    backbone = trained_backbone()
+    calm = validate(backbone, taught, [encoded(toy_task, backbone)], TrainingConfig())
+    backbone.set_dropout(True)
+    assert validate(backbone, taught, [encoded(toy_task, backbone)], TrainingConfig()) == calm
+    assert not backbone.model.training
+
+
+def test_the_key_compares_first_metrics_and_then_the_smaller_loss():
+    def found(*values, loss):
+        scores = [Score(task, "validation", metric, value, 10) for task, metric, value in values]
+        return Validated(tuple(scores), loss).key
+
+    better = found(("a", "accuracy", 80), ("a", "f1", 0), ("b", "accuracy", 60), loss=9)
+    assert better == (70, -9)
+    assert better > found(("a", "accuracy", 69), ("a", "f1", 100), ("b", "accuracy", 69), loss=1)
+    assert better < found(("a", "accuracy", 70), ("b", "accuracy", 70), loss=8)
+
+
+def test_longer_texts_are_cut_where_asked(tmp_path, taught):
+    # The deciding word stands near the end: cut to a few tokens, all that is left is what the rows share.
+    task = make_task(tmp_path, "toy")
+    write_rows(tmp_path / "toy.test.jsonl", toy_rows("good", "bad", 20, start=200))
+    config = EvaluateConfig(max_input_tokens=2)
+    assert evaluate(taught, task, trained_backbone(), split="test", config=config)[0].value == 50

@@ -1,0 +1,79 @@
+"""The import direction, checked: a module imports only from layers above its own line, and heavy libraries have one door."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+LAYERS = [
+    "errors",
+    "shapes config sampling statistics progress",
+    "prompts losses embedded",
+    "tasks",
+    "metrics data modelcard",
+    "backbone",
+    "batching artifacts doctor",
+    "runs optimization evaluation interop",
+    "prediction training",
+    "stages tables",
+    "recipes",
+    "cli",
+    "__main__",
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
+PACKAGE = Path(__file__).parents[1] / "src" / "mptune"
+MODULES = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
+DOORS = {
+    "datasets": {"data.py"},
+    "onnx": {"embedded.py"},
+    "peft": {"interop.py"},
+    "accelerate": {"training.py"},
+    "sklearn": {"metrics.py"},
+    "torchmetrics": {"metrics.py"},
+    "scipy": {"statistics.py"},
+    "typer": {"cli.py"},
+    "yaml": {"tasks/yaml.py", "modelcard.py"},
+    "huggingface_hub": {"artifacts.py"},
+    "transformers": {"backbone.py", "embedded.py"},
+}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def unit(dotted):
+    return dotted.split(".")[1] if "." in dotted else "__init__"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert own in RANK, f"{own} stands in no layer"
+    for module in imported(path):
+        if module.startswith("mptune.") and unit(module) != own:
+            assert RANK[unit(module)] < RANK[own], f"{own} may not import {module}"
+
+
+def test_stages_never_import_each_other():
+    stages = {p.stem for p in (PACKAGE / "stages").glob("*.py")} - {"__init__"}
+    assert stages == {"teachers", "distillation", "adaptation"}
+    for path in (PACKAGE / "stages").glob("*.py"):
+        assert not [m for m in imported(path) if m.startswith("mptune.stages.")], path.name
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_heavy_library_has_one_door(library):
+    users = {str(p.relative_to(PACKAGE)) for p in MODULES for m in imported(p) if m.split(".")[0] == library}
+    assert users <= DOORS[library], f"{library} may be imported by {DOORS[library]} only"
+
+
+def test_no_pickle_is_read_or_written():
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        for forbidden in ("import pickle", "torch.save(", "torch.load(", "trust_remote_code=True"):
+            assert forbidden not in text, f"{path.name}: {forbidden}"

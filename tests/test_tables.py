@@ -1,0 +1,47 @@
+"""The page of results is a pure function of the lines, and every number on it can be worked out from them."""
+
+from mptune.tables import results_table
+
+
+def line(method, task, seed, value, shots=4):
+    score = {"task": task, "split": "test", "metric": "accuracy", "value": value, "examples": 10}
+    return {"method": method, "task": task, "shots": shots, "seed": seed, "scores": [score]}
+
+
+LINES = [
+    *[line("prompt-tuning", "a", s, v) for s, v in enumerate((50.0, 60.0, 55.0))],
+    *[line("prompt-tuning", "b", s, v) for s, v in enumerate((40.0, 45.0, 50.0))],
+    *[line("mpt", "a", s, v) for s, v in enumerate((60.0, 69.0, 66.0))],
+    *[line("mpt", "b", s, v) for s, v in enumerate((50.0, 57.0, 59.0))],
+    line("zero-shot", "a", 0, 51.0, shots=0),
+    line("zero-shot", "b", 0, 49.0, shots=0),
+]
+METHODS = ("zero-shot", "prompt-tuning", "mpt")
+
+
+def test_cells_are_means_with_intervals_over_seeds():
+    page = results_table("toy", ["Backbone: embedded, weights in float32."], LINES, METHODS)
+    assert "| a | accuracy | 10 | 51.0 | 55.0 ± 12.4 | 65.0 ± 11.4 |" in page
+    assert "| **mean** | | | **50.0** | **50.0 ± 12.4** |" in page
+    assert "a FLAN-T5-small derivative" in page
+
+
+def test_the_paired_difference_pairs_task_and_seed():
+    page = results_table("toy", [], LINES, METHODS)
+    assert "- mpt minus prompt-tuning: +10.2 [+8.8, +11.5]" in page
+    assert "6 pairs" in page
+    assert "zero-shot minus" not in page
+
+
+def test_the_order_of_lines_does_not_matter_to_a_cell_and_a_missing_method_is_a_dash():
+    page = results_table("toy", [], LINES, (*METHODS, "transfer"))
+    assert "| a | accuracy | 10 | 51.0 | 55.0 ± 12.4 | 65.0 ± 11.4 | – |" in page
+    again = results_table("toy", [], list(LINES), (*METHODS, "transfer"))
+    assert page == again
+
+
+def test_each_number_of_shots_has_its_own_table():
+    more = [line("mpt", "a", 0, 80.0, shots=16), line("prompt-tuning", "a", 0, 79.0, shots=16)]
+    page = results_table("toy", [], [*LINES, *more], METHODS)
+    assert page.index("## 4 shots per class") < page.index("## 16 shots per class")
+    assert "| a | accuracy | 10 | 51.0 | 79.0 | 80.0 |" in page

@@ -1,0 +1,134 @@
+"""What the three stages share: their data, their identity, and what a run measures and leaves behind."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import make_task, toy_rows, write_rows
+from mptune.config import AdaptConfig, DistillConfig, TeachConfig, TrainingConfig
+from mptune.errors import DataError, UsageError
+from mptune.stages.adaptation import adapt
+from mptune.stages.distillation import distill
+from mptune.stages.teachers import teach
+from mptune.training import identity_of, stage_section, training_data
+from trained import trained_backbone
+
+Quick = partial(TeachConfig, prompt_length=4, steps=8, validate_every=4, lr=0.3)
+
+
+def data_of(task, **changes):
+    return training_data([task], trained_backbone(), TrainingConfig(**changes), 4, None)
+
+
+def test_all_rows_train_and_validate_where_no_number_is_set(toy_task):
+    data = data_of(toy_task)
+    assert (len(data.train[0].examples), len(data.validation[0].examples)) == (48, 16)
+    assert data.shot_rows == {}
+
+
+def test_validation_rows_are_the_same_few_for_every_seed(toy_task):
+    first, second = (data_of(toy_task, validation_rows=5, seed=seed).validation[0] for seed in (0, 1))
+    assert first.examples == second.examples
+    assert len(first.examples) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "train", "validation"),
+    [
+        pytest.param({"shots": 3}, 6, 6, id="as many validation rows as shots"),
+        pytest.param({"shots": 3, "validation_shots": 5}, 6, 10, id="or as many as are asked for"),
+        pytest.param({"validation_shots": 5}, 48, 16, id="without shots there is no few-shot validation"),
+        pytest.param({"shots": 1000}, 48, 16, id="no more than there are"),
+    ],
+)
+def test_shots_count_per_class(toy_task, changes, train, validation):
+    data = data_of(toy_task, **changes)
+    assert (len(data.train[0].examples), len(data.validation[0].examples)) == (train, validation)
+
+
+def test_the_problems_of_all_tasks_are_said_at_once(tmp_path):
+    tasks = [make_task(tmp_path, name) for name in ("first", "second", "third")]
+    for task in tasks[:2]:
+        rows = [*toy_rows("good", "bad", 4), {"text": "neither", "label": 9}]
+        write_rows(tmp_path / f"{task.name}.train.jsonl", rows)
+    with pytest.raises(DataError, match=r"(?s)task 'first, second' .*first\.train\.jsonl.*second\.train\.jsonl"):
+        training_data(tasks, trained_backbone(), TrainingConfig(), 4, None)
+
+
+def test_a_runs_identity_changes_with_its_rows_and_not_with_their_place(tmp_path):
+    def identity(folder, rows=None):
+        folder.mkdir()
+        task = make_task(folder, "toy")
+        if rows:
+            write_rows(folder / "toy.train.jsonl", rows)
+        return identity_of("teacher", [task], trained_backbone(), Quick(), data_of(task))
+
+    first = identity(tmp_path / "a")
+    assert first == identity(tmp_path / "b")
+    assert str(tmp_path) not in json.dumps(first)
+    other = identity(tmp_path / "c", toy_rows("good", "bad", 47))
+    assert {field for field in first if first[field] != other[field]} == {"data"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "config", "section"),
+    [("teacher", TeachConfig(), "teach"), ("source", DistillConfig(), "distill"), ("target", AdaptConfig(), "adapt")],
+)
+def test_a_stages_fields_stand_under_the_name_by_which_they_are_set(toy_task, stage, config, section):
+    assert stage_section(stage) == section
+    identity = identity_of(stage, [toy_task], trained_backbone(), config, data_of(toy_task))
+    assert identity[section]["seed"] == 0
+
+
+def test_metrics_hold_a_loss_and_a_score_at_every_validation(toy_task, tmp_path):
+    teach(toy_task, trained_backbone(), Quick(steps=10), out=tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation" in line] == [0, 4, 8, 10]
+    assert [line["step"] for line in lines if "loss" in line] == [4, 8, 10]
+
+
+def test_a_finished_run_holds_the_prompt_its_page_its_configuration_and_its_metrics(toy_task, tmp_path):
+    teach(toy_task, trained_backbone(), Quick(), out=tmp_path / "deep" / "run")
+    found = sorted(path.name for path in (tmp_path / "deep" / "run").iterdir())
+    assert found == ["README.md", "config.json", "metrics.jsonl", "prompt.safetensors"]
+    assert not (tmp_path / "deep" / "run.partial").exists()
+
+
+def test_without_a_folder_nothing_is_written(toy_tasks, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.rglob("*"))
+    backbone = trained_backbone()
+    teachers = [teach(task, backbone, Quick(steps=2, save_every=1)) for task in toy_tasks]
+    source = distill(toy_tasks[:2], teachers, backbone, DistillConfig(steps=2, save_every=1))
+    adapt(source, toy_tasks[2], backbone, AdaptConfig(steps=2, save_every=1))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_learning_rate_rises_and_then_falls_to_zero(toy_task, monkeypatch):
+    rates, step = [], torch.optim.AdamW.step
+
+    def recorded(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"] / trained_backbone().embedding_rms)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    teach(toy_task, trained_backbone(), Quick(steps=8, warmup=0.5, lr=0.4))
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.3, 0.2, 0.1])
+
+
+def test_trackers_need_a_folder(toy_task):
+    with pytest.raises(UsageError, match=r"trackers write into the run's folder; give out=\.\.\."):
+        teach(toy_task, trained_backbone(), Quick(), report_to=("tensorboard",))
+
+
+def test_a_tracker_takes_every_stages_configuration(toy_tasks, tmp_path):
+    pytest.importorskip("tensorboard")
+    teachers = [teach(task, trained_backbone(), Quick(steps=0)) for task in toy_tasks[:2]]
+    out = tmp_path / "run"
+    config = DistillConfig(steps=2, validate_every=1)
+    distill(toy_tasks[:2], teachers, trained_backbone(), config, out=out, report_to=("tensorboard",))
+    assert list(Path(out).rglob("events.out.tfevents*"))
