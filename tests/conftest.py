@@ -76,8 +76,8 @@ def make_tokenizer(*, adds_eos: bool, adds_bos: bool = False) -> PreTrainedToken
 
 
 VOCABULARY = 400
-# Weights of 0.3 instead of 0.02 where the family lets one choose: with smaller ones attention is uniform, and a token at
-# a wrong position would change the logits by hardly more than rounding does.
+# Weights of 0.3 instead of 0.02 where the family lets one choose: with smaller ones attention is uniform, and a token
+# at a wrong position would change the logits by hardly more than rounding does.
 _T5 = dict(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0)
 _BART = dict(
     vocab_size=VOCABULARY, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,

@@ -1,4 +1,4 @@
-"""The import direction, checked: a module imports only from layers above its own line, and heavy libraries have one door."""
+"""The import direction, checked: modules import from layers above their own, and heavy libraries have one door."""
 
 import ast
 from pathlib import Path

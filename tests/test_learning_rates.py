@@ -18,6 +18,8 @@ TASK = Task(name="toy", template="{text}", verbalizer={"0": "no", "1": "yes"})
 def scaled_backbone(family, size):
     """A tiny backbone whose input embeddings have the given root mean square."""
     backbone = make_backbone(family)
+    head = backbone.model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())  # only the input embeddings are to grow
     with torch.no_grad():
         backbone.model.get_input_embeddings().weight.mul_(size / backbone.embedding_rms)
     return backbone

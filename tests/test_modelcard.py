@@ -91,6 +91,7 @@ def test_the_embedded_backbone_names_what_it_was_made_from():
         ("gpt2", "gpt2"),
         ("embedded", "embedded"),
         ("/home/somebody/models/t5", "t5"),
+        ("/t5", "t5"),
         ("./models/t5", "t5"),
         ("../t5", "t5"),
         ("work/models/t5", "t5"),

@@ -89,5 +89,5 @@ def test_a_folder_of_prompts_becomes_one_predictor(backbone, tmp_path):
 
 
 def test_a_prompt_of_another_backbone_is_refused_by_name(two):
-    with pytest.raises(BackboneMismatch, match="tiny-t5.*got tiny-llama"):
+    with pytest.raises(BackboneMismatch, match=r"tiny-t5.*got tiny-llama"):
         Predictor(make_backbone("llama"), [two])

@@ -161,12 +161,14 @@ def counted(function, calls):
 
 
 def stop_early(task, out, config, step=3):
+    backbone = trained_backbone()  # made first: its own training must not be what is interrupted
     patch = interrupted_at(step)
     try:
         with pytest.raises(KeyboardInterrupt):
-            teach(task, trained_backbone(), config, out=out)
+            teach(task, backbone, config, out=out)
     finally:
         patch.undo()
+    assert (out.with_name(f"{out.name}.partial") / "state.safetensors").is_file()
 
 
 def test_going_on_is_silent(toy_task, tmp_path, recwarn):
@@ -250,10 +252,13 @@ def test_a_changed_run_is_refused_and_the_field_is_named(tmp_path, toy_task, fin
     else:
         config = config.model_copy(update=change)
     state = r"run holds a finished run" if finished else r"run\.partial is an unfinished run"
-    with pytest.raises(ResumeError, match=f"{state} {message} Take the old value, choose another --out, or remove"):
+    with pytest.raises(
+        ResumeError, match=f"{state} {message} Take the old value, choose another --out, or remove"
+    ) as refused:
         teach(task, trained_backbone(), config, out=out)
-    # What was refused is as it was, and nobody holds its lock.
+    # What was refused is as it was, and its lock is free even while somebody looks at the error.
     teach(make_task(tmp_path, "toy"), trained_backbone(), Quick(steps=3), out=out)
+    assert refused.value.exit_code == 2
 
 
 def test_a_teacher_that_changed_is_another_run(toy_tasks, tmp_path):

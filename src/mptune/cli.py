@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mptune.backbone import FrozenBackbone
     from mptune.config import BackboneConfig
     from mptune.tasks import Task
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -156,7 +159,7 @@ def adapt(
 def evaluate(
     prompt: Annotated[str | None, typer.Option(help="Prompt: folder or hub repository; the bare backbone without it.",
                                                metavar="PROMPT")] = None,
-    task: Annotated[str | None, typer.Option(help="Tasks to score; those of the prompt without it.", metavar="NAMES")] = None,
+    task: Annotated[str | None, typer.Option(help="Tasks to score; the prompt's without it.", metavar="NAMES")] = None,
     split: Annotated[str, typer.Option(help="validation, test or train.")] = "validation",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per score.")] = False,
     backbone: Backbone = None,
@@ -279,7 +282,7 @@ def show(
         ["numbers", f"{sum(p.numel() for p in loaded.parameters()):,}"],
         ["seed", str(card.seeds.get("seed", "unknown"))],
         *([["sources", ", ".join(card.sources)]] if card.sources else []),
-        *[[f"{s['task']} {s['split']} {s['metric']}", f"{s['value']:.1f} on {s['examples']} rows"] for s in card.scores],
+        *[[f"{s['task']} {s['split']} {s['metric']}", f"{s['value']:.1f}, {s['examples']} rows"] for s in card.scores],
         ["versions", ", ".join(f"{k} {v}" for k, v in card.versions.items())],
     ])  # fmt: skip
 
@@ -347,17 +350,18 @@ def schema(
     what: Annotated[str, typer.Argument(help="task or recipe.")] = "recipe",
 ) -> None:
     """Print the JSON Schema of task or recipe files: every field with unit, default, reason and range."""
+    from mptune.config import Config
     from mptune.errors import UnknownNameError
     from mptune.recipes import Recipe
     from mptune.tasks import Task
 
-    models = {"task": Task, "recipe": Recipe}
+    models: dict[str, type[Config]] = {"task": Task, "recipe": Recipe}
     if what not in models:
         raise UnknownNameError("schema", what, models)
     _say(json.dumps(models[what].model_json_schema(), indent=2))
 
 
-# -- parsing ------------------------------------------------------------------------------------------------------------
+# -- parsing ----------------------------------------------------------------------------------------------------------
 
 
 def _names(text: str | None) -> list[str]:
@@ -443,7 +447,7 @@ def _writable(file: Path) -> None:
         raise UsageError(f"there is no folder {file.parent} for --output {file.name}; make it first")
 
 
-# -- loading and printing -----------------------------------------------------------------------------------------------
+# -- loading and printing ---------------------------------------------------------------------------------------------
 
 
 def _load(config: "BackboneConfig") -> "FrozenBackbone":
@@ -458,13 +462,7 @@ def _quiet_loading() -> Any:
     from rich.console import Console
 
     console = Console(stderr=True)
-    return console.status("loading the backbone") if console.is_terminal else _nothing()
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+    return console.status("loading the backbone") if console.is_terminal else nullcontext()
 
 
 def _say(text: str, *, err: bool = False) -> None:
@@ -503,12 +501,12 @@ def main() -> NoReturn:
     logging.basicConfig(format="mptune: %(message)s", level=logging.WARNING)
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code by itself
+            raise KeyboardInterrupt
     except MptuneError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where it stopped", 130)
-    except typer.Abort:
-        _fail("interrupted; the same command goes on where it stopped", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

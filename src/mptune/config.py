@@ -90,8 +90,8 @@ class TeachConfig(TrainingConfig):
     prompt_length: int = Field(100, ge=0)
     """L, soft tokens. Paper: 100."""
     lr: float = Field(0.3, gt=0)
-    """Learning rate of the prompt, in units of the embeddings' RMS. Measured for runs of a few hundred steps, docs/LOG.md;
-    the paper's 0.3 on T5 is about 0.02 units, for a hundred thousand."""
+    """Learning rate of the prompt, in units of the embeddings' RMS. Measured for runs of a few hundred steps,
+    docs/LOG.md; the paper's 0.3 on T5 is about 0.02 units, for a hundred thousand."""
 
 
 class DistillConfig(TrainingConfig):

@@ -47,8 +47,8 @@ class PromptTuningConfig(TeachConfig):
     """The opponent: prompt tuning from scratch on the target's own examples."""
 
     lrs: tuple[float, ...] = ()
-    """Learning rates to try, in units of the embeddings' RMS. The best on validation rows, with the first seed, is taken
-    per task and number of shots; ``lr`` where there is nothing to try."""
+    """Learning rates to try, in units of the embeddings' RMS. The best on validation rows, with the first seed, is
+    taken per task and number of shots; ``lr`` where there is nothing to try."""
     tuning_rows: int = Field(200, ge=1)
     """Validation rows on which learning rates are compared: more than a few-shot user would have."""
 
@@ -261,7 +261,7 @@ def _teach_config(settings: PromptTuningConfig, **update: Any) -> TeachConfig:
 
 
 def _refuse_change(folder: Path, recipe: Recipe) -> None:
-    """Raise ResumeError if the folder's results come from other settings; more methods, targets or seeds are welcome."""
+    """Raise ResumeError if the folder's results come from other settings; more methods or seeds are welcome."""
     free = {"name", "out", "targets", "methods", "shots", "seeds"}
     now = json.loads(recipe.model_dump_json(exclude=free))
     file = folder / "recipe.json"

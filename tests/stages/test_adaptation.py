@@ -145,6 +145,19 @@ def test_a_group_shares_one_prompt_and_has_vectors_of_its_own(toy_tasks, toy_tas
     assert [s["task"] for s in prompt.card.scores] == ["toy", "colour"]
 
 
+def test_each_task_of_a_group_starts_at_its_own_closest_source(source, tmp_path):
+    group = [make_task(tmp_path, "all-no"), make_task(tmp_path, "all-yes")]
+    for label, task in enumerate(group):
+        rows = [{**row, "label": label} for row in toy_rows("good", "bad", 16)]
+        write_rows(tmp_path / f"{task.name}.train.jsonl", rows)
+    together = start(source, group, "closest")
+    alone = [start(source, task, "closest") for task in group]
+    assert not torch.equal(*together.u)
+    for number in (0, 1):
+        assert torch.equal(together.u[number], alone[number].u[0])
+        assert torch.equal(together.v[number], alone[number].v[0])
+
+
 def test_shots_are_drawn_per_class_by_the_seed_and_written_into_the_card(source, toy_task):
     few = [adapt(source, toy_task, trained_backbone(), Quick(steps=0, shots=4, seed=s)) for s in (0, 0, 1)]
     first, again, other = ([*p.card.seeds["shot_rows"]["toy"]] for p in few)
