@@ -29,7 +29,7 @@ from mptune.backbone import FrozenBackbone
 from mptune.config import BackboneConfig
 from mptune.tasks import Dataset, Task
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # of tiny tensors, two threads only wait for each other
 
 WORDS = (
     "the sky is blue red green and a cat sat on mat dog ran fast slow good bad fine awful yes no maybe true false "

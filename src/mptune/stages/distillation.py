@@ -79,6 +79,7 @@ def distill(
             learned = backbone(prompt_of(batch.task_ids), batch, layers)
             total = task_loss(learned.logits, batch.labels)
             if config.distill_weight:
+                backbone.set_dropout(False)  # the teachers have learnt all they will
                 with torch.no_grad():
                     taught = backbone(taught_by[batch.task_ids], batch, layers)
                 total = total + config.distill_weight * config.logit_weight * logit_distillation(
