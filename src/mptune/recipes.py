@@ -161,7 +161,11 @@ def run_recipe(loaded: Loaded, out: Path | None = None, *, say: Callable[[str], 
             say(f"{number} of {len(todo)}: {_title(cell)}")
             started = time.monotonic()
             line = {**cell, **_outcome(loaded, backbone, folder, cell, multitask)}
-            line |= {"seconds": round(time.monotonic() - started, 1), "versions": versions()}
+            line |= {
+                "seconds": round(time.monotonic() - started, 1),
+                "dtype": backbone.config.dtype,
+                "versions": versions(),
+            }
             _append(folder / RESULTS, line)
     write_file(folder / TABLE, results_table(recipe.name, _describe(recipe), read_results(folder), recipe.methods))
     return folder
