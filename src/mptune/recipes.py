@@ -24,7 +24,7 @@ from mptune.config import (
     EvaluateConfig,
     TeachConfig,
 )
-from mptune.data import load_data
+from mptune.data import draw_rows, load_data
 from mptune.errors import ConfigError, ResumeError
 from mptune.evaluation import evaluate
 from mptune.metrics import constant_answer, score
@@ -222,7 +222,8 @@ def _outcome(
     if method == "constant":
         data = load_data(task, ("train", "test"), loaded.data_dir)
         word = constant_answer(task, data.train)
-        scores = score(task, "test", data.test, [word] * len(data.test))
+        rows = draw_rows(data.test, recipe.evaluate.rows or len(data.test), seed=0)  # those of the other methods
+        scores = score(task, "test", rows, [word] * len(rows))
         return {"answer": word, "scores": [s.as_dict() for s in scores]}
     chosen: dict[str, Any] = {}
     prompt: MultitaskPrompt | None = None
