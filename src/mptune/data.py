@@ -261,8 +261,3 @@ def _normal(text: str) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def stable_seed(*parts: object) -> int:
-    """Return a seed that depends on all parts and, unlike hash(), on nothing else."""
-    return zlib.crc32(repr(parts).encode())
