@@ -16,7 +16,6 @@ from mptune.prompts import (
     prepend,
     rms,
     sample_vocabulary,
-    similarity,
 )
 from mptune.tasks import Task
 
@@ -265,12 +264,3 @@ def test_the_mean_of_neutral_matrices_is_neutral_again_and_positive():
 def test_the_root_mean_square_is_the_size_of_a_typical_entry():
     assert rms(torch.tensor([[3.0, -4.0], [0.0, 0.0]])) == pytest.approx(2.5)
     assert rms(torch.full((7, 3), -2.0, dtype=torch.bfloat16)) == 2.0
-
-
-def test_similarity_compares_directions_of_mean_soft_tokens():
-    prompts = torch.tensor(
-        [[[1.0, 0.0], [3.0, 0.0]], [[0.0, 5.0], [0.0, 1.0]], [[1.0, 2.0], [1.0, 0.0]], [[-1.0, 0.0]] * 2]
-    )
-    half = 0.5**0.5
-    wanted = [[1, 0, half, -1], [0, 1, half, 0], [half, half, 1, -half], [-1, 0, -half, 1]]
-    torch.testing.assert_close(similarity(prompts), torch.tensor(wanted, dtype=torch.float))

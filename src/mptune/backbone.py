@@ -85,6 +85,7 @@ class FrozenBackbone:
         bans = getattr(model.generation_config, "bad_words_ids", None)
         model.generation_config = GenerationConfig.from_dict({"bad_words_ids": bans})
         self._warned = False
+        self._fingerprint: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -290,10 +291,13 @@ class FrozenBackbone:
 
     def fingerprint(self) -> str:
         """Return a hash of the embeddings and the vocabulary; equal for one model in float32 and in bfloat16."""
+        if self._fingerprint is not None:  # the weights never change, and hashing them takes up to a second
+            return self._fingerprint
         table = self.model.get_input_embeddings().weight.detach().to("cpu", torch.bfloat16).contiguous()
         digest = hashlib.sha256(table.view(torch.int16).numpy().tobytes())
         digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
-        return digest.hexdigest()[:32]
+        self._fingerprint = digest.hexdigest()[:32]
+        return self._fingerprint
 
 
 def distinguishing_depth(label_ids: Sequence[list[int]]) -> int:

@@ -115,12 +115,3 @@ def mean_of_matrices(source: TaskVectors) -> TaskVectors:
 def rms(values: Tensor) -> float:
     """Return the root of the mean square: the typical size of one entry."""
     return float(values.detach().float().pow(2).mean().sqrt())
-
-
-def similarity(prompts: Tensor) -> Tensor:
-    """Return the cosine between every two prompts' mean soft tokens. [K, L, D] -> [K, K]
-
-    Source: Vu et al. 2022 (SPoT, arXiv:2110.07904), "cosine similarity of average tokens".
-    """
-    means = torch.nn.functional.normalize(prompts.float().mean(1), dim=-1)
-    return means @ means.T
