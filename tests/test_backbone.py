@@ -1,5 +1,6 @@
 """One frozen backbone of every family, against the same model asked in transformers' own way."""
 
+import itertools
 import logging
 
 import pytest
@@ -9,7 +10,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from conftest import FAMILIES, make_backbone, make_tokenizer
-from mptune.backbone import FrozenBackbone, distinguishing_depth, load_backbone, multiplies_bfloat16
+from mptune import backbone as module
+from mptune.backbone import FrozenBackbone, distinguishing_depth, like_lengths, load_backbone, multiplies_bfloat16
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.losses import IGNORE, task_loss
@@ -161,6 +163,69 @@ def test_a_mixed_batch_answers_like_its_prompts_one_by_one(exact):
         own = prompts[row : row + 1]
         torch.testing.assert_close(logits[row : row + 1], exact(own, alone).logits, atol=NEAR, rtol=0)
         torch.testing.assert_close(scores[row : row + 1], exact.label_scores(own, alone, words), atol=1e-5, rtol=0)
+
+
+UNLIKE = ["a cat sat on mat and the dog ran fast", "no", "the sky is blue", "dog", "the dog ran fast and slow and fast"]
+UNLIKE_TARGETS = ["yes", "not very good", "no", "maybe", "not good"]
+
+
+def passes(backbone, monkeypatch, pass_cost):
+    """Logits, hidden states and the prompts' gradients of a batch, and how many rows each forward pass read."""
+    monkeypatch.setattr(module, "PASS_COST", pass_cost)
+    sizes = []
+    forward = type(backbone)._forward
+    monkeypatch.setattr(
+        type(backbone), "_forward", lambda self, p, *rest: sizes.append(len(p)) or forward(self, p, *rest)
+    )
+    batch = batch_of(backbone, UNLIKE, UNLIKE_TARGETS)
+    prompts = some_prompts(backbone, len(UNLIKE)).double().requires_grad_()
+    out = backbone(prompts, batch, hidden_layers=(-1, 1))
+    task_loss(out.logits.double(), batch.labels).backward()
+    monkeypatch.setattr(type(backbone), "_forward", forward)
+    return out, prompts.grad, batch, sizes
+
+
+def test_a_batch_read_in_groups_of_like_lengths_gives_the_outputs_and_gradients_of_one_pass(exact, monkeypatch):
+    whole, gradient, batch, one = passes(exact, monkeypatch, pass_cost=10**6)
+    parts, summed, _, several = passes(exact, monkeypatch, pass_cost=0)
+    assert one == [5]
+    assert len(several) > 2
+    assert sum(several) == 5
+    counted = batch.labels != IGNORE
+    torch.testing.assert_close(parts.logits[counted], whole.logits[counted], atol=NEAR, rtol=0)
+    masks = [batch.mask.bool()] * 2 + [counted] * 2
+    for mine, theirs, mask in zip(parts.hidden, whole.hidden, masks, strict=True):
+        assert mine.shape == theirs.shape
+        torch.testing.assert_close(mine[mask], theirs[mask], atol=NEAR, rtol=0)
+    torch.testing.assert_close(summed, gradient, atol=NEAR, rtol=0)
+    assert gradient.abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("costs", "pass_cost", "groups"),
+    [
+        ([5, 5, 5], 1, [[0, 1, 2]]),
+        ([9, 2, 9, 2], 1, [[0, 2], [1, 3]]),
+        ([9, 2, 9, 2], 14, [[1, 3, 0, 2]]),  # 22 + 2 passes, or 36 + one
+        ([1, 50, 2, 49, 100], 10, [[4], [3, 1], [0, 2]]),
+        ([7], 0, [[0]]),
+    ],
+)
+def test_rows_are_grouped_where_padding_costs_more_than_another_pass(costs, pass_cost, groups):
+    assert like_lengths(costs, pass_cost) == groups
+
+
+@pytest.mark.parametrize("pass_cost", [0, 3, 20])
+def test_no_other_grouping_costs_less(pass_cost):
+    costs = [3, 17, 4, 30, 4, 9, 12]
+
+    def price(groups):
+        return sum(pass_cost + len(rows) * max(costs[row] for row in rows) for rows in groups)
+
+    order = sorted(range(7), key=lambda row: costs[row])
+    cuts = ([c for c in range(1, 7) if bits >> c & 1] for bits in range(0, 128, 2))
+    every = ([order[a:b] for a, b in itertools.pairwise([0, *chosen, 7])] for chosen in cuts)
+    assert price(like_lengths(costs, pass_cost)) == min(price(groups) for groups in every)
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])

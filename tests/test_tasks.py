@@ -472,22 +472,23 @@ def test_several_tasks_come_in_the_order_of_their_names_each_once():
 RENDERED = {
     "mnli": (
         {"premise": "The ferry was full by noon.", "hypothesis": "Nobody took the ferry.", "label": 2, "idx": 4},
-        "mnli premise: The ferry was full by noon. hypothesis: Nobody took the ferry.",
+        'The ferry was full by noon. From this text, can we conclude that "Nobody took the ferry."?',
         "no",
     ),
     "qnli": (
         {"question": "When does the mill open?", "sentence": "Its doors open at seven.", "label": 0, "idx": 1},
-        "qnli question: When does the mill open? sentence: Its doors open at seven.",
+        "Question: When does the mill open? Sentence: Its doors open at seven. Does the sentence answer the question?",
         "yes",
     ),
     "qqp": (
         {"question1": "How do I dry figs?", "question2": "What is the way to dry figs?", "label": 1, "idx": 0},
-        "qqp question1: How do I dry figs? question2: What is the way to dry figs?",
-        "same",
+        "Question 1: How do I dry figs? Question 2: What is the way to dry figs? "
+        "Are these two questions asking the same thing?",
+        "yes",
     ),
     "sst2": (
         {"sentence": "two hours of fog and no lighthouse", "label": 0, "idx": 9},
-        "sst2 sentence: two hours of fog and no lighthouse",
+        "Review: two hours of fog and no lighthouse Is this review negative or positive?",
         "negative",
     ),
     "squad": (
@@ -498,27 +499,29 @@ RENDERED = {
             "question": "What did the mill grind?",
             "answers": {"text": ["rye", "ground rye"], "answer_start": [16, 9]},
         },
-        "squad question: What did the mill grind? context: The mill ground rye until the flood of 1911.",
+        "Answer the question from the text. Question: What did the mill grind? "
+        "Text: The mill ground rye until the flood of 1911.",
         "rye",
     ),
     "rte": (
         {"sentence1": "The bridge shut in May.", "sentence2": "The bridge is open.", "label": 1, "idx": 0},
-        "rte premise: The bridge shut in May. hypothesis: The bridge is open.",
+        'The bridge shut in May. From this text, can we conclude that "The bridge is open."?',
         "no",
     ),
     "mrpc": (
         {"sentence1": "Rain fell all day.", "sentence2": "It rained the whole day.", "label": 1, "idx": 0},
-        "mrpc sentence1: Rain fell all day. sentence2: It rained the whole day.",
-        "same",
+        "Sentence 1: Rain fell all day. Sentence 2: It rained the whole day. "
+        "Do these two sentences mean the same thing?",
+        "yes",
     ),
     "cola": (
         {"sentence": "The heron the pond left.", "label": 0, "idx": 3},
-        "cola sentence: The heron the pond left.",
-        "unacceptable",
+        "Sentence: The heron the pond left. Is this sentence acceptable English?",
+        "no",
     ),
     "cb": (
         {"premise": "I doubt that the shop still sells twine.", "hypothesis": "the shop sells twine", "label": 1},
-        "cb premise: I doubt that the shop still sells twine. hypothesis: the shop sells twine",
+        'I doubt that the shop still sells twine. From this text, can we conclude that "the shop sells twine"?',
         "no",
     ),
     "wic": (
@@ -532,8 +535,24 @@ RENDERED = {
             "end2": 8,
             "label": 1,
         },
-        "wic sentence1: We sat on the bank and fished. sentence2: The bank of the canal is steep. word: bank",
-        "same",
+        "Sentence 1: We sat on the bank and fished. Sentence 2: The bank of the canal is steep. "
+        "Does the word bank mean the same in both sentences?",
+        "yes",
+    ),
+    "intents": (
+        {"message": "Send the spare key to the boathouse.", "label": "request"},
+        "Is this message a question, a complaint, praise or a request? Send the spare key to the boathouse.",
+        "request",
+    ),
+    "resolved": (
+        {"message": "The boiler hums again.", "label": "resolved"},
+        "Is the customer's problem resolved or still open? The boiler hums again.",
+        "resolved",
+    ),
+    "teams": (
+        {"message": "The crate came without its lid.", "label": "warehouse"},
+        "Should repairs, warehouse, sales or payments read this message? The crate came without its lid.",
+        "warehouse",
     ),
     "answers": (
         {"question": "Is the pool heated?", "reply": "Towels are at the desk.", "label": "no"},
@@ -542,12 +561,12 @@ RENDERED = {
     ),
     "claims": (
         {"note": "The lift is out until four.", "claim": "The lift does not run now.", "label": "true"},
-        "Does the claim follow from the note? Note: The lift is out until four. Claim: The lift does not run now.",
+        'The lift is out until four. From this text, can we conclude that "The lift does not run now."?',
         "yes",
     ),
     "contradiction": (
         {"policy": "Pets may stay on the ground floor.", "reply": "We take no pets.", "label": "contradiction"},
-        "Does the reply agree with the policy? Policy: Pets may stay on the ground floor. Reply: We take no pets.",
+        'Pets may stay on the ground floor. From this text, can we conclude that "We take no pets."?',
         "no",
     ),
     "opinions": (
@@ -597,13 +616,13 @@ def test_every_right_answer_of_a_question_counts():
 LABELS = {
     "mnli": ["yes", "maybe", "no"],  # entailment, neutral, contradiction
     "qnli": ["yes", "no"],  # entailment, not entailment
-    "qqp": ["different", "same"],
+    "qqp": ["no", "yes"],
     "sst2": ["negative", "positive"],
     "rte": ["yes", "no"],  # entailment, not entailment
-    "mrpc": ["different", "same"],
-    "cola": ["unacceptable", "acceptable"],
+    "mrpc": ["no", "yes"],
+    "cola": ["no", "yes"],
     "cb": ["yes", "no", "maybe"],  # entailment, contradiction, neutral
-    "wic": ["different", "same"],
+    "wic": ["no", "yes"],
 }
 
 

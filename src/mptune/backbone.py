@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 # T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
 # matrix products: 0.49 against 0.38 ms a token for a training step on two cores (docs/LOG.md, 2026-11-20).
 RELATIVE_BIAS = ("t5", "mt5", "umt5")
+# On a processor a batch of unlike lengths is read in groups of like lengths, which saves the padding. One more pass of
+# the embedded backbone, forward and back, costs what 140 tokens cost (docs/LOG.md, 2026-11-20).
+PASS_COST = 140
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,17 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
         return Batch(*(t.to(device, non_blocking=True) for t in vars(self).values()))
+
+    def only(self, rows: Sequence[int], *, left: bool) -> "Batch":
+        """Return some rows, padded no further than they need.
+
+        Args:
+            left: whether padding stands on the left of the text.
+        """
+        mask, labels = self.mask[rows], self.labels[rows]
+        width, room = int(mask.sum(1).max()), int((labels != IGNORE).sum(1).max())
+        text = slice(mask.shape[1] - width, None) if left else slice(width)
+        return Batch(self.task_ids[rows], self.input_ids[rows][:, text], mask[:, text], labels[:, :room])
 
 
 @dataclass(frozen=True)
@@ -190,6 +205,15 @@ class FrozenBackbone:
             prompts: one soft prompt per example; L may be 0. [B, L, D]
             hidden_layers: layers whose states are returned too; -1 is the last.
         """
+        costs = prompts.shape[1] + batch.mask.sum(1) + (batch.labels != IGNORE).sum(1)
+        groups = like_lengths(costs.tolist(), PASS_COST) if self.device.type == "cpu" else []
+        if len(groups) < 2:
+            return self._forward(prompts, batch, hidden_layers)
+        left = not self.is_encoder_decoder
+        parts = [self._forward(prompts[rows], batch.only(rows, left=left), hidden_layers) for rows in groups]
+        return _joined(parts, groups, batch, left=left)
+
+    def _forward(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
         length, width = prompts.shape[1], batch.input_ids.shape[1]
         embedded, mask = self._inputs(prompts, batch)
         wants_hidden = bool(hidden_layers)
@@ -298,6 +322,43 @@ class FrozenBackbone:
         digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
         self._fingerprint = digest.hexdigest()[:32]
         return self._fingerprint
+
+
+def like_lengths(costs: Sequence[int], pass_cost: int) -> list[list[int]]:
+    """Return the rows of a batch in groups whose separate forward passes cost least, padding included.
+
+    Args:
+        costs: tokens of each row without padding.
+        pass_cost: what one more forward pass costs, in tokens.
+    """
+    order = sorted(range(len(costs)), key=lambda row: costs[row])
+    # cheapest[n]: the least cost of the n shortest rows, and where its last group begins
+    cheapest = [(0, 0)]
+    for end in range(1, len(order) + 1):
+        longest = costs[order[end - 1]]
+        cheapest.append(min((cheapest[s][0] + pass_cost + (end - s) * longest, s) for s in range(end)))
+    groups, end = [], len(order)
+    while end:
+        start = cheapest[end][1]
+        groups.append(order[start:end])
+        end = start
+    return groups
+
+
+def _joined(parts: Sequence[Output], groups: Sequence[Sequence[int]], batch: Batch, *, left: bool) -> Output:
+    """Return the outputs of groups of rows as the output of their batch; what was not computed is zero."""
+    places = torch.tensor([row for rows in groups for row in rows]).argsort()
+    width, room = batch.input_ids.shape[1], batch.labels.shape[1]
+
+    def join(tensors: Sequence[Tensor], size: int, *, left: bool = False) -> Tensor:
+        missing = [size - t.shape[1] for t in tensors]
+        padded = [F.pad(t, (0, 0, n, 0) if left else (0, 0, 0, n)) for t, n in zip(tensors, missing, strict=True)]
+        return torch.cat(padded)[places]
+
+    states = list(zip(*(part.hidden for part in parts), strict=True))
+    text, label = states[: len(states) // 2], states[len(states) // 2 :]
+    hidden = [*(join(s, width, left=left) for s in text), *(join(s, room) for s in label)]
+    return Output(join([part.logits for part in parts], room), tuple(hidden))
 
 
 def distinguishing_depth(label_ids: Sequence[list[int]]) -> int:

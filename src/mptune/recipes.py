@@ -4,6 +4,7 @@ Each finished run is one line of ``results.jsonl`` and is not done again; the ta
 """
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ def run_recipe(loaded: Loaded, out: Path | None = None, *, say: Callable[[str], 
                 "seconds": round(time.monotonic() - started, 1),
                 "dtype": backbone.config.dtype,
                 "versions": versions(),
+                "commit": commit(),
             }
             _append(folder / RESULTS, line)
     write_file(folder / TABLE, results_table(recipe.name, _describe(recipe), read_results(folder), recipe.methods))
@@ -284,6 +286,21 @@ def _refuse_change(folder: Path, recipe: Recipe) -> None:
             )
     folder.mkdir(parents=True, exist_ok=True)
     write_file(file, json.dumps(now, indent=2))
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, with ``-dirty`` if it was changed; else None."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603  fixed words
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # site-packages may lie in somebody else's checkout
+        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _append(file: Path, line: dict[str, Any]) -> None:
