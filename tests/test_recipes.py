@@ -175,6 +175,9 @@ def test_the_commit_is_that_of_a_checkout_which_holds_the_code(tmp_path, monkeyp
     monkeypatch.setattr(recipes, "__file__", str(code))
     assert commit() is None  # no checkout
     git("init", "-q")
+    (tmp_path / "other.txt").write_text("other")
+    git("add", "other.txt")
+    git("commit", "-qm", "other")
     assert commit() is None  # somebody else's: it does not hold the code
     git("add", "recipes.py")
     git("commit", "-qm", "one")

@@ -45,3 +45,15 @@ def test_each_number_of_shots_has_its_own_table():
     page = results_table("toy", [], [*LINES, *more], METHODS)
     assert page.index("## 4 shots per class") < page.index("## 16 shots per class")
     assert "| a | accuracy | 10 | 51.0 | 79.0 | 80.0 |" in page
+
+
+def test_a_method_without_examples_is_paired_with_every_seed():
+    lines = [*LINES, line("transfer", "a", 0, 58.0, shots=0), line("transfer", "b", 0, 47.0, shots=0)]
+    page = results_table("toy", [], lines, ("prompt-tuning", "transfer"))
+    assert "- transfer minus prompt-tuning: +2.5 " in page  # 58 - 55 and 47 - 45
+    assert "6 pairs" in page
+
+
+def test_one_pair_is_no_comparison():
+    lines = [line("prompt-tuning", "a", 0, 50.0), line("mpt", "a", 0, 60.0)]
+    assert "minus" not in results_table("toy", [], lines, METHODS)
