@@ -544,10 +544,15 @@ RENDERED = {
         "Is this message a question, a complaint, praise or a request? Send the spare key to the boathouse.",
         "request",
     ),
-    "resolved": (
-        {"message": "The boiler hums again.", "label": "resolved"},
-        "Is the customer's problem resolved or still open? The boiler hums again.",
-        "resolved",
+    "aspects": (
+        {"remark": "The soup was cold.", "label": "food"},
+        "Is this remark about the room, the food, the staff or the price? The soup was cold.",
+        "food",
+    ),
+    "feelings": (
+        {"message": "Will the dam hold?", "label": "worried"},
+        "Is the writer pleased, angry, worried or confused? Will the dam hold?",
+        "worried",
     ),
     "teams": (
         {"message": "The crate came without its lid.", "label": "warehouse"},
