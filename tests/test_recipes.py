@@ -109,11 +109,12 @@ def test_seeds_and_shots_of_a_line_are_those_of_its_prompt(finished):
 def test_a_line_says_what_its_prompt_scores_on_the_test_split(finished):
     folder, recipe, lines = finished
     backbone, task = load_backbone(recipe.recipe.backbone), recipe.targets[1]
+    judged = task.model_copy(update={"metrics": ("accuracy", "f1_macro")})
     for method, seed in (("mpt", 1), ("prompt-tuning", 0)):
         prompt = prompt_of(folder, method, f"sound-2-{seed}")
-        scores = evaluate(prompt, task, backbone, split="test", config=EvaluateConfig(rows=15))
+        scores = evaluate(prompt, judged, backbone, split="test", config=EvaluateConfig(rows=15))
         assert lines[method, "sound", seed]["scores"] == [s.as_dict() for s in scores]
-    bare = evaluate(None, task, backbone, split="test", config=EvaluateConfig(rows=15))
+    bare = evaluate(None, judged, backbone, split="test", config=EvaluateConfig(rows=15))
     assert lines["zero-shot", "sound", 0]["scores"] == [s.as_dict() for s in bare]
 
 

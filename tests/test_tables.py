@@ -57,3 +57,22 @@ def test_a_method_without_examples_is_paired_with_every_seed():
 def test_one_pair_is_no_comparison():
     lines = [line("prompt-tuning", "a", 0, 50.0), line("mpt", "a", 0, 60.0)]
     assert "minus" not in results_table("toy", [], lines, METHODS)
+
+
+def test_macro_f1_has_a_table_of_its_own_where_every_line_holds_it():
+    both = []
+    for one in LINES:
+        (first,) = one["scores"]
+        both.append({**one, "scores": [first, {**first, "metric": "f1_macro", "value": first["value"] / 2}]})
+    page = results_table("toy", [], both, METHODS)
+    accuracy, macro = page.split("The same answers by macro-F1:")
+    assert "| a | accuracy | 10 | 51.0 | 55.0 ± 12.4 | 65.0 ± 11.4 |" in accuracy
+    assert "| a | f1_macro | 10 | 25.5 | 27.5 ± 6.2 | 32.5 ± 5.7 |" in macro
+    assert "mpt minus prompt-tuning: +10.2" in accuracy
+    assert "mpt minus prompt-tuning: +5.1" in macro
+    assert "macro-F1" not in results_table("toy", [], [*both, LINES[0]], METHODS)
+
+
+def test_macro_f1_is_not_shown_twice():
+    lines = [{**one, "scores": [{**one["scores"][0], "metric": "f1_macro"}]} for one in LINES]
+    assert "The same answers" not in results_table("toy", [], lines, METHODS)

@@ -221,11 +221,12 @@ def _outcome(
     """Return the scores of one run, and what was chosen on the way."""
     recipe, method = loaded.recipe, cell["method"]
     (task,) = (t for t in loaded.targets if t.name == cell["task"])
+    judged = _with_macro_f1(task)
     if method == "constant":
         data = load_data(task, ("train", "test"), loaded.data_dir)
         word = constant_answer(task, data.train)
         rows = draw_rows(data.test, recipe.evaluate.rows or len(data.test), seed=0)  # those of the other methods
-        scores = score(task, "test", rows, [word] * len(rows))
+        scores = score(judged, "test", rows, [word] * len(rows))
         return {"answer": word, "scores": [s.as_dict() for s in scores]}
     chosen: dict[str, Any] = {}
     prompt: MultitaskPrompt | None = None
@@ -242,8 +243,14 @@ def _outcome(
         prompt = adapt(
             source, task, backbone, recipe.adapt.model_copy(update=update), out=out, data_dir=loaded.data_dir
         )
-    scores = evaluate(prompt, task, backbone, split="test", config=recipe.evaluate, data_dir=loaded.data_dir)
+    scores = evaluate(prompt, judged, backbone, split="test", config=recipe.evaluate, data_dir=loaded.data_dir)
     return {**chosen, "scores": [s.as_dict() for s in scores]}
+
+
+def _with_macro_f1(task: Task) -> Task:
+    """Return a task that is judged by macro-F1 too: unlike accuracy, it does not reward a constant answer."""
+    more = () if "f1_macro" in task.metrics or not task.verbalizer else ("f1_macro",)
+    return task.model_copy(update={"metrics": (*task.metrics, *more)})
 
 
 def _tuned_lr(loaded: Loaded, backbone: FrozenBackbone, folder: Path, task: Task, shots: int) -> float:

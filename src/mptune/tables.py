@@ -8,29 +8,26 @@ from mptune.statistics import interval, paired
 
 Lines = Sequence[Mapping[str, Any]]
 
+BALANCED = "f1_macro"
 REFERENCE = "prompt-tuning"  # what every other trained method is compared with, pair by pair
 
 
 def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequence[str]) -> str:
     """Return the page of a recipe's results: per number of shots a table of tasks by methods, then paired differences.
 
-    Every cell is the mean over seeds of the task's first metric on its test split, with its 95 % interval.
+    Every cell is the mean over seeds of the task's first metric on its test split, with its 95 % interval. A second table
+    holds macro-F1 where that is not the first metric: a constant answer does not win it on unbalanced rows.
     """
     tasks = list(dict.fromkeys(line["task"] for line in lines))
     shots = sorted({line["shots"] for line in lines if line["shots"]}) or [0]
-    metric = {line["task"]: line["scores"][0]["metric"] for line in lines}
     page = [f"# Results: {name}", "", *(f"- {_titled(note)}" for note in notes), ""]
+    balanced = [_in(line, BALANCED) for line in lines]
     for k in shots:
         if k:
             page += [f"## {k} shots per class", ""]
-        page += ["| task | metric | test rows | " + " | ".join(methods) + " |", "|---" * (3 + len(methods)) + "|"]
-        for task in tasks:
-            cells = [_cell(_values(lines, method, task, k)) for method in methods]
-            rows = next(line["scores"][0]["examples"] for line in lines if line["task"] == task)
-            page.append(f"| {task} | {metric[task]} | {rows} | " + " | ".join(cells) + " |")
-        page.append("| **mean** | | | " + " | ".join(_mean(lines, m, tasks, k) for m in methods) + " |")
-        page.append("")
-        page += [*(line for m in methods if (line := _difference(lines, m, tasks, k))), ""]
+        page += _comparison([_in(line) for line in lines], methods, tasks, k)
+        if all(balanced) and any(line["scores"][0]["metric"] != BALANCED for line in lines):
+            page += ["The same answers by macro-F1:", "", *_comparison(balanced, methods, tasks, k)]
     page.append(
         "Intervals: 95 %, Student's t, over seeds; differences over pairs of the same task, examples and seed. "
         "`constant` always says the commonest training label; `transfer` is the multitask prompt, unadapted."
@@ -38,10 +35,27 @@ def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequen
     return "\n".join(page) + "\n"
 
 
+def _in(line: Mapping[str, Any], metric: str | None = None) -> dict[str, Any]:
+    """Return a line with one score, that of a metric or the first; nothing where it has no such score."""
+    scores = [s for s in line["scores"] if metric in (None, s["metric"])]
+    return {**line, "score": scores[0]} if scores else {}
+
+
+def _comparison(lines: Lines, methods: Sequence[str], tasks: Sequence[str], shots: int) -> list[str]:
+    """Return the table of one number of shots, and the differences below it."""
+    page = ["| task | metric | test rows | " + " | ".join(methods) + " |", "|---" * (3 + len(methods)) + "|"]
+    for task in tasks:
+        cells = [_cell(_values(lines, method, task, shots)) for method in methods]
+        score = next(line["score"] for line in lines if line["task"] == task)
+        page.append(f"| {task} | {score['metric']} | {score['examples']} | " + " | ".join(cells) + " |")
+    page.append("| **mean** | | | " + " | ".join(_mean(lines, m, tasks, shots) for m in methods) + " |")
+    return [*page, "", *(line for m in methods if (line := _difference(lines, m, tasks, shots))), ""]
+
+
 def _values(lines: Lines, method: str, task: str, shots: int) -> dict[int, float]:
     """Return seed to score; a method without examples has one value for every number of shots."""
     return {
-        line["seed"]: line["scores"][0]["value"]
+        line["seed"]: line["score"]["value"]
         for line in lines
         if (line["method"], line["task"]) == (method, task) and line["shots"] in (0, shots)
     }
