@@ -122,7 +122,8 @@ def test_the_constant_answers_the_same_test_rows(finished):
     _, _, lines = finished
     line = lines["constant", "colour", 0]
     assert line["answer"] in ("no", "yes")
-    assert [s["examples"] for s in line["scores"]] == [15]
+    assert [(s["metric"], s["examples"]) for s in line["scores"]] == [("accuracy", 15), ("f1_macro", 15)]
+    assert line["scores"][1]["value"] < line["scores"][0]["value"]  # one answer of two is never said
 
 
 def test_the_learning_rate_is_the_best_on_validation_rows_with_the_first_seed(finished):

@@ -15,8 +15,8 @@ REFERENCE = "prompt-tuning"  # what every other trained method is compared with,
 def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequence[str]) -> str:
     """Return the page of a recipe's results: per number of shots a table of tasks by methods, then paired differences.
 
-    Every cell is the mean over seeds of the task's first metric on its test split, with its 95 % interval. A second table
-    holds macro-F1 where that is not the first metric: a constant answer does not win it on unbalanced rows.
+    Every cell is the mean over seeds of the task's first metric on its test split, with its 95 % interval. A second
+    table holds macro-F1 where that is not the first metric: a constant answer does not win it on unbalanced rows.
     """
     tasks = list(dict.fromkeys(line["task"] for line in lines))
     shots = sorted({line["shots"] for line in lines if line["shots"]}) or [0]
