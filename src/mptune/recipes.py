@@ -153,6 +153,7 @@ def run_recipe(loaded: Loaded, out: Path | None = None, *, say: Callable[[str], 
     if todo:
         backbone = load_backbone(recipe.backbone)
         multitask: dict[str, MultitaskPrompt] = {}
+        tuned: dict[tuple[str, int], float] = {}  # the learning rate of each target and number of shots, once found
         for number, cell in enumerate(todo, start=1):
             method = cell["method"]
             if method in ("transfer", "mpt", "mpt-no-distillation"):
@@ -161,7 +162,7 @@ def run_recipe(loaded: Loaded, out: Path | None = None, *, say: Callable[[str], 
                     multitask[kind] = _source_training(loaded, backbone, folder, kind, say)
             say(f"{number} of {len(todo)}: {_title(cell)}")
             started = time.monotonic()
-            line = {**cell, **_outcome(loaded, backbone, folder, cell, multitask)}
+            line = {**cell, **_outcome(loaded, backbone, folder, cell, multitask, tuned)}
             line |= {
                 "seconds": round(time.monotonic() - started, 1),
                 "dtype": backbone.config.dtype,
@@ -216,7 +217,12 @@ def _cells(loaded: Loaded) -> Iterator[dict[str, Any]]:
 
 
 def _outcome(
-    loaded: Loaded, backbone: FrozenBackbone, folder: Path, cell: dict[str, Any], multitask: dict[str, MultitaskPrompt]
+    loaded: Loaded,
+    backbone: FrozenBackbone,
+    folder: Path,
+    cell: dict[str, Any],
+    multitask: dict[str, MultitaskPrompt],
+    tuned: dict[tuple[str, int], float],
 ) -> dict[str, Any]:
     """Return the scores of one run, and what was chosen on the way."""
     recipe, method = loaded.recipe, cell["method"]
@@ -233,7 +239,10 @@ def _outcome(
     few = {"shots": cell["shots"], "seed": cell["seed"]}
     out = folder / "targets" / method / f"{task.name}-{cell['shots']}-{cell['seed']}"
     if method == "prompt-tuning":
-        lr = _tuned_lr(loaded, backbone, folder, task, cell["shots"])
+        wanted = (task.name, cell["shots"])
+        if wanted not in tuned:
+            tuned[wanted] = _tuned_lr(loaded, backbone, folder, task, cell["shots"])
+        lr = tuned[wanted]
         config = _teach_config(recipe.prompt_tuning, lr=lr, **few)
         prompt, chosen = teach(task, backbone, config, out=out, data_dir=loaded.data_dir), {"lr": lr}
     elif method != "zero-shot":
