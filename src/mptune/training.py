@@ -118,6 +118,7 @@ def train(
     )
     schedule = warmup_then_linear(optimizer, config)
     prompt.to(backbone.device)
+    chosen: Validated | None = None
     step, best, state = 0, None, {name: p.detach().clone() for name, p in prompt.named_parameters()}
     saved = run.load_state()
     if saved is not None:
@@ -152,10 +153,14 @@ def train(
                 accelerator.log({k: v for k, v in values.items() if isinstance(v, float)}, step=step)
 
         def check() -> None:
-            nonlocal best, state
+            nonlocal best, chosen, state
             found = validate(backbone, prompt, data.validation, config)
             if best is None or found.key > best:
-                best, state = found.key, {name: p.detach().clone() for name, p in prompt.named_parameters()}
+                best, chosen, state = (
+                    found.key,
+                    found,
+                    {name: p.detach().clone() for name, p in prompt.named_parameters()},
+                )
             note(validation=found.key[0], validation_loss=-found.key[1])
 
         def save() -> None:
@@ -187,7 +192,7 @@ def train(
     prompt.load_state_dict(state)
     if report_to:
         accelerator.end_training()
-    return validate(backbone, prompt, data.validation, config)
+    return chosen or validate(backbone, prompt, data.validation, config)  # chosen before a resumption: asked again
 
 
 def identity_of(
