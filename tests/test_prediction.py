@@ -46,6 +46,22 @@ def test_mixed_rows_are_answered_in_order_and_like_each_task_alone(backbone, two
             assert one.probabilities == pytest.approx(other.probabilities)
 
 
+def test_each_task_is_answered_by_its_own_prompt(backbone, two):
+    odds = []
+    for k, name in enumerate(("mood", "speed")):
+        (found,) = Predictor(backbone, [two]).predict([{"task": name, "text": "the dog ran"}])
+        task = two.tasks[k]
+        inputs = backbone.encode_inputs([task.render_input({"text": "the dog ran"})], 40, 3, 8)
+        words = backbone.encode_targets(task.label_words, 8)
+        scores = [
+            backbone.label_scores(prompt[None], backbone.collate([0], inputs, [[1]]), words).softmax(-1)[0].tolist()
+            for prompt in two.collapse()
+        ]
+        assert list(found.probabilities.values()) == pytest.approx(scores[k], abs=1e-5)
+        odds.append(scores)
+    assert odds[0][0] != pytest.approx(odds[0][1], abs=1e-3)  # the two prompts do say something else
+
+
 def test_label_words_come_back_as_label_values_with_probabilities_that_sum_to_one(backbone, two):
     for prediction in Predictor(backbone, [two]).predict([{"task": "speed", "text": "the dog ran"}]):
         assert prediction.label == {"slow": "0", "fast": "1"}[prediction.answer]
