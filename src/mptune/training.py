@@ -156,11 +156,8 @@ def train(
             nonlocal best, chosen, state
             found = validate(backbone, prompt, data.validation, config)
             if best is None or found.key > best:
-                best, chosen, state = (
-                    found.key,
-                    found,
-                    {name: p.detach().clone() for name, p in prompt.named_parameters()},
-                )
+                best, chosen = found.key, found
+                state = {name: p.detach().clone() for name, p in prompt.named_parameters()}
             note(validation=found.key[0], validation_loss=-found.key[1])
 
         def save() -> None:
