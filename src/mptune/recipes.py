@@ -33,7 +33,7 @@ from mptune.runs import first_difference
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
-from mptune.tables import results_table
+from mptune.tables import BALANCED, results_table
 from mptune.tasks import Task, get_tasks
 from mptune.tasks.yaml import read_yaml
 from mptune.training import versions
@@ -258,7 +258,7 @@ def _outcome(
 
 def _with_macro_f1(task: Task) -> Task:
     """Return a task that is judged by macro-F1 too: unlike accuracy, it does not reward a constant answer."""
-    more = () if "f1_macro" in task.metrics or not task.verbalizer else ("f1_macro",)
+    more = () if BALANCED in task.metrics or not task.verbalizer else (BALANCED,)
     return task.model_copy(update={"metrics": (*task.metrics, *more)})
 
 

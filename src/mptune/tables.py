@@ -21,12 +21,13 @@ def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequen
     tasks = list(dict.fromkeys(line["task"] for line in lines))
     shots = sorted({line["shots"] for line in lines if line["shots"]}) or [0]
     page = [f"# Results: {name}", "", *(f"- {_titled(note)}" for note in notes), ""]
-    balanced = [_in(line, BALANCED) for line in lines]
+    firsts, balanced = [_in(line) for line in lines], [_in(line, BALANCED) for line in lines]
+    second = all(balanced) and firsts != balanced
     for k in shots:
         if k:
             page += [f"## {k} shots per class", ""]
-        page += _comparison([_in(line) for line in lines], methods, tasks, k)
-        if all(balanced) and any(line["scores"][0]["metric"] != BALANCED for line in lines):
+        page += _comparison(firsts, methods, tasks, k)
+        if second:
             page += ["The same answers by macro-F1:", "", *_comparison(balanced, methods, tasks, k)]
     page.append(
         "Intervals: 95 %, Student's t, over seeds; differences over pairs of the same task, examples and seed. "
