@@ -95,11 +95,12 @@ def test_transfer_is_the_mean_of_the_source_tasks_as_it_is(finished):
 
 
 def test_seeds_and_shots_of_a_line_are_those_of_its_prompt(finished):
-    folder, _, _ = finished
+    folder, _, lines = finished
     rows = []
     for seed in (0, 1):
-        for method in ("mpt", "prompt-tuning"):
-            seeds = prompt_of(folder, method, f"sound-2-{seed}").card.seeds
+        lr = lines["prompt-tuning", "sound", seed]["lr"]
+        for method, cell in (("mpt", f"sound-2-{seed}"), ("prompt-tuning", f"sound-2-{seed}-{lr:g}")):
+            seeds = prompt_of(folder, method, cell).card.seeds
             assert seeds["seed"] == seed
             rows.append(seeds["shot_rows"]["sound"])
     assert rows[0] == rows[1] != rows[2] == rows[3]  # both methods learn from the same examples
@@ -110,8 +111,9 @@ def test_a_line_says_what_its_prompt_scores_on_the_test_split(finished):
     folder, recipe, lines = finished
     backbone, task = load_backbone(recipe.recipe.backbone), recipe.targets[1]
     judged = task.model_copy(update={"metrics": ("accuracy", "f1_macro")})
-    for method, seed in (("mpt", 1), ("prompt-tuning", 0)):
-        prompt = prompt_of(folder, method, f"sound-2-{seed}")
+    lr = lines["prompt-tuning", "sound", 0]["lr"]
+    for method, seed, cell in (("mpt", 1, "sound-2-1"), ("prompt-tuning", 0, f"sound-2-0-{lr:g}")):
+        prompt = prompt_of(folder, method, cell)
         scores = evaluate(prompt, judged, backbone, split="test", config=EvaluateConfig(rows=15))
         assert lines[method, "sound", seed]["scores"] == [s.as_dict() for s in scores]
     bare = evaluate(None, judged, backbone, split="test", config=EvaluateConfig(rows=15))
@@ -132,7 +134,7 @@ def test_the_learning_rate_is_the_best_on_validation_rows_with_the_first_seed(fi
     for task in recipe.targets:
         scores = {}
         for lr in (0.01, 2.0):
-            prompt = prompt_of(folder, "prompt-tuning-lr", f"{task.name}-2-{lr:g}")
+            prompt = prompt_of(folder, "prompt-tuning", f"{task.name}-2-0-{lr:g}")
             assert (prompt.card.config["lr"], prompt.card.seeds["seed"]) == (lr, 0)
             (first, *_) = evaluate(prompt, task, backbone, split="validation", config=EvaluateConfig(rows=12))
             assert first.examples == 12
@@ -140,7 +142,7 @@ def test_the_learning_rate_is_the_best_on_validation_rows_with_the_first_seed(fi
         for seed in (0, 1):
             chosen = lines["prompt-tuning", task.name, seed]["lr"]
             assert scores[chosen] == max(scores.values())
-            assert prompt_of(folder, "prompt-tuning", f"{task.name}-2-{seed}").card.config["lr"] == chosen
+            assert prompt_of(folder, "prompt-tuning", f"{task.name}-2-{seed}-{chosen:g}").card.config["lr"] == chosen
 
 
 def test_a_line_cut_by_a_kill_is_done_again_and_the_others_are_not(finished):

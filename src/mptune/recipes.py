@@ -242,9 +242,8 @@ def _outcome(
         wanted = (task.name, cell["shots"])
         if wanted not in tuned:
             tuned[wanted] = _tuned_lr(loaded, backbone, folder, task, cell["shots"])
-        lr = tuned[wanted]
-        config = _teach_config(recipe.prompt_tuning, lr=lr, **few)
-        prompt, chosen = teach(task, backbone, config, out=out, data_dir=loaded.data_dir), {"lr": lr}
+        chosen = {"lr": tuned[wanted]}
+        prompt = _prompt_tuning(loaded, backbone, folder, task, lr=tuned[wanted], **few)
     elif method != "zero-shot":
         source = multitask["multitask-no-distillation" if method == "mpt-no-distillation" else "multitask"]
         # Unadapted transfer draws no examples: the mean of the source tasks' vectors, as it is.
@@ -269,18 +268,21 @@ def _tuned_lr(loaded: Loaded, backbone: FrozenBackbone, folder: Path, task: Task
         return settings.lrs[0] if settings.lrs else settings.lr
     found = []
     for lr in settings.lrs:
-        config = _teach_config(settings, lr=lr, shots=shots, seed=PUBLISHED_SEEDS[0])
-        out = folder / "targets" / "prompt-tuning-lr" / f"{task.name}-{shots}-{lr:g}"
-        prompt = teach(task, backbone, config, out=out, data_dir=loaded.data_dir)
+        prompt = _prompt_tuning(loaded, backbone, folder, task, shots=shots, seed=PUBLISHED_SEEDS[0], lr=lr)
         rows = loaded.recipe.evaluate.model_copy(update={"rows": settings.tuning_rows})
         scores = evaluate(prompt, task, backbone, split="validation", config=rows, data_dir=loaded.data_dir)
         found.append((scores[0].value, lr))
     return max(found)[1]
 
 
-def _teach_config(settings: PromptTuningConfig, **update: Any) -> TeachConfig:
-    fields = settings.model_dump(exclude={"lrs", "tuning_rows"})
-    return TeachConfig(**{**fields, **update})
+def _prompt_tuning(
+    loaded: Loaded, backbone: FrozenBackbone, folder: Path, task: Task, *, shots: int, seed: int, lr: float
+) -> MultitaskPrompt:
+    """Return the prompt learnt from scratch; that of a rate already tried comes from its folder."""
+    fields = loaded.recipe.prompt_tuning.model_dump(exclude={"lrs", "tuning_rows"})
+    config = TeachConfig(**{**fields, "shots": shots, "seed": seed, "lr": lr})
+    out = folder / "targets" / "prompt-tuning" / f"{task.name}-{shots}-{seed}-{lr:g}"
+    return teach(task, backbone, config, out=out, data_dir=loaded.data_dir)
 
 
 def _refuse_change(folder: Path, recipe: Recipe) -> None:
