@@ -132,13 +132,13 @@ def test_padding_never_changes_logits_or_label_scores(exact):
     words = exact.encode_targets(["not good", "not bad", "maybe"], max_tokens=8)
     prompts = some_prompts(exact)
     both = exact(prompts, batch_of(exact)).logits
-    scores = exact.label_scores(prompts, batch_of(exact), words)
+    scores = exact.label_scores(prompts, batch_of(exact), [words] * 2)
     for row in (0, 1):
         alone = batch_of(exact, TEXTS[row : row + 1], TARGETS[row : row + 1])
         counted = alone.labels.shape[1]
         logits = exact(prompts[row : row + 1], alone).logits
         torch.testing.assert_close(both[row : row + 1, :counted], logits, atol=NEAR, rtol=0)
-        own = exact.label_scores(prompts[row : row + 1], alone, words)
+        own = exact.label_scores(prompts[row : row + 1], alone, [words])
         torch.testing.assert_close(scores[row : row + 1], own, atol=1e-5, rtol=0)
 
 
@@ -156,13 +156,13 @@ def test_a_mixed_batch_answers_like_its_prompts_one_by_one(exact):
     words = exact.encode_targets(["yes", "no"], max_tokens=8)
     prompts = some_prompts(exact)
     mixed = batch_of(exact, texts, targets)
-    logits, scores = exact(prompts, mixed).logits, exact.label_scores(prompts, mixed, words)
+    logits, scores = exact(prompts, mixed).logits, exact.label_scores(prompts, mixed, [words] * 2)
     assert (logits[0] - logits[1]).abs().max() > 0.01
     for row in (0, 1):
         alone = batch_of(exact, texts[:1], targets[:1])
         own = prompts[row : row + 1]
         torch.testing.assert_close(logits[row : row + 1], exact(own, alone).logits, atol=NEAR, rtol=0)
-        torch.testing.assert_close(scores[row : row + 1], exact.label_scores(own, alone, words), atol=1e-5, rtol=0)
+        torch.testing.assert_close(scores[row : row + 1], exact.label_scores(own, alone, [words]), atol=1e-5, rtol=0)
 
 
 UNLIKE = ["a cat sat on mat and the dog ran fast", "no", "the sky is blue", "dog", "the dog ran fast and slow and fast"]
@@ -307,7 +307,7 @@ def test_only_the_prompt_receives_gradients(any_backbone):
 
 def test_scoring_and_writing_keep_no_graph(backbone):
     prompts = some_prompts(backbone).requires_grad_()
-    assert not backbone.label_scores(prompts, batch_of(backbone), [[5, 1], [6, 1]]).requires_grad
+    assert not backbone.label_scores(prompts, batch_of(backbone), [[[5, 1], [6, 1]]] * 2).requires_grad
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "llama"])  # Llama has no dropout
@@ -352,7 +352,7 @@ def test_label_scores_are_the_summed_log_probabilities_of_the_telling_tokens(exa
     label_ids = exact.encode_targets(words, max_tokens=8)
     assert distinguishing_depth(label_ids) == depth
     prompts = some_prompts(exact)
-    scores = exact.label_scores(prompts, batch_of(exact), label_ids)
+    scores = exact.label_scores(prompts, batch_of(exact), [label_ids] * 2)
     for row, text in enumerate(TEXTS):
         for column, (word, ids) in enumerate(zip(words, label_ids, strict=True)):
             logits = exact(prompts[row : row + 1], batch_of(exact, [text], [word])).logits[0]
@@ -360,17 +360,28 @@ def test_label_scores_are_the_summed_log_probabilities_of_the_telling_tokens(exa
             assert float(scores[row, column]) == pytest.approx(sum(logps), abs=1e-5)
 
 
+def test_rows_may_have_label_words_of_their_own(exact):
+    words = [exact.encode_targets(w, max_tokens=8) for w in (["yes", "no", "maybe"], ["not very good", "not very bad"])]
+    prompts = some_prompts(exact)
+    scores = exact.label_scores(prompts, batch_of(exact), words)
+    assert scores[1, 2] == -torch.inf
+    for row, own in enumerate(words):
+        alone = batch_of(exact, TEXTS[row : row + 1], TARGETS[row : row + 1])
+        there = exact.label_scores(prompts[row : row + 1], alone, [own])[0]
+        torch.testing.assert_close(scores[row, : len(own)], there, atol=1e-5, rtol=0)
+
+
 def test_label_scores_do_not_depend_on_the_rows_own_labels(exact):
     words = exact.encode_targets(["not good", "not bad"], max_tokens=8)
     prompts = some_prompts(exact)
-    short, long = (exact.label_scores(prompts, batch_of(exact, TEXTS, t), words) for t in (["no", "no"], TARGETS))
+    short, long = (exact.label_scores(prompts, batch_of(exact, TEXTS, t), [words] * 2) for t in (["no", "no"], TARGETS))
     torch.testing.assert_close(short, long, atol=1e-5, rtol=0)
 
 
 def test_label_scores_follow_the_words_when_these_change_places(exact):
     words = exact.encode_targets(["not good", "not bad", "yes"], max_tokens=8)
     prompts, batch = some_prompts(exact), batch_of(exact)
-    there, back = exact.label_scores(prompts, batch, words), exact.label_scores(prompts, batch, words[::-1])
+    there, back = exact.label_scores(prompts, batch, [words] * 2), exact.label_scores(prompts, batch, [words[::-1]] * 2)
     torch.testing.assert_close(there, back.flip(1), atol=1e-5, rtol=0)
 
 

@@ -67,17 +67,19 @@ def test_a_batch_may_mix_tasks_and_each_row_stays_with_its_own(backbone, encoded
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
-def test_batches_by_length_hold_every_row_once_and_like_lengths_together(batch_size):
-    lengths = [5, 1, 9, 3, 1, 7, 2, 2, 8, 4]
-    batches = list(by_length([[0] * n for n in lengths], batch_size))
-    assert sorted(i for batch in batches for i in batch) == list(range(10))
+def test_batches_by_length_hold_every_row_once_and_like_lengths_together(batch_size, encoded):
+    picks = [(t, row) for t, task in enumerate(encoded) for row in range(len(task.inputs))]
+    batches = list(by_length(picks, encoded, batch_size))
+    assert sorted(pick for batch in batches for pick in batch) == picks
     assert all(len(batch) == batch_size for batch in batches[:-1])
-    in_order = [lengths[i] for batch in batches for i in batch]
-    assert in_order == sorted(lengths)
+    in_order = [len(encoded[t].inputs[row]) for batch in batches for t, row in batch]
+    assert in_order == sorted(in_order)
+    assert len(set(in_order)) > 1
+    assert batch_size == 1 or any(len({t for t, _ in batch}) > 1 for batch in batches)
 
 
-def test_no_rows_make_no_batches():
-    assert list(by_length([], 4)) == []
+def test_no_rows_make_no_batches(encoded):
+    assert list(by_length([], encoded, 4)) == []
 
 
 def test_label_ids_are_the_words_of_the_verbalizer_in_its_order(any_backbone):

@@ -219,5 +219,5 @@ def test_the_embedded_backbone_tells_good_from_bad_without_a_prompt(built):
     words = built.encode_targets(["negative", "positive"], max_tokens=8)
     batch = built.collate([0, 0], inputs, [words[0], words[0]])
     bare = torch.zeros(2, 0, built.width)
-    assert built.label_scores(bare, batch, words).argmax(-1).tolist() == [1, 0]
+    assert built.label_scores(bare, batch, [words] * 2).argmax(-1).tolist() == [1, 0]
     assert built.generate(bare, batch, 8) == ["positive", "negative"]

@@ -20,6 +20,12 @@ def encoded(task, backbone, split="test", length=4):
     return encode(task, getattr(load_data(task, [split]), split), backbone, TrainingConfig(), length)
 
 
+def answered(backbone, prompt, data, config, **kw):
+    """Return the answers to the rows of one task."""
+    (answers,) = answer(backbone, [prompt], [data], config, **kw)
+    return answers
+
+
 def a_prompt(backbone, length=4):
     torch.manual_seed(0)
     return torch.randn(length, backbone.width) * rms(backbone.embeddings)
@@ -34,8 +40,8 @@ def taught(toy_task):
 def test_padding_changes_no_answer_in_any_family(any_backbone, toy_task):
     data, prompt = encoded(toy_task, any_backbone), a_prompt(any_backbone)
     assert len({len(ids) for ids in data.inputs}) > 1, "rows of one length would not be padded"
-    alone = answer(any_backbone, prompt, data, EvaluateConfig(batch_size=1))
-    together = answer(any_backbone, prompt, data, EvaluateConfig(batch_size=20))
+    alone = answered(any_backbone, prompt, data, EvaluateConfig(batch_size=1))
+    together = answered(any_backbone, prompt, data, EvaluateConfig(batch_size=20))
     assert torch.allclose(alone.probabilities, together.probabilities, atol=1e-5)
     assert alone.texts == together.texts
 
@@ -43,15 +49,48 @@ def test_padding_changes_no_answer_in_any_family(any_backbone, toy_task):
 def test_answers_stand_in_the_rows_order(toy_task):
     backbone = trained_backbone()
     data, prompt = encoded(toy_task, backbone), a_prompt(backbone)
-    whole = answer(backbone, prompt, data, EvaluateConfig(batch_size=3))
+    whole = answered(backbone, prompt, data, EvaluateConfig(batch_size=3))
     for row in (0, 7, 19):
         one = encode(toy_task, [data.examples[row]], backbone, TrainingConfig(), 4)
-        alone = answer(backbone, prompt, one, EvaluateConfig()).probabilities[0]
+        alone = answered(backbone, prompt, one, EvaluateConfig()).probabilities[0]
         assert torch.allclose(alone, whole.probabilities[row], atol=1e-5)
 
 
+def test_tasks_answered_together_are_answered_as_alone(any_backbone, tmp_path):
+    """Different prompts, numbers of label words, tokens that tell these apart, and prompt lengths; and free text."""
+    words = (
+        {"1": "good", "0": "bad"},
+        {"1": "not very good", "0": "not very bad"},
+        {"1": "yes", "0": "no", "2": "red"},
+    )
+    tasks = [make_task(tmp_path, f"t{i}", verbalizer=v) for i, v in enumerate(words)]
+    tasks.append(make_task(tmp_path, "free", verbalizer={}, target="{label}"))
+    prompts = [a_prompt(any_backbone, length) * (1 + i) for i, length in enumerate((4, 4, 2, 4))]
+    data = [encoded(t, any_backbone, length=len(p)) for t, p in zip(tasks, prompts, strict=True)]
+    for scoring in ("labels", "generation"):
+        config = EvaluateConfig(batch_size=7, scoring=scoring, max_target_tokens=3)
+        together = answer(any_backbone, prompts, data, config)
+        for prompt, rows, mixed in zip(prompts, data, together, strict=True):
+            alone = answered(any_backbone, prompt, rows, config)
+            assert mixed.texts == alone.texts
+            assert mixed.loss == pytest.approx(alone.loss, abs=1e-5)
+            assert (mixed.probabilities is None) == (alone.probabilities is None)
+            if alone.probabilities is not None:
+                assert torch.allclose(mixed.probabilities, alone.probabilities, atol=1e-5)
+    assert (together[0].probabilities is None, together[3].probabilities is None) == (True, True)
+
+
+def test_rows_of_many_tasks_share_forward_passes(backbone, tmp_path, monkeypatch):
+    tasks = [make_task(tmp_path, f"t{i}") for i in range(10)]
+    data = [encode(t, load_data(t, ["test"]).test[:1], backbone, TrainingConfig(), 4) for t in tasks]
+    sizes, score = [], type(backbone).label_scores
+    monkeypatch.setattr(type(backbone), "label_scores", lambda *a: sizes.append(len(a[1])) or score(*a))
+    answer(backbone, [a_prompt(backbone)] * 10, data, EvaluateConfig(batch_size=8))
+    assert sizes == [8, 2]
+
+
 def test_probabilities_sum_to_one_and_the_answer_is_the_likeliest(any_backbone, toy_task):
-    answers = answer(any_backbone, a_prompt(any_backbone), encoded(toy_task, any_backbone), EvaluateConfig())
+    answers = answered(any_backbone, a_prompt(any_backbone), encoded(toy_task, any_backbone), EvaluateConfig())
     assert torch.allclose(answers.probabilities.sum(1), torch.ones(20), atol=1e-5)
     assert answers.texts == tuple(("no", "yes")[best] for best in answers.probabilities.argmax(1))
 
@@ -59,21 +98,21 @@ def test_probabilities_sum_to_one_and_the_answer_is_the_likeliest(any_backbone, 
 def test_the_loss_is_the_right_labels_mean_surprise(toy_task):
     backbone = trained_backbone()
     data = encoded(toy_task, backbone)
-    answers = answer(backbone, a_prompt(backbone), data, EvaluateConfig())
+    answers = answered(backbone, a_prompt(backbone), data, EvaluateConfig())
     right = [p[("no", "yes").index(e.target)] for p, e in zip(answers.probabilities, data.examples, strict=True)]
     assert answers.loss == pytest.approx(-sum(p.log().item() for p in right) / 20, rel=1e-5)
-    assert answer(backbone, a_prompt(backbone), data, EvaluateConfig(), labelled=False).loss == 0
+    assert answered(backbone, a_prompt(backbone), data, EvaluateConfig(), labelled=False).loss == 0
 
 
 def test_no_rows_have_no_answers(toy_task):
     empty = encode(toy_task, [], trained_backbone(), TrainingConfig(), 4)
-    answers = answer(trained_backbone(), a_prompt(trained_backbone()), empty, EvaluateConfig())
+    answers = answered(trained_backbone(), a_prompt(trained_backbone()), empty, EvaluateConfig())
     assert (answers.texts, answers.probabilities.shape, answers.loss) == ((), (0, 2), 0)
 
 
 def test_free_text_has_no_probabilities(tmp_path):
     task = make_task(tmp_path, "free", verbalizer={}, target="{label}")
-    answers = answer(trained_backbone(), torch.zeros(0, 16), encoded(task, trained_backbone()), EvaluateConfig())
+    answers = answered(trained_backbone(), torch.zeros(0, 16), encoded(task, trained_backbone()), EvaluateConfig())
     assert answers.probabilities is None
     assert answers.loss == 0
     assert set(answers.texts) <= {"yes", "no"}, "all that this backbone has learnt to write"
@@ -125,7 +164,7 @@ def test_a_prompt_of_many_tasks_answers_with_the_one_of_that_name(toy_tasks, tmp
     prompt = distill(toy_tasks, teachers, backbone, DistillConfig(steps=0, noise=3))
     for number, task in enumerate(toy_tasks):
         data = encoded(task, backbone, "validation")
-        texts = answer(backbone, prompt.collapse()[number], data, EvaluateConfig()).texts
+        texts = answered(backbone, prompt.collapse()[number], data, EvaluateConfig()).texts
         right = 100 * sum(t == e.target for t, e in zip(texts, data.examples, strict=True)) / 16
         assert evaluate(prompt, task, backbone)[0].value == right
     with pytest.raises(UnknownNameError, match=r"no task of this prompt is called 'moods'\. Did you mean 'mood'\?"):

@@ -54,7 +54,7 @@ def test_each_task_is_answered_by_its_own_prompt(backbone, two):
         inputs = backbone.encode_inputs([task.render_input({"text": "the dog ran"})], 40, 3, 8)
         words = backbone.encode_targets(task.label_words, 8)
         scores = [
-            backbone.label_scores(prompt[None], backbone.collate([0], inputs, [[1]]), words).softmax(-1)[0].tolist()
+            backbone.label_scores(prompt[None], backbone.collate([0], inputs, [[1]]), [words]).softmax(-1)[0].tolist()
             for prompt in two.collapse()
         ]
         assert list(found.probabilities.values()) == pytest.approx(scores[k], abs=1e-5)

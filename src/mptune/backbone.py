@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -245,31 +245,42 @@ class FrozenBackbone:
         return Output(out.logits[:, spots], (*text, *label))
 
     @torch.no_grad()
-    def label_scores(self, prompts: Tensor, batch: Batch, label_ids: Sequence[list[int]]) -> Tensor:
-        """Return the log-probability of every label word, over as many of its tokens as tell all words apart.
+    def label_scores(self, prompts: Tensor, batch: Batch, label_ids: Sequence[Sequence[list[int]]]) -> Tensor:
+        """Return the log-probability of every label word, over as many of its tokens as tell a row's words apart.
+
+        Rows of different tasks may stand together. Every word is read behind the tokens before its last telling one;
+        most tasks' words differ at once, and then there is nothing before it, and one pass for all of them.
 
         Args:
             prompts: [B, L, D]
-            label_ids: the tokens of each label word, with its end. C lists
+            label_ids: each row's label words, each word's tokens with its end. B lists of C lists
 
         Returns:
-            Scores, comparable within a row. [B, C]
+            Scores, comparable within a row; -inf where a row has fewer words than another. [B, C]
         """
-        depth = distinguishing_depth(label_ids)
-        prefixes = list(dict.fromkeys(tuple(ids[: depth - 1]) for ids in label_ids))
-        count = batch.task_ids.shape[0]
-        # The labels of this forward pass only feed the decoder; the last position's own value is never read.
-        forced = [[*prefix, 0] for prefix in prefixes]
-        padded, _ = _pad(forced, IGNORE, left=False)  # [P, depth]
-        encoded: dict[tuple[int, ...], Tensor] = {}
-        for prefix, row in zip(prefixes, padded, strict=True):
-            labels = row[: len(prefix) + 1].to(self.device).expand(count, -1)
-            encoded[prefix] = self(prompts, replace(batch, labels=labels)).logits.float().log_softmax(-1)
-        columns = []
-        for ids in label_ids:
-            logps = encoded[tuple(ids[: depth - 1])]
-            columns.append(sum(logps[:, s, token] for s, token in enumerate(ids[:depth])))
-        return torch.stack(columns, dim=1)  # type: ignore[arg-type]
+        depths = [distinguishing_depth(words) for words in label_ids]
+        behind = [
+            list(dict.fromkeys(tuple(ids[: depth - 1]) for ids in words))
+            for words, depth in zip(label_ids, depths, strict=True)
+        ]
+        missing = torch.arange(max(map(len, label_ids))) >= torch.tensor([[len(words)] for words in label_ids])
+        scores = torch.zeros(missing.shape).masked_fill(missing, -torch.inf).to(self.device)
+        for turn in range(max(map(len, behind))):
+            rows = [row for row, prefixes in enumerate(behind) if turn < len(prefixes)]
+            # These labels only feed the decoder; the value of the last position is never read.
+            labels, _ = _pad([[*behind[row][turn], 0] for row in rows], IGNORE, left=False)
+            some = Batch(batch.task_ids[rows], batch.input_ids[rows], batch.mask[rows], labels.to(self.device))
+            logps = self(prompts[rows], some).logits.float().log_softmax(-1)
+            terms = [
+                (i, spot, token, row, column)
+                for i, row in enumerate(rows)
+                for column, ids in enumerate(label_ids[row])
+                if tuple(ids[: depths[row] - 1]) == behind[row][turn]
+                for spot, token in enumerate(ids[: depths[row]])
+            ]
+            *of_logps, to_row, to_column = torch.tensor(terms, device=self.device).unbind(1)
+            scores.index_put_((to_row, to_column), logps[tuple(of_logps)], accumulate=True)
+        return scores
 
     @torch.no_grad()
     def generate(self, prompts: Tensor, batch: Batch, max_new_tokens: int, num_beams: int = 1) -> list[str]:

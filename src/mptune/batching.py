@@ -20,6 +20,7 @@ class Encoded:
     examples: tuple[Example, ...]
     inputs: tuple[list[int], ...]
     targets: tuple[list[int], ...]
+    label_ids: tuple[list[int], ...]  # of each label word; none for free text
 
 
 def encode(
@@ -30,12 +31,12 @@ def encode(
     Raises:
         DataError: two label words that cannot be told apart by their first tokens.
     """
-    label_ids(task, backbone)
+    words = label_ids(task, backbone)
     targets = backbone.encode_targets([e.target for e in examples], config.max_target_tokens) if examples else []
     room = max((len(t) for t in targets), default=1)
     texts = [e.input for e in examples]
     inputs = backbone.encode_inputs(texts, config.max_input_tokens, prompt_length, room) if examples else []
-    return Encoded(task, tuple(examples), tuple(inputs), tuple(targets))
+    return Encoded(task, tuple(examples), tuple(inputs), tuple(targets), tuple(words))
 
 
 def label_ids(task: Task, backbone: FrozenBackbone) -> list[list[int]]:
@@ -68,8 +69,8 @@ def collate(picks: Sequence[Pick], data: Sequence[Encoded], backbone: FrozenBack
     )
 
 
-def by_length(inputs: Sequence[list[int]], batch_size: int) -> Iterator[list[int]]:
-    """Yield row numbers in batches of like length, so that little is padded."""
-    order = sorted(range(len(inputs)), key=lambda i: (len(inputs[i]), i))
+def by_length(picks: Sequence[Pick], data: Sequence[Encoded], batch_size: int) -> Iterator[list[Pick]]:
+    """Yield (task, row) pairs in batches of like input length, so that little is padded."""
+    order = sorted(picks, key=lambda pick: (len(data[pick[0]].inputs[pick[1]]), pick))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

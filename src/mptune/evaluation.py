@@ -9,10 +9,11 @@ from torch import Tensor
 
 from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import FrozenBackbone, load_backbone
-from mptune.batching import Encoded, by_length, collate, encode, label_ids
+from mptune.batching import Encoded, by_length, collate, encode
 from mptune.config import EvaluateConfig, TrainingConfig
 from mptune.data import draw_rows, load_data
 from mptune.metrics import Score, score
+from mptune.sampling import Pick
 from mptune.tasks import Split, Task
 
 
@@ -27,37 +28,55 @@ class Answers:
 
 @torch.no_grad()
 def answer(
-    backbone: FrozenBackbone, prompt: Tensor, data: Encoded, config: EvaluateConfig, *, labelled: bool = True
-) -> Answers:
-    """Return the backbone's answers to a task's rows.
+    backbone: FrozenBackbone,
+    prompts: Sequence[Tensor],
+    data: Sequence[Encoded],
+    config: EvaluateConfig,
+    *,
+    labelled: bool = True,
+) -> list[Answers]:
+    """Return the backbone's answers to the rows of K tasks, task by task; rows of different tasks share batches.
 
     Args:
-        prompt: the task's collapsed prompt; L may be 0, which asks the bare backbone. [L, D]
+        prompts: each task's collapsed prompt; L may differ, and 0 asks the bare backbone. K of [L, D]
+        data: each task's rows.
         labelled: whether the rows' labels are known; without them there is no loss.
     """
-    texts = [""] * len(data.inputs)
+    ranked = [bool(each.label_ids) and config.scoring == "labels" for each in data]
+    # A label word needs no more tokens than the longest of them.
+    room = [max(map(len, each.label_ids), default=config.max_target_tokens) for each in data]
+    texts = [[""] * len(each.inputs) for each in data]
+    scores = [torch.zeros(len(each.inputs), len(each.label_ids)) for each in data]
+    alike: dict[tuple[bool, int, int], list[Pick]] = {}  # what can be asked together
+    for t, each in enumerate(data):
+        kind = (ranked[t], 0 if ranked[t] else room[t], len(prompts[t]))
+        alike.setdefault(kind, []).extend((t, row) for row in range(len(each.inputs)))
+    for (rank, tokens, _), kin in alike.items():
+        for picks in by_length(kin, data, config.batch_size):
+            batch = collate(picks, data, backbone)
+            own = torch.stack([prompts[t] for t, _ in picks]).to(backbone.device)
+            if rank:
+                found = backbone.label_scores(own, batch, [data[t].label_ids for t, _ in picks]).cpu()
+                for (t, row), values in zip(picks, found, strict=True):
+                    scores[t][row] = values[: len(data[t].label_ids)]
+                    texts[t][row] = data[t].task.label_words[int(values.argmax())]
+            else:
+                for (t, row), text in zip(picks, backbone.generate(own, batch, tokens, config.num_beams), strict=True):
+                    texts[t][row] = text
+    return [
+        Answers(tuple(texts[t]), odds, _loss(odds, each) if labelled else 0.0)
+        for t, each in enumerate(data)
+        for odds in [scores[t].softmax(-1) if ranked[t] else None]
+    ]
+
+
+def _loss(probabilities: Tensor | None, data: Encoded) -> float:
+    """Return the mean negative log-probability of the right label among the labels, in nats; 0 without labels."""
+    if probabilities is None or not len(probabilities):
+        return 0.0
     words = data.task.label_words
-    ids = label_ids(data.task, backbone)
-    ranks_labels = bool(words) and config.scoring == "labels"
-    probabilities = torch.zeros(len(data.inputs), len(words)) if ranks_labels else None
-    for rows in by_length(data.inputs, config.batch_size):
-        batch = collate([(0, i) for i in rows], [data], backbone)
-        prompts = prompt.to(backbone.device).expand(len(rows), *prompt.shape)
-        if probabilities is not None:
-            scores = backbone.label_scores(prompts, batch, ids)
-            probabilities[rows] = scores.softmax(-1).cpu()
-            for i, best in zip(rows, scores.argmax(-1).tolist(), strict=True):
-                texts[i] = words[best]
-        else:
-            # A label word needs no more tokens than the longest of them.
-            room = max(map(len, ids)) if ids else config.max_target_tokens
-            for i, text in zip(rows, backbone.generate(prompts, batch, room, config.num_beams), strict=True):
-                texts[i] = text
-    loss = 0.0
-    if probabilities is not None and labelled and len(texts):
-        right = torch.tensor([words.index(e.target) for e in data.examples])
-        loss = float(-probabilities.clamp_min(1e-12).log().gather(1, right[:, None]).mean())
-    return Answers(tuple(texts), probabilities, loss)
+    right = torch.tensor([words.index(e.target) for e in data.examples])
+    return float(-probabilities.clamp_min(1e-12).log().gather(1, right[:, None]).mean())
 
 
 @dataclass(frozen=True)
@@ -82,13 +101,11 @@ def validate(
     """Return the scores of every task's prompt on its validation rows."""
     how = EvaluateConfig(scoring=config.scoring, max_target_tokens=config.max_target_tokens)
     backbone.set_dropout(False)
+    answers = answer(backbone, list(prompt.collapse()), validation, how)
     scores: list[Score] = []
-    losses: list[float] = []
-    for collapsed, data in zip(prompt.collapse(), validation, strict=True):
-        answers = answer(backbone, collapsed, data, how)
-        scores += score(data.task, "validation", data.examples, answers.texts)
-        losses.append(answers.loss)
-    return Validated(tuple(scores), sum(losses) / max(1, len(losses)))
+    for said, data in zip(answers, validation, strict=True):
+        scores += score(data.task, "validation", data.examples, said.texts)
+    return Validated(tuple(scores), sum(said.loss for said in answers) / max(1, len(answers)))
 
 
 def evaluate(
@@ -120,4 +137,5 @@ def evaluate(
         examples = draw_rows(examples, config.rows, seed=0)
     lengths = TrainingConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
     data = encode(task, examples, backbone, lengths, len(collapsed))
-    return score(task, split, examples, answer(backbone, collapsed, data, config).texts)
+    (answers,) = answer(backbone, [collapsed], [data], config)
+    return score(task, split, examples, answers.texts)

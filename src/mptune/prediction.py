@@ -95,10 +95,7 @@ class Predictor:
                 problems.append(f"row {number}: no field {error}; it has {there}")
         if problems:
             raise DataError(", ".join(self._tasks), problems)
-        found: dict[int, Prediction] = {}
-        for name, texts in inputs.items():
-            found |= self._answers(name, texts)
-        return [found[i] for i in range(len(rows))]
+        return self._answers(inputs, len(rows))
 
     def _task_of(self, row: Mapping[str, Any]) -> Task:
         if len(self._tasks) == 1:
@@ -108,24 +105,26 @@ class Predictor:
             raise UnknownNameError("task of this predictor", str(name or ""), self._tasks)
         return self._tasks[name][0]
 
-    def _answers(self, name: str, texts: Sequence[tuple[int, str]]) -> dict[int, Prediction]:
-        """Return the answers to the rows of one task, by row number."""
-        task, prompt = self._tasks[name]
-        examples = [Example(name, number, text, "", None, ()) for number, text in texts]
+    def _answers(self, inputs: Mapping[str, Sequence[tuple[int, str]]], count: int) -> list[Prediction]:
+        """Return the answers to numbered texts of each task, in the order of their numbers."""
         lengths = TrainingConfig(
             max_input_tokens=self.config.max_input_tokens, max_target_tokens=self.config.max_target_tokens
         )
-        data = encode(task, examples, self.backbone, lengths, len(prompt))
-        answers = answer(self.backbone, prompt, data, self.config, labelled=False)
-        value_of = {word: value for value, word in task.verbalizer.items()}
-        found = {}
-        for i, (number, _) in enumerate(texts):
-            said = answers.texts[i]
-            odds = None
-            if answers.probabilities is not None:
-                odds = dict(zip(task.label_words, answers.probabilities[i].tolist(), strict=True))
-            found[number] = Prediction(name, said, value_of.get(said), odds)
-        return found
+        prompts = [self._tasks[name][1] for name in inputs]
+        data = []
+        for (name, texts), prompt in zip(inputs.items(), prompts, strict=True):
+            examples = [Example(name, number, text, "", None, ()) for number, text in texts]
+            data.append(encode(self._tasks[name][0], examples, self.backbone, lengths, len(prompt)))
+        found: dict[int, Prediction] = {}
+        for each, answers in zip(data, answer(self.backbone, prompts, data, self.config, labelled=False), strict=True):
+            task = each.task
+            value_of = {word: value for value, word in task.verbalizer.items()}
+            for i, example in enumerate(each.examples):
+                said, odds = answers.texts[i], None
+                if answers.probabilities is not None:
+                    odds = dict(zip(task.label_words, answers.probabilities[i].tolist(), strict=True))
+                found[example.row] = Prediction(task.name, said, value_of.get(said), odds)
+        return [found[number] for number in range(count)]
 
 
 def backbone_of(prompt: MultitaskPrompt, folder: str | Path) -> BackboneConfig:
