@@ -13,7 +13,7 @@ LAYERS = [
     "metrics data modelcard",
     "backbone",
     "batching artifacts doctor",
-    "runs optimization evaluation interop",
+    "runs optimization evaluation interop teacher_outputs",
     "prediction training",
     "stages tables",
     "recipes",

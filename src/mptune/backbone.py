@@ -109,6 +109,17 @@ class FrozenBackbone:
         return device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights, and of what is computed."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of tokens among which the output layer chooses."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
     def width(self) -> int:
         """D, the width of the input embeddings."""
         return int(self.embeddings.shape[1])

@@ -18,7 +18,8 @@ from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
 from trained import trained_backbone
 
-Quick = partial(DistillConfig, steps=8, validate_every=4, shared_lr=0.3, task_lr=0.1)
+# Without a cache, so that each step is seen to ask its teachers; tests/test_teacher_outputs.py has the cache.
+Quick = partial(DistillConfig, steps=8, validate_every=4, shared_lr=0.3, task_lr=0.1, teacher_cache=0)
 
 
 def teacher_of(task, seed=0, backbone=None, length=4, steps=0):

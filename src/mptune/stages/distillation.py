@@ -1,7 +1,8 @@
 """Stage 2, source training: K teacher prompts in, one multitask prompt out."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from mptune.prompts import neutral_vectors, sample_vocabulary
 from mptune.runs import opened
 from mptune.sampling import Pick, all_tasks, mixing_rates, stochastic_tasks
 from mptune.tasks import Task
+from mptune.teacher_outputs import TeacherOutputs
 from mptune.training import identity_of, local_of, make_card, train, training_data, with_scores
 
 
@@ -47,18 +49,18 @@ def distill(
     Source: Wang et al. 2023, sections 3.1 and 3.2.
     """
     backbone, config = backbone or load_backbone(), config or DistillConfig()
-    taught_by = _teacher_of_each(tasks, teachers, backbone)  # [K, L, D]
-    length = config.prompt_length or taught_by.shape[1]
+    teacher_prompts = _teacher_of_each(tasks, teachers, backbone)  # [K, L, D]
+    length = config.prompt_length or teacher_prompts.shape[1]
     data = training_data(tasks, backbone, config, length, data_dir)
     identity = identity_of("source", tasks, backbone, config, data)
-    identity["teachers"] = hashlib.sha256(taught_by.numpy().tobytes()).hexdigest()[:32]
+    identity["teachers"] = hashlib.sha256(teacher_prompts.numpy().tobytes()).hexdigest()[:32]
     with opened(out, identity, local_of(tasks, backbone, data_dir)) as run:
         if (made := run.finished()) is not None:
             return made
         random = torch.Generator().manual_seed(config.seed)
         shared = sample_vocabulary(backbone.embeddings, length, random)
         if config.initialise == "teachers":
-            shared = _mean_of_equally_long(taught_by, length)
+            shared = _mean_of_equally_long(teacher_prompts, length)
         noise = config.noise if config.decomposition else 0.0
         prompt = MultitaskPrompt(
             shared,
@@ -71,39 +73,47 @@ def distill(
             shared_lr=config.shared_lr * backbone.embedding_rms,
             task_lr=config.task_lr if config.decomposition else None,
         )
-        taught_by = taught_by.to(backbone.device)
+        sizes = [len(task.examples) for task in data.train]
+        batches = _batches(sizes, config, random)
+        layers = config.hidden_layers if config.distill_weight and config.hidden_weight else ()
+        taught_by = None
+        if config.distill_weight:
+            # The same batches from a copy of the generator: the rows that the steps will meet.
+            ahead = itertools.islice(_batches(sizes, config, random.clone_state()), config.steps)
+            taught_by = TeacherOutputs(
+                backbone, teacher_prompts, data.train, layers, itertools.chain.from_iterable(ahead),
+                room=int(config.teacher_cache * 2**30), folder=run.folder if out is not None else None,
+            )  # fmt: skip
 
         def loss(prompt_of: Callable[[Tensor], Tensor], picks: Sequence[Pick]) -> Tensor:
             batch = collate(picks, data.train, backbone)
-            layers = config.hidden_layers if config.distill_weight and config.hidden_weight else ()
             learned = backbone(prompt_of(batch.task_ids), batch, layers)
             total = task_loss(learned.logits, batch.labels)
-            if config.distill_weight:
-                backbone.set_dropout(False)  # the teachers have learnt all they will
-                with torch.no_grad():
-                    taught = backbone(taught_by[batch.task_ids], batch, layers)
+            if taught_by is not None:
+                taught = taught_by(picks, batch)
                 total = total + config.distill_weight * config.logit_weight * logit_distillation(
                     learned.logits, taught.logits, batch.labels, config.temperature
                 )
-            if layers:
+            if taught_by is not None and layers:
                 masks = [batch.mask] * len(layers) + [batch.labels != IGNORE] * len(layers)
                 total = total + config.distill_weight * config.hidden_weight * hidden_distillation(
                     learned.hidden, taught.hidden, masks
                 )
             return total
 
-        sizes = [len(task.examples) for task in data.train]
-        if config.sampling == "stochastic":
-            rates = mixing_rates(sizes, config.mixing, config.mixing_cap)
-            batches = stochastic_tasks(sizes, rates, config.batch_size, random)
-        else:
-            batches = all_tasks(sizes, config.batch_size, random)
         validated = train(
             prompt, optimizer, loss, batches, data, backbone, config, run, title="distill", report_to=report_to
         )
         prompt.card = with_scores(prompt.card, validated)
         run.finish(prompt)
         return prompt
+
+
+def _batches(sizes: Sequence[int], config: DistillConfig, random: torch.Generator) -> Iterator[list[Pick]]:
+    """Yield the rows of batch after batch, without end."""
+    if config.sampling == "all":
+        return all_tasks(sizes, config.batch_size, random)
+    return stochastic_tasks(sizes, mixing_rates(sizes, config.mixing, config.mixing_cap), config.batch_size, random)
 
 
 def _teacher_of_each(tasks: Sequence[Task], teachers: Sequence[MultitaskPrompt], backbone: FrozenBackbone) -> Tensor:

@@ -1,0 +1,189 @@
+"""One training step of a soft prompt: ours, PEFT as documented, PEFT at its best, and the machine's limit.
+
+All systems train the same prompt length on the same rows over the same frozen weights with AdamW.
+
+- *documented*: PEFT's MULTITASK_PROMPT_TUNING in float32, every text padded to 256 tokens.
+- *best*: the same in bfloat16 (where that is native), padded to the longest text of its batch, fused attention.
+- *floor*: the floating-point operations that the step needs without any padding, at the rate at which this machine
+  multiplies matrices of the same shapes and type.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft import MultitaskPromptTuningConfig, TaskType, get_peft_model
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForSeq2SeqLM
+
+from common import (
+    T5_BASE,
+    arguments,
+    data_notes,
+    in_turn,
+    milliseconds,
+    model_folder,
+    ours,
+    ratio,
+    report,
+    rows_of,
+    shown,
+    start,
+)
+from mptune.backbone import FrozenBackbone
+from mptune.batching import Encoded, collate
+from mptune.config import AdaptConfig
+from mptune.losses import IGNORE, task_loss
+from mptune.optimization import two_speed
+
+BATCH = 16
+PADDED_TO = 256  # what public code pads GLUE's texts to
+
+Step = Callable[[int], object]
+
+
+def our_step(backbone: FrozenBackbone, data: Encoded, length: int) -> Step:
+    """Return one step as the training loop takes it."""
+    prompt = start([data.task], backbone, length)
+    config = AdaptConfig()
+    optimizer = two_speed(prompt, config, config.shared_lr * backbone.embedding_rms, config.task_lr)
+
+    def step(number: int) -> None:
+        batch = collate(picks(data, number), [data], backbone)
+        loss = task_loss(backbone(prompt(batch.task_ids), batch).logits, batch.labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(prompt.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def peft_step(folder: str, backbone: FrozenBackbone, data: Encoded, length: int, *, documented: bool) -> Step:
+    """Return one step of PEFT's multitask prompt tuning."""
+    dtype = torch.float32 if documented else backbone.model.dtype
+    attention = {} if documented else {"attn_implementation": "sdpa"}
+    base = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype, **attention)
+    config = MultitaskPromptTuningConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM, num_tasks=1, num_virtual_tokens=length, num_transformer_submodules=1
+    )
+    model = get_peft_model(base, config).train(False)  # no dropout, as ours
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+
+    def step(number: int) -> None:
+        batch = collate(picks(data, number), [data], backbone)
+        ids, mask = batch.input_ids, batch.mask
+        if documented:
+            room = (0, PADDED_TO - ids.shape[1])
+            ids = torch.nn.functional.pad(ids, room, value=int(backbone.tokenizer.pad_token_id))
+            mask = torch.nn.functional.pad(mask, room)
+        loss = model(input_ids=ids, attention_mask=mask, labels=batch.labels, task_ids=batch.task_ids).loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def picks(data: Encoded, number: int) -> list[tuple[int, int]]:
+    """Return the rows of one round."""
+    return [(0, (number * BATCH + i) % len(data.inputs)) for i in range(BATCH)]
+
+
+def needed_operations(backbone: FrozenBackbone, data: Encoded, length: int, rounds: int) -> list[int]:
+    """Return the floating-point operations of each round's batch, counted on rows one by one: nothing is padded."""
+    prompt, counts = start([data.task], backbone, length), []
+    for number in range(rounds):
+        total = 0
+        for pick in picks(data, number):
+            batch = collate([pick], [data], backbone)
+            with FlopCounterMode(display=False) as counter:
+                task_loss(backbone(prompt(batch.task_ids), batch).logits, batch.labels).backward()
+            total += counter.get_total_flops()
+        counts.append(total)
+    return counts
+
+
+def matmul_rate(backbone: FrozenBackbone, tokens: int, repeats: int = 30) -> float:
+    """Return operations per second of products as wide and tall as those of the step, in its type.
+
+    Of each shape the faster half counts: a limit is not an average.
+    """
+    layers = [m for m in backbone.model.modules() if isinstance(m, torch.nn.Linear)]
+    shapes = {tuple(m.weight.shape) for m in layers if m.weight.shape[0] < 20_000}  # without the output layer
+    operations = seconds = 0.0
+    for out, into in sorted(shapes):
+        times = len([m for m in layers if tuple(m.weight.shape) == (out, into)])
+        x = torch.randn(tokens, into, dtype=backbone.model.dtype, device=backbone.device)
+        w = torch.randn(out, into, dtype=backbone.model.dtype, device=backbone.device)
+        spent = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            torch.nn.functional.linear(x, w)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            spent.append(time.perf_counter() - began)
+        fast = sorted(spent)[: repeats // 2]
+        operations += times * 2.0 * tokens * out * into
+        seconds += times * sum(fast) / len(fast)
+    return operations / seconds
+
+
+def compare(model: str, task: str, length: int, rounds: int, data_dir: Any) -> dict[str, Any]:
+    """Return the figures of one shape."""
+    folder = model_folder(model)
+    backbone = ours(folder)
+    data = rows_of(task, backbone, BATCH * rounds, data_dir, prompt_length=length)
+    tokens = [sum(len(data.inputs[i]) + length for _, i in picks(data, n)) for n in range(rounds)]
+    systems = {
+        "ours": our_step(backbone, data, length),
+        "peft_best": peft_step(folder, backbone, data, length, documented=False),
+        "peft_documented": peft_step(folder, backbone, data, length, documented=True),
+    }
+    seconds = in_turn(systems, rounds)
+    rate = matmul_rate(backbone, int(sum(tokens) / rounds))
+    needed = needed_operations(backbone, data, length, min(rounds, 4))
+    shares = [n / rate / s for n, s in zip(needed, seconds["ours"], strict=False)]
+    labels = sum(len(t) for t in data.targets) / len(data.targets)
+    return {
+        "model": model,
+        "task": data.task.name,
+        "prompt_length": length,
+        "batch": BATCH,
+        "rounds": rounds,
+        "dtype": backbone.config.dtype,
+        "text_tokens": round(sum(tokens) / rounds / BATCH - length, 1),
+        "label_tokens": round(labels, 1),
+        "ms": {name: milliseconds(values) for name, values in seconds.items()},
+        "vs_peft_documented": ratio(seconds["peft_documented"], seconds["ours"]),
+        "vs_peft_best": ratio(seconds["peft_best"], seconds["ours"]),
+        "gflop_needed": round(sum(needed) / len(needed) / 1e9, 1),
+        "matmul_gflops": round(rate / 1e9),
+        "share_of_floor": round(sorted(shares)[len(shares) // 2], 3),
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    options = arguments(str(__doc__).partition("\n")[0]).parse_args()
+    assert IGNORE == -100, "PEFT's models ignore the same label"
+    tasks = ("sst2",) if options.quick else ("sst2", "mnli", "boolq", "squad")
+    shapes = [(options.backbone, task, 20, 3 if options.quick else 12) for task in tasks]
+    if not options.quick:
+        shapes += [(options.backbone, task, 100, 8) for task in ("sst2", "mnli")]
+        shapes += [(T5_BASE, task, 100, 4) for task in ("sst2", "mnli")]
+    found = [compare(*shape, options.data) for shape in shapes]
+    cells = [
+        [f["model"], f["task"], str(f["prompt_length"]), f"{f['ms']['ours']:.0f} ms", shown(f["vs_peft_documented"]),
+         shown(f["vs_peft_best"]), f"{100 * f['share_of_floor']:.0f} %"]
+        for f in found
+    ]  # fmt: skip
+    head = ["model", "rows", "soft tokens", "ours", "vs PEFT documented", "vs PEFT best", "share of floor"]
+    notes = [*data_notes(options.data), f"Batches of {BATCH}; ratios: median (quartiles) of rounds measured in turn."]
+    report("train_step", head, cells, {"shapes": found}, options.out, notes)
+
+
+if __name__ == "__main__":
+    main()
