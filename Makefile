@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check fix docs real clean
+.PHONY: quickstart test check fix docs real bench clean
 
 quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks; about four minutes once installed
 	$(BIN)/mptune run recipes/quickstart.yaml
@@ -23,8 +23,13 @@ fix: .venv/installed  ## what ruff can mend by itself
 docs: .venv/installed  ## write docs/cli.md from the help pages
 	$(BIN)/python tests/test_docs.py --write
 
-real: .venv/installed  ## the comparison on real rows (about an hour on two cores); needs the data named in the recipe
+real: .venv/installed  ## the comparison on real rows (one to two hours on two cores); needs the data named in the recipe
 	$(BIN)/mptune run recipes/real/fewshot.yaml
+
+bench: .venv/installed  ## every benchmark in full, in turn; with DATA=DIR on real rows. One by one: benchmarks/README.md
+	for name in train_step distillation_step adaptation scoring memory; do \
+		$(BIN)/python benchmarks/$$name.py $(if $(DATA),--data $(DATA)) --out benchmarks/results/$$name.json || exit 1; \
+	done
 
 clean:
 	rm -rf .venv runs
