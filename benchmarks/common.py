@@ -150,6 +150,8 @@ def report(name: str, head: Sequence[str], cells: Sequence[Sequence[str]], resul
     for row in cells:
         table.add_row(*row)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # in a log, rows stay whole
     console.print(table)
     for note in notes:
         console.print(note)

@@ -1,6 +1,5 @@
 """One frozen backbone of every family, against the same model asked in transformers' own way."""
 
-import itertools
 import logging
 
 import pytest
@@ -11,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from conftest import FAMILIES, make_backbone, make_tokenizer
 from mptune import backbone as module
-from mptune.backbone import FrozenBackbone, distinguishing_depth, like_lengths, load_backbone, multiplies_bfloat16
+from mptune.backbone import FrozenBackbone, distinguishing_depth, load_backbone, multiplies_bfloat16
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.losses import IGNORE, task_loss
@@ -199,33 +198,6 @@ def test_a_batch_read_in_groups_of_like_lengths_gives_the_outputs_and_gradients_
         torch.testing.assert_close(mine[mask], theirs[mask], atol=NEAR, rtol=0)
     torch.testing.assert_close(summed, gradient, atol=NEAR, rtol=0)
     assert gradient.abs().min() > 0
-
-
-@pytest.mark.parametrize(
-    ("costs", "pass_cost", "groups"),
-    [
-        ([5, 5, 5], 1, [[0, 1, 2]]),
-        ([9, 2, 9, 2], 1, [[0, 2], [1, 3]]),
-        ([9, 2, 9, 2], 14, [[1, 3, 0, 2]]),  # 22 + 2 passes, or 36 + one
-        ([1, 50, 2, 49, 100], 10, [[4], [3, 1], [0, 2]]),
-        ([7], 0, [[0]]),
-    ],
-)
-def test_rows_are_grouped_where_padding_costs_more_than_another_pass(costs, pass_cost, groups):
-    assert like_lengths(costs, pass_cost) == groups
-
-
-@pytest.mark.parametrize("pass_cost", [0, 3, 20])
-def test_no_other_grouping_costs_less(pass_cost):
-    costs = [3, 17, 4, 30, 4, 9, 12]
-
-    def price(groups):
-        return sum(pass_cost + len(rows) * max(costs[row] for row in rows) for rows in groups)
-
-    order = sorted(range(7), key=lambda row: costs[row])
-    cuts = ([c for c in range(1, 7) if bits >> c & 1] for bits in range(0, 128, 2))
-    every = ([order[a:b] for a, b in itertools.pairwise([0, *chosen, 7])] for chosen in cuts)
-    assert price(like_lengths(costs, pass_cost)) == min(price(groups) for groups in every)
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -549,7 +521,8 @@ def test_a_saved_folder_loads_and_answers_the_same(any_backbone, folder):
     loaded.model.double()  # a loaded model may attend with another kernel, which rounds otherwise
     prompts, batch = some_prompts(any_backbone), batch_of(any_backbone)
     own = any_backbone(prompts, batch).logits
-    torch.testing.assert_close(loaded(prompts, batch_of(loaded)).logits, own, atol=NEAR, rtol=0)
+    # The norms of transformers round to float32 even then; those of a loaded model do not.
+    torch.testing.assert_close(loaded(prompts, batch_of(loaded)).logits, own, atol=1e-5, rtol=0)
     assert loaded.generate(prompts, batch, 6) == any_backbone.generate(prompts, batch, 6)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 LAYERS = [
     "errors",
-    "shapes config sampling statistics progress",
+    "shapes config sampling statistics progress speed",
     "prompts losses embedded",
     "tasks",
     "metrics data modelcard",

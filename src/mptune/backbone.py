@@ -32,15 +32,13 @@ from mptune.embedded import EMBEDDED, build_embedded
 from mptune.errors import BackboneError
 from mptune.losses import IGNORE
 from mptune.prompts import prepend, rms
+from mptune.speed import PASS_COST, fuse, like_lengths
 
 logger = logging.getLogger(__name__)
 
 # T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
 # matrix products: 0.49 against 0.38 ms a token for a training step on two cores (docs/LOG.md, 2026-11-20).
 RELATIVE_BIAS = ("t5", "mt5", "umt5")
-# On a processor a batch of unlike lengths is read in groups of like lengths, which saves the padding. One more pass of
-# the embedded backbone, forward and back, costs what 140 tokens cost (docs/LOG.md, 2026-11-20).
-PASS_COST = 140
 
 
 @dataclass(frozen=True)
@@ -346,27 +344,6 @@ class FrozenBackbone:
         return self._fingerprint
 
 
-def like_lengths(costs: Sequence[int], pass_cost: int) -> list[list[int]]:
-    """Return the rows of a batch in groups whose separate forward passes cost least, padding included.
-
-    Args:
-        costs: tokens of each row without padding.
-        pass_cost: what one more forward pass costs, in tokens.
-    """
-    order = sorted(range(len(costs)), key=lambda row: costs[row])
-    # cheapest[n]: the least cost of the n shortest rows, and where its last group begins
-    cheapest = [(0, 0)]
-    for end in range(1, len(order) + 1):
-        longest = costs[order[end - 1]]
-        cheapest.append(min((cheapest[s][0] + pass_cost + (end - s) * longest, s) for s in range(end)))
-    groups, end = [], len(order)
-    while end:
-        start = cheapest[end][1]
-        groups.append(order[start:end])
-        end = start
-    return groups
-
-
 def _joined(parts: Sequence[Output], groups: Sequence[Sequence[int]], batch: Batch, *, left: bool) -> Output:
     """Return the outputs of groups of rows as the output of their batch; what was not computed is zero."""
     places = torch.tensor([row for rows in groups for row in rows]).argsort()
@@ -411,7 +388,8 @@ def load_backbone(config: BackboneConfig | str | None = None) -> FrozenBackbone:
             found = AutoConfig.from_pretrained(source, **hub)
             auto: Any = AutoModelForSeq2SeqLM if found.is_encoder_decoder else AutoModelForCausalLM
             dtype = _dtype(config.dtype, device)
-            if device.type == "cpu" and found.model_type in RELATIVE_BIAS:
+            plain = device.type == "cpu" and found.model_type in RELATIVE_BIAS
+            if plain:
                 hub["attn_implementation"] = "eager"
             model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub)
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
@@ -433,6 +411,8 @@ def load_backbone(config: BackboneConfig | str | None = None) -> FrozenBackbone:
             f"the backbone {config.name!r} reads a vocabulary of {rows}, but its tokenizer knows {pieces} pieces. "
             "Save the tokenizer into the same folder."
         )
+    if plain:
+        fuse(model)
     resolved = str(model.dtype).removeprefix("torch.")
     return FrozenBackbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
 

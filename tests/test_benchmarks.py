@@ -1,0 +1,71 @@
+"""The benchmarks run as a user runs them, on a tiny model, and end in one JSON object with the keys they promise."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A tiny random T5 with the embedded backbone's tokenizer: label words must differ in it."""
+    import torch
+    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+    from mptune.embedded import build_embedded
+
+    folder = tmp_path_factory.mktemp("bench") / "model"
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=32_128, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=2,
+                      decoder_start_token_id=0, feed_forward_proj="gated-gelu")  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(build_embedded()).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize(
+    ("program", "ratios"),
+    [
+        ("train_step", [("shapes", 0, "vs_peft_documented"), ("shapes", 0, "vs_peft_best")]),
+        ("distillation_step", [("kept_vs_teacher_step",), ("asked_vs_teacher_step",)]),
+        ("scoring", [("kinds", 0, "rate_vs_one_task", "64"), ("kinds", 0, "vs_peft_best")]),
+        ("adaptation", []),
+        ("memory", []),
+    ],
+)
+def test_a_benchmark_ends_in_one_json_object(program, ratios, model, tmp_path):
+    out = tmp_path / "result.json"
+    command = [
+        sys.executable,
+        str(BENCHMARKS / f"{program}.py"),
+        "--quick",
+        "--backbone",
+        str(model),
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result == json.loads(out.read_text())
+    assert result["benchmark"] == program
+    assert {"commit", "processor", "threads", "versions", "date"} <= set(result)
+    assert "No --data" in result["notes"][0]
+    for path in ratios:
+        found = result
+        for key in path:
+            found = found[key]
+        assert 0 < found["low"] <= found["median"] <= found["high"]
+    if program == "train_step":
+        assert 0 < result["shapes"][0]["share_of_floor"] < 1
+    if program == "adaptation":
+        (run,) = result["runs"]
+        assert 0 <= run["best_after"] <= run["seconds"]
+        assert run["best"] >= run["start"]
+    if program == "memory":
+        assert result["mib"]["imports alone"] < result["mib"]["backbone loaded"] <= result["mib"]["adaptation"]
