@@ -229,6 +229,26 @@ def test_schemas_describe_every_field(cli):
                 assert values.get("description"), f"{name}: {field}"
 
 
+def test_seeds_adapt_side_by_side_each_into_its_folder(cli, tiny, tmp_path):
+    code, out, err = cli(
+        "adapt", "--from", tiny / "multitask", "--task", tiny / "colour.yaml", "--shots", 4, "--seeds", 3,
+        "--out", tmp_path / "many", "--set", "adapt.steps=2",
+    )  # fmt: skip
+    assert code == 0, err
+    assert [line.partition(":")[0] for line in out.splitlines()] == [
+        str(tmp_path / "many" / f"seed-{n}") for n in "012"
+    ]
+    cards = [MultitaskPrompt.from_pretrained(tmp_path / "many" / f"seed-{n}").card for n in range(3)]
+    assert [card.seeds["seed"] for card in cards] == [0, 1, 2]
+
+
+def test_one_seed_or_many_not_both(cli, tiny, tmp_path):
+    code, _, err = cli("adapt", "--from", tiny / "multitask", "--task", tiny / "colour.yaml", "--out", tmp_path / "x",
+                       "--seed", 1, "--seeds", 3)  # fmt: skip
+    assert code == 2
+    assert "adapt wants --seed N for one seed, or --seeds N for the first N seeds; got both" in err
+
+
 def test_doctor_names_what_is_there(cli):
     code, out, _ = cli("doctor", "--json")
     checks = {line["name"]: line for line in map(json.loads, out.splitlines())}

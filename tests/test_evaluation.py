@@ -191,9 +191,10 @@ def test_a_task_without_the_split_is_refused(taught, toy_task):
 
 def test_evaluation_is_the_same_with_the_backbones_dropout_left_on(taught, toy_task):
     backbone = trained_backbone()
-    calm = validate(backbone, taught, [encoded(toy_task, backbone)], TrainingConfig())
+    rows = [encoded(toy_task, backbone)]
+    calm = validate(backbone, [(taught, rows)], TrainingConfig())
     backbone.set_dropout(True)
-    assert validate(backbone, taught, [encoded(toy_task, backbone)], TrainingConfig()) == calm
+    assert validate(backbone, [(taught, rows)], TrainingConfig()) == calm
     assert not backbone.model.training
 
 

@@ -1,5 +1,7 @@
 """Teachers asked once answer as teachers asked at every step."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -93,6 +95,16 @@ def test_room_is_counted_in_the_type_of_the_backbone(data_of, passes):
         passes.clear()
         TeacherOutputs(backbone, teachers_of(backbone), data, (-1,), [(0, 0)], room=room)
         assert len(passes) == asked
+
+
+def test_no_more_than_half_of_a_free_disk_is_taken(data_of, passes, monkeypatch):
+    backbone = trained_backbone()
+    data = data_of(backbone)
+    usage = shutil.disk_usage("/")._replace(free=1_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    passes.clear()
+    TeacherOutputs(backbone, teachers_of(backbone), data, (-1,), PICKS, room=GIB)
+    assert passes == []
 
 
 def test_outputs_have_no_gradient_and_the_file_no_name(data_of, tmp_path):

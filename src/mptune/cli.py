@@ -132,6 +132,9 @@ def adapt(
     out: Annotated[Path, typer.Option(help="Folder of the target prompt.", metavar="DIR")],
     shots: Shots = None,
     seed: Seed = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Adapt so many times side by side, each into DIR/seed-N.", min=1, max=10)
+    ] = None,
     backbone: Backbone = None,
     data: Data = None,
     settings: Settings = None,
@@ -139,10 +142,13 @@ def adapt(
 ) -> None:
     """Stage 3: adapt a multitask prompt to a target task."""
     from mptune.artifacts import MultitaskPrompt
-    from mptune.config import AdaptConfig
+    from mptune.config import PUBLISHED_SEEDS, AdaptConfig
     from mptune.data import load_data
-    from mptune.stages.adaptation import adapt as train
+    from mptune.stages.adaptation import Target, adapt_together
     from mptune.tasks import get_tasks
+
+    if seed is not None and seeds is not None:
+        raise UsageError("adapt wants --seed N for one seed, or --seeds N for the first N seeds; got both")
 
     sections = _sections(settings, "adapt", "backbone", few={"adapt": {"shots": shots, "seed": seed}})
     config = AdaptConfig.read(sections["adapt"], "adapt")
@@ -151,8 +157,13 @@ def adapt(
     for one in chosen:
         load_data(one, ("train", "validation"), data)
     model = _load(_backbone_config(backbone, sections["backbone"], Path(source), prompt.backbone_config))
-    made = train(prompt, chosen, model, config, out=out, data_dir=data, report_to=_names(report_to))
-    _report(out, made.card.scores)
+    targets = [Target(tuple(chosen), config, out)]
+    if seeds is not None:
+        several = [(n, config.model_copy(update={"seed": n})) for n in PUBLISHED_SEEDS[:seeds]]
+        targets = [Target(tuple(chosen), own, out / f"seed-{n}") for n, own in several]
+    made = adapt_together(prompt, targets, model, data_dir=data, report_to=_names(report_to))
+    for target, adapted in zip(targets, made, strict=True):
+        _report(target.out or out, adapted.card.scores)
 
 
 @app.command()
@@ -452,7 +463,9 @@ def _writable(file: Path) -> None:
 
 def _load(config: "BackboneConfig") -> "FrozenBackbone":
     from mptune.backbone import load_backbone
+    from mptune.speed import keep_pages
 
+    keep_pages()
     with _quiet_loading():
         return load_backbone(config)
 

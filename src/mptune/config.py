@@ -118,7 +118,7 @@ class DistillConfig(TrainingConfig):
     hidden_layers: tuple[int, ...] = (-1,)
     """Layers compared by L_hidden, of the encoder and of the decoder; -1 is the last."""
     teacher_cache: float = Field(4.0, ge=0)
-    """GiB of disk for the teachers' outputs while the run lasts; the embedded backbone needs about 0.2 MB a row. Where
+    """GiB of disk for the teachers' outputs while the run lasts; the embedded backbone needs about 0.3 MB a row. Where
     that is too little, every step asks the teachers again; 0 always does."""
     decomposition: bool = True
     """Whether tasks have vectors of their own; without, one prompt serves all (ablation)."""

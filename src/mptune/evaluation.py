@@ -96,16 +96,21 @@ class Validated:
 
 
 def validate(
-    backbone: FrozenBackbone, prompt: MultitaskPrompt, validation: Sequence[Encoded], config: TrainingConfig
-) -> Validated:
-    """Return the scores of every task's prompt on its validation rows."""
+    backbone: FrozenBackbone,
+    prompts: Sequence[tuple[MultitaskPrompt, Sequence[Encoded]]],
+    config: TrainingConfig,
+) -> list[Validated]:
+    """Return for each prompt the scores of its tasks on their validation rows."""
     how = EvaluateConfig(scoring=config.scoring, max_target_tokens=config.max_target_tokens)
     backbone.set_dropout(False)
-    answers = answer(backbone, list(prompt.collapse()), validation, how)
-    scores: list[Score] = []
-    for said, data in zip(answers, validation, strict=True):
-        scores += score(data.task, "validation", data.examples, said.texts)
-    return Validated(tuple(scores), sum(said.loss for said in answers) / max(1, len(answers)))
+    collapsed = [own for prompt, _ in prompts for own in prompt.collapse()]
+    answers = iter(answer(backbone, collapsed, [data for _, rows in prompts for data in rows], how))
+    found = []
+    for _, rows in prompts:
+        said = [(data, next(answers)) for data in rows]
+        scores = [s for data, a in said for s in score(data.task, "validation", data.examples, a.texts)]
+        found.append(Validated(tuple(scores), sum(a.loss for _, a in said) / max(1, len(said))))
+    return found
 
 
 def evaluate(

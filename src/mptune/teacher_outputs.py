@@ -1,6 +1,7 @@
 """What the teachers answer to the training rows: asked once, kept on disk, and read at every step that meets a row."""
 
 import itertools
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ ROWS_AT_ONCE = 32
 class TeacherOutputs:
     """The outputs of each row's own teacher.
 
-    Logits at the label tokens and hidden states are about 0.2 MB a row of the embedded backbone; those of a hundred
+    Logits at the label tokens and hidden states are about 0.3 MB a row of the embedded backbone; those of a hundred
     thousand rows of a large one fill a disk. Where they do not fit, every step asks the teachers again.
     """
 
@@ -41,14 +42,15 @@ class TeacherOutputs:
             data: the K tasks' rows.
             layers: hidden layers to keep.
             needed: rows, repeated or not.
-            room: bytes that may be written.
+            room: bytes that may be written; of the disk's free ones, no more than half are.
             folder: of the temporary file; the system's where None.
         """
         self._backbone, self._prompts, self._data, self._layers = backbone, prompts.to(backbone.device), data, layers
         self._kept: dict[Pick, list[Tensor]] = {}
         rows = sorted(set(needed))
         entries = sum(sum(map(_entries, self._shapes(pick))) for pick in rows)
-        if 0 < entries * backbone.dtype.itemsize <= room:
+        free = shutil.disk_usage(folder or tempfile.gettempdir()).free  # a mapped file that finds none ends the process
+        if 0 < entries * backbone.dtype.itemsize <= min(room, free // 2):
             self._keep(rows, entries, folder)
 
     def __call__(self, picks: Sequence[Pick], batch: Batch) -> Output:

@@ -7,9 +7,9 @@ trackers are Accelerate's.
 import itertools
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,21 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from mptune.artifacts import Card, MultitaskPrompt
 from mptune.backbone import FrozenBackbone
-from mptune.batching import Encoded, encode
+from mptune.batching import Encoded, collate, encode
 from mptune.config import PUBLISHED_SEEDS, TrainingConfig
 from mptune.data import draw_rows, draw_shots, load_data
 from mptune.errors import DataError, UsageError
 from mptune.evaluation import Validated, validate
+from mptune.losses import task_loss
 from mptune.optimization import warmup_then_linear
 from mptune.progress import steps
 from mptune.runs import Run, interruptible, pack_state, unpack_state
 from mptune.sampling import Pick
 from mptune.tasks import Task
-
-Loss = Callable[[Callable[[Tensor], Tensor], Sequence[Pick]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -81,115 +81,169 @@ def training_data(
     return TrainingData(tuple(train), tuple(validation), digests, shot_rows)
 
 
+@dataclass
+class Learner:
+    """A prompt on its way, with all that is its own; several that train together share forward passes alone."""
+
+    prompt: MultitaskPrompt
+    optimizer: torch.optim.Optimizer
+    batches: Iterator[list[Pick]]  # endless; a resumed run skips those that were taken
+    data: TrainingData
+    config: TrainingConfig
+    run: Run
+    step: int = 0
+    best: tuple[float, float] | None = None  # key of the best validated state
+    state: Mapping[str, Tensor] = field(default_factory=dict)  # that state
+    validated: Validated | None = None  # its scores, where this process took them
+    schedule: LambdaLR = field(init=False)
+    prompt_of: Callable[[Tensor], Tensor] = field(init=False)  # the soft prompts of task ids, [B] -> [B, L, D]
+
+    def begin(self, accelerator: Accelerator) -> None:
+        """Take up the saved state of a killed run, or the start."""
+        self.state = self._copy()
+        self.schedule = warmup_then_linear(self.optimizer, self.config)
+        saved = self.run.load_state()
+        if saved is not None:
+            tensors, progress = saved
+            self.state = unpack_state(tensors, self.prompt, self.optimizer)
+            self.step, self.best = progress["step"], tuple(progress["best"])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch asks for optimizer.step() first; those steps were taken before
+                for _ in range(self.step):
+                    self.schedule.step()
+        self.batches = itertools.islice(self.batches, self.step, self.config.steps)
+        self.run.forget_after(self.step if saved is not None else -1)
+        self.prompt_of, self.optimizer = accelerator.prepare(self.prompt, self.optimizer)
+
+    def judge(self, found: Validated) -> None:
+        """Remember the present state if it is the best so far."""
+        if self.best is None or found.key > self.best:
+            self.best, self.validated, self.state = found.key, found, self._copy()
+
+    def save(self) -> None:
+        """Write what a later process needs to go on."""
+        progress = {"step": self.step, "best": self.best}
+        self.run.save_state(pack_state(self.prompt, self.optimizer, self.state), progress)
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.prompt.named_parameters()}
+
+
+Taking = Sequence[tuple[Learner, Sequence[Pick]]]  # who takes a step, on which rows
+
+
 def train(
-    prompt: MultitaskPrompt,
-    optimizer: torch.optim.Optimizer,
-    loss: Loss,
-    batches: Iterator[list[Pick]],
-    data: TrainingData,
+    learners: Sequence[Learner],
+    losses: Callable[[Taking], Sequence[Tensor]],
     backbone: FrozenBackbone,
-    config: TrainingConfig,
-    run: Run,
     *,
     title: str,
     report_to: Sequence[str] = (),
-) -> Validated:
-    """Take ``config.steps`` steps down the loss, and leave in ``prompt`` the best of its validated states.
+) -> None:
+    """Take every learner's steps down its loss, and leave in its prompt the best of its validated states, with scores.
 
     The start is validated too, so that training never returns less than it was given.
 
     Args:
-        loss: the stage's loss of a batch, from the function that gives each example its prompt, and the batch's rows.
-        batches: endless; a resumed run skips those that were taken.
+        learners: one; or several, whose configurations differ in seed and shots alone.
+        losses: the stage's losses, one for each learner that takes a step.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, after the state was saved.
         UsageError: trackers without a folder.
     """
-    if report_to and run.out is None:
+    config, first = learners[0].config, learners[0].run
+    if report_to and first.out is None:
         raise UsageError("trackers write into the run's folder; give out=..., or leave report_to away")
     # Tasks that are absent from a process's part of a batch have no gradients there.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
         cpu=backbone.device.type == "cpu",
         log_with=list(report_to) or None,
-        project_dir=str(run.folder) if run.out is not None else None,
+        project_dir=str(first.folder) if first.out is not None else None,
         kwargs_handlers=[unused],
     )
-    schedule = warmup_then_linear(optimizer, config)
-    prompt.to(backbone.device)
-    chosen: Validated | None = None
-    step, best, state = 0, None, {name: p.detach().clone() for name, p in prompt.named_parameters()}
-    saved = run.load_state()
-    if saved is not None:
-        tensors, progress = saved
-        state = unpack_state(tensors, prompt, optimizer)
-        step, best = progress["step"], tuple(progress["best"])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch asks for optimizer.step() first; those steps were taken before
-            for _ in range(step):
-                schedule.step()
-    run.forget_after(step if saved is not None else -1)
     if report_to:
         # TensorBoard takes no lists.
         accelerator.init_trackers(
             "mptune", {k: str(v) if isinstance(v, list) else v for k, v in _plain(config).items()}
         )
-    prompt_of, optimizer = accelerator.prepare(prompt, optimizer)
+    for learner in learners:
+        learner.prompt.to(backbone.device)
+        learner.begin(accelerator)
     share = slice(accelerator.process_index, None, accelerator.num_processes)
+    start = min(learner.step for learner in learners)
 
     with (
         ExitStack() as after,
-        steps(title, config.steps, step, shown=accelerator.is_main_process) as progress_bar,
+        steps(title, config.steps, start, shown=accelerator.is_main_process) as progress_bar,
         interruptible() as stopped,
     ):
         after.callback(backbone.set_dropout, False)
 
-        def note(**values: Any) -> None:
+        def note(learner: Learner, **values: float) -> None:
             if accelerator.is_main_process:
-                run.log({"step": step, **values})
-                progress_bar.show(step, **values)
+                learner.run.log({"step": learner.step, **values})
+                progress_bar.show(learner.step, **values)
             if report_to:
-                accelerator.log({k: v for k, v in values.items() if isinstance(v, float)}, step=step)
+                accelerator.log(values, step=learner.step)
 
-        def check() -> None:
-            nonlocal best, chosen, state
-            found = validate(backbone, prompt, data.validation, config)
-            if best is None or found.key > best:
-                best, chosen = found.key, found
-                state = {name: p.detach().clone() for name, p in prompt.named_parameters()}
-            note(validation=found.key[0], validation_loss=-found.key[1])
+        def check(some: Sequence[Learner]) -> None:
+            found = validate(backbone, [(each.prompt, each.data.validation) for each in some], config)
+            for learner, validated in zip(some, found, strict=True):
+                learner.judge(validated)
+                note(learner, validation=validated.key[0], validation_loss=-validated.key[1])
 
-        def save() -> None:
-            if accelerator.is_main_process:
-                run.save_state(pack_state(prompt, optimizer, state), {"step": step, "best": best})
-
-        if best is None:
-            check()
-        for picks in itertools.islice(batches, step, config.steps):
+        if new := [learner for learner in learners if learner.best is None]:
+            check(new)
+        for step in range(start, config.steps):
+            going = [learner for learner in learners if learner.step == step]  # killed, some may have come further
+            picks = [next(learner.batches) for learner in going]
             # Seeded by step, not carried on: a resumed run meets the same dropout.
             torch.manual_seed(config.seed * 1_000_003 + step)
             backbone.set_dropout(config.dropout)
-            value = loss(prompt_of, picks[share] or picks[:1])
-            optimizer.zero_grad(set_to_none=True)  # None, so that absent tasks are passed over
-            accelerator.backward(value)
-            accelerator.clip_grad_norm_(prompt.parameters(), config.clip)
-            optimizer.step()
-            schedule.step()
-            step += 1
-            progress_bar.show(step)
-            if step % config.validate_every == 0 or step == config.steps:
-                note(loss=float(value.detach()))
-                check()
+            values = losses([(learner, rows[share] or rows[:1]) for learner, rows in zip(going, picks, strict=True)])
+            for learner in going:
+                learner.optimizer.zero_grad(set_to_none=True)  # None, so that absent tasks are passed over
+            accelerator.backward(sum(values[1:], values[0]))  # no loss depends on another learner's parameters
+            for learner in going:
+                accelerator.clip_grad_norm_(learner.prompt.parameters(), config.clip)
+                learner.optimizer.step()
+                learner.schedule.step()
+                learner.step += 1
+            progress_bar.show(step + 1)
+            if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
+                for learner, value in zip(going, values, strict=True):
+                    note(learner, loss=float(value.detach()))
+                check(going)
             asked_to_stop = stopped()  # looked at once: Ctrl-C may come between two looks
-            if asked_to_stop or step % config.save_every == 0:
-                save()
+            if (asked_to_stop or (step + 1) % config.save_every == 0) and accelerator.is_main_process:
+                for learner in going:
+                    learner.save()
             if asked_to_stop:
                 raise KeyboardInterrupt
-    prompt.load_state_dict(state)
+    for learner in learners:
+        learner.prompt.load_state_dict(learner.state)
+        # The best state may have been scored by a process that was killed later: asked again.
+        validated = learner.validated or validate(backbone, [(learner.prompt, learner.data.validation)], config)[0]
+        learner.prompt.card = with_scores(learner.prompt.card, validated)
     if report_to:
         accelerator.end_training()
-    return chosen or validate(backbone, prompt, data.validation, config)  # chosen before a resumption: asked again
+
+
+def label_losses(backbone: FrozenBackbone, taking: Taking) -> list[Tensor]:
+    """Return each learner's loss of its rows' labels, from one forward pass for all learners."""
+    data: list[Encoded] = []
+    picks: list[Pick] = []
+    prompts: list[Tensor] = []
+    for learner, rows in taking:
+        prompts.append(learner.prompt_of(torch.tensor([task for task, _ in rows], device=backbone.device)))
+        picks += [(len(data) + task, row) for task, row in rows]
+        data += learner.data.train
+    batch = collate(picks, data, backbone)
+    sizes = [len(rows) for _, rows in taking]
+    logits = torch.split(backbone(torch.cat(prompts), batch).logits, sizes)
+    return [task_loss(*own) for own in zip(logits, torch.split(batch.labels, sizes), strict=True)]
 
 
 def identity_of(

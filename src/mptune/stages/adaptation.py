@@ -1,7 +1,10 @@
 """Stage 3, target adaptation: a multitask prompt and a new task in, that task's prompt out."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,14 +14,14 @@ from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import FrozenBackbone, load_backbone
 from mptune.batching import Encoded, collate
 from mptune.config import AdaptConfig
-from mptune.errors import UnknownNameError
+from mptune.errors import UnknownNameError, UsageError
 from mptune.losses import task_loss
 from mptune.optimization import two_speed
 from mptune.prompts import TaskVectors, mean_of_matrices, mean_of_vectors, neutral_vectors
-from mptune.runs import opened
-from mptune.sampling import Pick, all_tasks, single_task
+from mptune.runs import first_difference, opened
+from mptune.sampling import all_tasks, single_task
 from mptune.tasks import Task
-from mptune.training import identity_of, local_of, make_card, train, training_data, with_scores
+from mptune.training import Learner, identity_of, label_losses, local_of, make_card, train, training_data
 
 RULES = ("mean-vectors", "mean-matrices", "closest", "shared")
 
@@ -47,45 +50,99 @@ def adapt(
 
     Source: Wang et al. 2023, section 3.2, target adaptation.
     """
-    backbone, config = backbone or load_backbone(source.backbone_config), config or AdaptConfig()
-    tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
+    group = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
+    target = Target(group, config or AdaptConfig(), out)
+    (prompt,) = adapt_together(source, [target], backbone, data_dir=data_dir, report_to=report_to)
+    return prompt
+
+
+@dataclass(frozen=True)
+class Target:
+    """One adaptation: a task, or a group that shares a prompt, by a configuration, into a folder or not."""
+
+    tasks: tuple[Task, ...]
+    config: AdaptConfig
+    out: Path | None = None
+
+
+def adapt_together(
+    source: MultitaskPrompt,
+    targets: Sequence[Target],
+    backbone: FrozenBackbone | None = None,
+    *,
+    data_dir: Path | None = None,
+    report_to: Sequence[str] = (),
+) -> list[MultitaskPrompt]:
+    """Return the prompts of several targets, which share forward passes and learn as they would alone.
+
+    Every target has its own prompt, optimizer, rows and folder. Gradients are those of separate runs up to rounding.
+
+    Args:
+        targets: whose configurations differ in seed and shots alone: many seeds of a task, or many tasks.
+
+    Raises:
+        UsageError: other differences, or dropout, whose masks would not be those of separate runs.
+        UnknownNameError, BackboneMismatch, DataError: as `adapt`.
+    """
+    backbone = backbone or load_backbone(source.backbone_config)
     source.check_backbone(backbone)
-    data = training_data(tasks, backbone, config, source.prompt_length, data_dir)
-    identity = identity_of("target", tasks, backbone, config, data)
-    identity["source"] = fingerprint(source)
-    with opened(out, identity, local_of(tasks, backbone, data_dir)) as run:
-        if (made := run.finished()) is not None:
-            return made
-        random = torch.Generator().manual_seed(config.seed)
-        starts = [initial_vectors(source, config.initialise, target, backbone) for target in data.train]
-        prompt = MultitaskPrompt(
-            source.shared,
-            TaskVectors(torch.cat([s.u for s in starts]), torch.cat([s.v for s in starts])),
-            make_card("target", tasks, backbone, config, data, sources=[t.name for t in source.tasks]),
-        )
-        optimizer = two_speed(
-            prompt,
-            config,
-            shared_lr=config.shared_lr * backbone.embedding_rms if config.train != "task-vectors" else None,
-            task_lr=config.task_lr if config.train != "shared" else None,
-        )
+    _refuse_unlike([target.config for target in targets])
+    with ExitStack() as runs:
+        prompts: list[MultitaskPrompt] = []
+        learners: list[Learner] = []
+        for target in targets:
+            tasks, config = target.tasks, target.config
+            data = training_data(tasks, backbone, config, source.prompt_length, data_dir)
+            identity = identity_of("target", tasks, backbone, config, data)
+            identity["source"] = fingerprint(source)
+            run = runs.enter_context(opened(target.out, identity, local_of(tasks, backbone, data_dir)))
+            if (made := run.finished()) is not None:
+                prompts.append(made)
+                continue
+            random = torch.Generator().manual_seed(config.seed)
+            starts = [initial_vectors(source, config.initialise, rows, backbone) for rows in data.train]
+            prompt = MultitaskPrompt(
+                source.shared,
+                TaskVectors(torch.cat([s.u for s in starts]), torch.cat([s.v for s in starts])),
+                make_card("target", tasks, backbone, config, data, sources=[t.name for t in source.tasks]),
+            )
+            optimizer = two_speed(
+                prompt,
+                config,
+                shared_lr=config.shared_lr * backbone.embedding_rms if config.train != "task-vectors" else None,
+                task_lr=config.task_lr if config.train != "shared" else None,
+            )
+            sizes = [len(rows.examples) for rows in data.train]
+            one = len(tasks) == 1
+            batches = (
+                single_task(sizes[0], config.batch_size, random) if one else all_tasks(sizes, config.batch_size, random)
+            )
+            learners.append(Learner(prompt, optimizer, batches, data, config, run))
+            prompts.append(prompt)
+        if learners:
+            title = "adapt " + ", ".join(dict.fromkeys("+".join(task.name for task in t.tasks) for t in targets))
+            train(learners, partial(label_losses, backbone), backbone, title=title, report_to=report_to)
+        for learner in learners:
+            learner.run.finish(learner.prompt)
+        return prompts
 
-        def loss(prompt_of: Callable[[Tensor], Tensor], picks: Sequence[Pick]) -> Tensor:
-            batch = collate(picks, data.train, backbone)
-            return task_loss(backbone(prompt_of(batch.task_ids), batch).logits, batch.labels)
 
-        sizes = [len(task.examples) for task in data.train]
-        one = len(tasks) == 1
-        batches = (
-            single_task(sizes[0], config.batch_size, random) if one else all_tasks(sizes, config.batch_size, random)
+def _refuse_unlike(configs: Sequence[AdaptConfig]) -> None:
+    if not configs:
+        raise UsageError("adaptation needs a target; got none")
+    alike = [config.model_dump(mode="json", exclude={"seed", "shots"}) for config in configs]
+    for other in alike[1:]:
+        if (changed := first_difference(alike[0], other)) is not None:
+            field, one, two = changed
+            raise UsageError(
+                f"targets that are adapted together differ in seed and shots alone; got {field} = {one} and {two}. "
+                "Adapt them one after the other."
+            )
+    if len(configs) > 1 and configs[0].dropout:
+        raise UsageError(
+            "with dropout, targets adapted together would meet other masks than alone; got dropout = true. "
+            "Switch it off, or adapt them one after the other."
         )
-        title = f"adapt {'+'.join(task.name for task in tasks)}"
-        validated = train(
-            prompt, optimizer, loss, batches, data, backbone, config, run, title=title, report_to=report_to
-        )
-        prompt.card = with_scores(prompt.card, validated)
-        run.finish(prompt)
-        return prompt
 
 
 def initial_vectors(source: MultitaskPrompt, rule: str, target: Encoded, backbone: FrozenBackbone) -> TaskVectors:

@@ -2,14 +2,14 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mptune.artifacts import MultitaskPrompt, stack
-from mptune.backbone import FrozenBackbone, load_backbone
+from mptune.backbone import Batch, FrozenBackbone, Output, load_backbone
 from mptune.batching import collate
 from mptune.config import DistillConfig
 from mptune.errors import UsageError
@@ -20,7 +20,7 @@ from mptune.runs import opened
 from mptune.sampling import Pick, all_tasks, mixing_rates, stochastic_tasks
 from mptune.tasks import Task
 from mptune.teacher_outputs import TeacherOutputs
-from mptune.training import identity_of, local_of, make_card, train, training_data, with_scores
+from mptune.training import Learner, Taking, identity_of, local_of, make_card, train, training_data
 
 
 def distill(
@@ -85,28 +85,38 @@ def distill(
                 room=int(config.teacher_cache * 2**30), folder=run.folder if out is not None else None,
             )  # fmt: skip
 
-        def loss(prompt_of: Callable[[Tensor], Tensor], picks: Sequence[Pick]) -> Tensor:
+        def losses(taking: Taking) -> list[Tensor]:
+            [(student, picks)] = taking
             batch = collate(picks, data.train, backbone)
-            learned = backbone(prompt_of(batch.task_ids), batch, layers)
-            total = task_loss(learned.logits, batch.labels)
-            if taught_by is not None:
-                taught = taught_by(picks, batch)
-                total = total + config.distill_weight * config.logit_weight * logit_distillation(
-                    learned.logits, taught.logits, batch.labels, config.temperature
-                )
-            if taught_by is not None and layers:
-                masks = [batch.mask] * len(layers) + [batch.labels != IGNORE] * len(layers)
-                total = total + config.distill_weight * config.hidden_weight * hidden_distillation(
-                    learned.hidden, taught.hidden, masks
-                )
-            return total
+            learned = backbone(student.prompt_of(batch.task_ids), batch, layers)
+            taught = taught_by(picks, batch) if taught_by is not None else None
+            return [distillation_loss(learned, taught, batch, config)]
 
-        validated = train(
-            prompt, optimizer, loss, batches, data, backbone, config, run, title="distill", report_to=report_to
-        )
-        prompt.card = with_scores(prompt.card, validated)
+        learner = Learner(prompt, optimizer, batches, data, config, run)
+        train([learner], losses, backbone, title="distill", report_to=report_to)
         run.finish(prompt)
         return prompt
+
+
+def distillation_loss(learned: Output, taught: Output | None, batch: Batch, config: DistillConfig) -> Tensor:
+    """Return ``L = L_PLM + λ (L_logits + L_hidden)`` of a batch; without teachers, ``L_PLM``. []
+
+    Args:
+        learned, taught: the outputs of student and teachers, with the same hidden layers or none.
+
+    Source: Wang et al. 2023, section 3.1, L_Total.
+    """
+    total = task_loss(learned.logits, batch.labels)
+    if taught is None:
+        return total
+    logits = logit_distillation(learned.logits, taught.logits, batch.labels, config.temperature)
+    total = total + config.distill_weight * config.logit_weight * logits
+    if learned.hidden:
+        layers = len(learned.hidden) // 2
+        masks = [batch.mask] * layers + [batch.labels != IGNORE] * layers
+        hidden = hidden_distillation(learned.hidden, taught.hidden, masks)
+        total = total + config.distill_weight * config.hidden_weight * hidden
+    return total
 
 
 def _batches(sizes: Sequence[int], config: DistillConfig, random: torch.Generator) -> Iterator[list[Pick]]:

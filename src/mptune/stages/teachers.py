@@ -1,22 +1,20 @@
 """Stage 1: one source task in, one teacher prompt out. The same function is plain prompt tuning."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import FrozenBackbone, load_backbone
-from mptune.batching import collate
 from mptune.config import TeachConfig
-from mptune.losses import task_loss
 from mptune.optimization import two_speed
 from mptune.prompts import neutral_vectors, sample_vocabulary
 from mptune.runs import opened
-from mptune.sampling import Pick, single_task
+from mptune.sampling import single_task
 from mptune.tasks import Task
-from mptune.training import identity_of, local_of, make_card, train, training_data, with_scores
+from mptune.training import Learner, identity_of, label_losses, local_of, make_card, train, training_data
 
 
 def teach(
@@ -55,23 +53,8 @@ def teach(
         )
         optimizer = two_speed(prompt, config, shared_lr=config.lr * backbone.embedding_rms, task_lr=None)
 
-        def loss(prompt_of: Callable[[Tensor], Tensor], picks: Sequence[Pick]) -> Tensor:
-            batch = collate(picks, data.train, backbone)
-            return task_loss(backbone(prompt_of(batch.task_ids), batch).logits, batch.labels)
-
         batches = single_task(len(data.train[0].examples), config.batch_size, random)
-        validated = train(
-            prompt,
-            optimizer,
-            loss,
-            batches,
-            data,
-            backbone,
-            config,
-            run,
-            title=f"teach {task.name}",
-            report_to=report_to,
-        )
-        prompt.card = with_scores(prompt.card, validated)
+        learner = Learner(prompt, optimizer, batches, data, config, run)
+        train([learner], partial(label_losses, backbone), backbone, title=f"teach {task.name}", report_to=report_to)
         run.finish(prompt)
         return prompt
