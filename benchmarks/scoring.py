@@ -92,10 +92,10 @@ def main() -> None:
     """Run the benchmark."""
     options = arguments(str(__doc__).partition("\n")[0]).parse_args()
     folder = model_folder(options.backbone)
-    count, rounds, tasks = (64, 2, (1, 10, 64)) if options.quick else (1_000, 5, (1, 10, 1_000))
+    count, rounds, tasks = (64, 2, (1, 10, 64)) if options.quick else (1_000, 3, (1, 10, 1_000))
     found = [compare(folder, "sst2", "labels", count, rounds, options.data, tasks)]
     if options.data and not options.quick:  # the written samples have no free text
-        found.append(compare(folder, "squad", "free text", 128, 3, options.data, (1, 10)))
+        found.append(compare(folder, "squad", "free text", 64, 2, options.data, (1, 10)))
     cells = []
     for f in found:
         for n, rate in f["rows_per_second"].items():

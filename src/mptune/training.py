@@ -150,11 +150,16 @@ def train(
 
     Raises:
         KeyboardInterrupt: Ctrl-C, after the state was saved.
-        UsageError: trackers without a folder.
+        UsageError: trackers without a folder, or for several learners.
     """
     config, first = learners[0].config, learners[0].run
     if report_to and first.out is None:
         raise UsageError("trackers write into the run's folder; give out=..., or leave report_to away")
+    if report_to and len(learners) > 1:
+        raise UsageError(
+            f"a tracker follows one run, and {len(learners)} are to train side by side; leave it away, "
+            "or train one at a time"
+        )
     # Tasks that are absent from a process's part of a batch have no gradients there.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(

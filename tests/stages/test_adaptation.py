@@ -323,6 +323,11 @@ def test_dropout_is_refused_for_several_targets(source, toy_task):
         adapt_together(source, targets_of([toy_task], dropout=True), trained_backbone())
 
 
+def test_a_tracker_follows_one_run_alone(source, toy_task, tmp_path):
+    with pytest.raises(UsageError, match="a tracker follows one run, and 2 are to train side by side; leave it away"):
+        adapt_together(source, targets_of([toy_task], tmp_path), trained_backbone(), report_to=["tensorboard"])
+
+
 def test_no_targets_are_refused(source):
     with pytest.raises(UsageError, match="adaptation needs a target; got none"):
         adapt_together(source, [], trained_backbone())
