@@ -11,6 +11,8 @@ import pytest
 import mptune.cli
 from conftest import make_backbone, make_task, toy_rows, write_rows
 from mptune.artifacts import MultitaskPrompt
+from mptune.doctor import Check
+from mptune.prediction import Prediction, Predictor
 
 
 @pytest.fixture
@@ -254,6 +256,33 @@ def test_doctor_names_what_is_there(cli):
     checks = {line["name"]: line for line in map(json.loads, out.splitlines())}
     assert code == (1 if any(c["state"] == "fail" for c in checks.values()) else 0)
     assert checks["python"]["found"] == ".".join(map(str, sys.version_info[:3]))
+
+
+@pytest.mark.parametrize(("states", "expected"), [(("ok", "note"), 0), (("ok", "fail"), 1)])
+def test_doctor_fails_where_a_check_fails(cli, monkeypatch, states, expected):
+    checks = [Check(state, f"check {n}", "something", "do this") for n, state in enumerate(states)]
+    monkeypatch.setattr("mptune.doctor.examine", lambda: checks)
+    code, out, _ = cli("doctor")
+    assert code == expected
+    assert out.splitlines()[1:] == [f"{c.state}\t{c.name}\tsomething\tdo this" for c in checks]
+
+
+def test_blank_lines_of_the_input_are_passed_over(cli, tiny):
+    code, out, err = cli("predict", "--prompt", tiny / "colour", stdin='\n{"text": "blue"}\n  \n{"text": "red"}\n\n')
+    assert (code, len(out.splitlines())) == (0, 2), err
+
+
+def test_answers_into_a_folder_that_is_not_there_are_wrong_usage(cli, tiny, tmp_path):
+    code, out, err = cli("predict", "--prompt", tiny / "colour", "--output", tmp_path / "no" / "a.jsonl",
+                         stdin='{"text": "blue"}\n')  # fmt: skip
+    assert (code, out) == (2, "")
+    assert f"there is no folder {tmp_path / 'no'} for --output a.jsonl; make it first" in err
+
+
+def test_answers_are_written_in_their_own_letters(cli, tiny, monkeypatch):
+    monkeypatch.setattr(Predictor, "predict", lambda self, rows: [Prediction("colour", "déjà vu") for _ in rows])
+    code, out, _ = cli("predict", "--prompt", tiny / "colour", stdin='{"text": "a"}\n')
+    assert (code, out) == (0, '{"task": "colour", "answer": "déjà vu"}\n')
 
 
 def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tiny, tmp_path):

@@ -65,7 +65,7 @@ def test_tasks_answered_together_are_answered_as_alone(any_backbone, tmp_path):
     )
     tasks = [make_task(tmp_path, f"t{i}", verbalizer=v) for i, v in enumerate(words)]
     tasks.append(make_task(tmp_path, "free", verbalizer={}, target="{label}"))
-    prompts = [a_prompt(any_backbone, length) * (1 + i) for i, length in enumerate((4, 4, 2, 4))]
+    prompts = [a_prompt(any_backbone, length) * (1 + i) for i, length in enumerate((4, 2, 4, 4))]
     data = [encoded(t, any_backbone, length=len(p)) for t, p in zip(tasks, prompts, strict=True)]
     for scoring in ("labels", "generation"):
         config = EvaluateConfig(batch_size=7, scoring=scoring, max_target_tokens=3)
