@@ -82,6 +82,14 @@ def start(tasks: Sequence[Task], backbone: FrozenBackbone, length: int) -> Multi
     )
 
 
+def update(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Take one step down a loss, clipped as in training."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
+
+
 def in_turn(systems: Mapping[str, Callable[[int], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
     """Return each system's seconds per round, measured A B C A B C ..., so that a slow minute is slow for all.
 

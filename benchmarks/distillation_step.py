@@ -24,6 +24,7 @@ from common import (
     rows_of,
     shown,
     start,
+    update,
 )
 from mptune.backbone import FrozenBackbone
 from mptune.batching import Encoded, collate
@@ -51,10 +52,7 @@ def step_of(
         batch = collate(picks, data, backbone)
         learned = backbone(prompt(batch.task_ids), batch, layers)
         loss = distillation_loss(learned, taught_by(picks, batch) if taught_by else None, batch, config)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(prompt.parameters(), 1.0)
-        optimizer.step()
+        update(loss, optimizer)
 
     return step
 

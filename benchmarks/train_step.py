@@ -30,6 +30,7 @@ from common import (
     rows_of,
     shown,
     start,
+    update,
 )
 from mptune.backbone import FrozenBackbone
 from mptune.batching import Encoded, collate
@@ -52,10 +53,7 @@ def our_step(backbone: FrozenBackbone, data: Encoded, length: int) -> Step:
     def step(number: int) -> None:
         batch = collate(picks(data, number), [data], backbone)
         loss = task_loss(backbone(prompt(batch.task_ids), batch).logits, batch.labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(prompt.parameters(), 1.0)
-        optimizer.step()
+        update(loss, optimizer)
 
     return step
 
@@ -79,10 +77,7 @@ def peft_step(folder: str, backbone: FrozenBackbone, data: Encoded, length: int,
             ids = torch.nn.functional.pad(ids, room, value=int(backbone.tokenizer.pad_token_id))
             mask = torch.nn.functional.pad(mask, room)
         loss = model(input_ids=ids, attention_mask=mask, labels=batch.labels, task_ids=batch.task_ids).loss
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        update(loss, optimizer)
 
     return step
 

@@ -221,7 +221,9 @@ def predict(
     from mptune.artifacts import write_file
     from mptune.config import EvaluateConfig
     from mptune.prediction import Predictor
+    from mptune.speed import keep_pages
 
+    keep_pages()
     sections = _sections(settings, "evaluate", "backbone")
     config = EvaluateConfig.read(sections["evaluate"], "evaluate")
     rows = _read_rows(input_file)
@@ -246,7 +248,9 @@ def run(
     """The whole pipeline in one file; what is finished is not done again."""
     from mptune.config import parse_overrides
     from mptune.recipes import TABLE, Loaded, run_recipe
+    from mptune.speed import keep_pages
 
+    keep_pages()
     loaded = Loaded.from_file(recipe, parse_overrides(settings or []))
     folder = run_recipe(loaded, out, say=lambda text: _say(text, err=True))
     _say((folder / TABLE).read_text(encoding="utf-8"))
