@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import Lfm2Config, Lfm2ForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
+from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from conftest import FAMILIES, make_backbone, make_tokenizer
 from mptune import backbone as module
@@ -22,10 +24,16 @@ LIMITED = ("bart", "marian", "gpt2", "llama")  # families with a table or a rang
 
 
 @pytest.fixture
-def exact(any_backbone) -> FrozenBackbone:
+def exact(any_backbone, monkeypatch) -> FrozenBackbone:
     """One backbone of every family in float64, where a difference is a defect and not rounding."""
+    for norm in (T5LayerNorm, MT5LayerNorm):  # transformers takes them in float32, whatever the model's type
+        monkeypatch.setattr(norm, "forward", exact_norm)
     any_backbone.model.double()
     return any_backbone
+
+
+def exact_norm(self, x):
+    return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
 
 
 def batch_of(backbone, texts=TEXTS, targets=TARGETS):
@@ -84,6 +92,29 @@ def test_a_prompt_made_of_a_texts_first_embeddings_reads_as_that_text(exact):
     for row, (text_ids, label_ids) in enumerate(zip(whole, targets, strict=True)):
         own = own_logits(exact, text_ids, label_ids)
         torch.testing.assert_close(got[row, : len(label_ids)], own, atol=NEAR, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_decoder_only_models_compute_logits_where_labels_are_predicted_alone(family, monkeypatch):
+    backbone, widths = make_backbone(family), []
+    head = backbone.model.get_output_embeddings()
+    monkeypatch.setattr(type(head), "forward", recorded(type(head).forward, head, widths))
+    batch = batch_of(backbone)
+    kept = backbone(some_prompts(backbone), batch).logits
+    backbone._keeps_logits = False  # as of a model that knows no such thing
+    assert torch.allclose(kept, backbone(some_prompts(backbone), batch).logits, atol=1e-5)
+    short, whole = widths
+    assert short == batch.labels.shape[1] + 1
+    assert whole == 3 + batch.input_ids.shape[1] + batch.labels.shape[1]
+
+
+def recorded(forward, module, widths):
+    def noted(self, x):
+        if self is module:
+            widths.append(x.shape[1])
+        return forward(self, x)
+
+    return noted
 
 
 def test_a_prompt_changes_the_logits(exact):
@@ -184,6 +215,12 @@ def passes(backbone, monkeypatch, pass_cost):
     return out, prompts.grad, batch, sizes
 
 
+def test_t5_reads_rows_of_unlike_lengths_in_one_pass(monkeypatch):
+    *_, sizes = passes(make_backbone("t5"), monkeypatch, pass_cost=0)
+    assert sizes == [5]
+
+
+@pytest.mark.parametrize("any_backbone", ["bart", "marian", "gpt2", "llama"], indirect=True)  # T5 is not padded at all
 def test_a_batch_read_in_groups_of_like_lengths_gives_the_outputs_and_gradients_of_one_pass(exact, monkeypatch):
     whole, gradient, batch, one = passes(exact, monkeypatch, pass_cost=10**6)
     parts, summed, _, several = passes(exact, monkeypatch, pass_cost=0)
@@ -198,6 +235,99 @@ def test_a_batch_read_in_groups_of_like_lengths_gives_the_outputs_and_gradients_
         torch.testing.assert_close(mine[mask], theirs[mask], atol=NEAR, rtol=0)
     torch.testing.assert_close(summed, gradient, atol=NEAR, rtol=0)
     assert gradient.abs().min() > 0
+
+
+def read_by_tasks(backbone, monkeypatch, *, shared, tasks=(7, 7, 4, 4, 7), length=3):
+    """Outputs and the prompts' gradients of five rows of two tasks, and how many rows each call of the model had."""
+    monkeypatch.setattr(module, "PASS_COST", 0 if shared else 10**6)
+    monkeypatch.setattr(module, "like_lengths", lambda costs, cost: [list(range(len(costs)))])
+    own = some_prompts(backbone, len(set(tasks)), length).double().requires_grad_()
+    batch = batch_of(backbone, UNLIKE, UNLIKE_TARGETS)
+    batch = type(batch)(torch.tensor(tasks), batch.input_ids, batch.mask, batch.labels)
+    rows, forward = [], backbone.model.forward
+    backbone.model.forward = lambda *a, **k: rows.append(tuple(k["inputs_embeds"].shape[:2])) or forward(*a, **k)
+    out = backbone(own[torch.tensor(tasks).unique(return_inverse=True)[1]], batch, hidden_layers=(-1, 1, 0))
+    backbone.model.forward = forward
+    (out.logits.logsumexp(-1).sum() + sum(h.pow(2).sum() for h in out.hidden)).backward()
+    return out, own.grad, rows, batch
+
+
+@pytest.mark.parametrize("any_backbone", ["gpt2", "llama"], indirect=True)
+def test_a_decoder_only_model_reads_the_prompt_of_a_task_once(exact, monkeypatch):
+    alone, gradient, once, batch = read_by_tasks(exact, monkeypatch, shared=False)
+    shared, summed, twice, _ = read_by_tasks(exact, monkeypatch, shared=True)
+    width = batch.input_ids.shape[1] + batch.labels.shape[1]
+    assert (once, twice) == ([(5, 3 + width)], [(2, 3), (5, width)])
+    counted = batch.labels != IGNORE
+    torch.testing.assert_close(shared.logits[counted], alone.logits[counted], atol=NEAR, rtol=0)
+    masks = [batch.mask.bool()] * 3 + [counted] * 3
+    for mine, theirs, mask in zip(shared.hidden, alone.hidden, masks, strict=True):
+        assert mine.shape == theirs.shape
+        torch.testing.assert_close(mine[mask], theirs[mask], atol=NEAR, rtol=0)
+    torch.testing.assert_close(summed, gradient, atol=1e-5, rtol=1e-4)  # llama's norms are float32
+    assert gradient.abs().min() > 0
+
+
+def test_where_every_row_is_of_another_task_nothing_is_read_apart(monkeypatch):
+    backbone = doubled(make_backbone("llama"))
+    _, _, rows, _ = read_by_tasks(backbone, monkeypatch, shared=True, tasks=(0, 1, 2, 3, 4))
+    assert len(rows) == 1
+
+
+def test_rows_of_one_task_with_prompts_of_their_own_share_nothing(monkeypatch):
+    backbone = make_backbone("llama")
+    monkeypatch.setattr(module, "PASS_COST", 0)
+    monkeypatch.setattr(module, "like_lengths", lambda costs, cost: [list(range(len(costs)))])
+    prompts, batch = some_prompts(backbone), batch_of(backbone)
+    batch = type(batch)(torch.tensor([1, 1]), batch.input_ids, batch.mask, batch.labels)
+    both = backbone(prompts, batch).logits
+    for row in (0, 1):
+        alone = batch_of(backbone, TEXTS[row : row + 1], TARGETS[row : row + 1])
+        counted = alone.labels.shape[1]
+        own = backbone(prompts[row : row + 1], alone).logits[0]
+        torch.testing.assert_close(both[row, :counted], own, atol=1e-5, rtol=0)
+
+
+def test_with_dropout_rows_share_no_prompt(monkeypatch):
+    backbone = make_backbone("gpt2")
+    backbone.set_dropout(True)
+    _, _, rows, _ = read_by_tasks(doubled(backbone), monkeypatch, shared=True)
+    assert len(rows) == 1
+
+
+OTHER = dict(
+    vocab_size=400, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+    num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3, bos_token_id=3, eos_token_id=1,
+    pad_token_id=0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "reads_once"),
+    [
+        pytest.param(lambda: MistralForCausalLM(MistralConfig(**OTHER, sliding_window=4)), True, id="sliding window"),
+        pytest.param(
+            lambda: Lfm2ForCausalLM(Lfm2Config(**OTHER, layer_types=["conv", "full_attention"])),
+            False,
+            id="convolution",
+        ),
+    ],
+)
+def test_other_memories_than_keys_and_values_are_left_alone(make, reads_once, monkeypatch):
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer(adds_eos=False, adds_bos=True)
+    backbone = doubled(FrozenBackbone(make(), tokenizer, BackboneConfig(name="other", device="cpu")))
+    alone, _, _, batch = read_by_tasks(backbone, monkeypatch, shared=False, length=8)
+    shared, _, rows, _ = read_by_tasks(backbone, monkeypatch, shared=True, length=8)
+    width = batch.input_ids.shape[1] + batch.labels.shape[1]
+    assert rows == [(2, 8), (5, width if reads_once else 8 + width)]
+    counted = batch.labels != IGNORE
+    torch.testing.assert_close(shared.logits[counted], alone.logits[counted], atol=1e-5, rtol=0)
+
+
+def doubled(backbone):
+    backbone.model.double()
+    return backbone
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -367,10 +497,23 @@ def test_a_long_text_is_cut_to_what_the_prompt_and_the_target_leave(family):
     (whole,) = backbone.tokenizer([text])["input_ids"]
     (ids,) = backbone.encode_inputs([text], max_tokens=1000, prompt_length=10, room=8)
     assert len(ids) == (54 if backbone.is_encoder_decoder else 46)
-    assert ids[:45] == whole[:45]
+    assert list(ids[:45]) == whole[:45]
     batch = backbone.collate([0], [ids], [[5] * 8])
     assert backbone(some_prompts(backbone, 1, 10), batch).logits.shape == (1, 8, 400)
     assert len(backbone.generate(some_prompts(backbone, 1, 10), batch, 8)) == 1
+
+
+def test_many_texts_are_read_in_portions_and_kept_small(monkeypatch, caplog):
+    backbone, texts = make_backbone("t5"), [*TEXTS * 2, "the sky is blue " * 20]
+    monkeypatch.setattr(module, "TEXTS_AT_ONCE", 2)
+    asked, tokenizer = [], backbone.tokenizer
+    backbone.tokenizer = lambda some, **how: asked.append(len(some)) or tokenizer(some, **how)
+    backbone.tokenizer.eos_token_id = tokenizer.eos_token_id
+    ids = backbone.encode_inputs(texts, max_tokens=30, prompt_length=0, room=8)
+    assert asked == [2, 2, 1]
+    assert [list(row) for row in ids[:4]] == tokenizer(TEXTS * 2)["input_ids"]
+    assert "1 of 5 texts are longer than 30 tokens" in caplog.text  # counted over all portions
+    assert all(len(memoryview(row).tobytes()) == 4 * len(row) for row in ids)
 
 
 def test_relative_positions_set_no_limit_but_max_tokens():

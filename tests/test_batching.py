@@ -61,7 +61,7 @@ def test_a_batch_may_mix_tasks_and_each_row_stays_with_its_own(backbone, encoded
     batch = collate(picks, encoded, backbone)
     assert batch.task_ids.tolist() == [2, 0, 1, 2]
     for row, (t, i) in enumerate(picks):
-        assert batch.input_ids[row][batch.mask[row] == 1].tolist() == encoded[t].inputs[i]
+        assert batch.input_ids[row][batch.mask[row] == 1].tolist() == list(encoded[t].inputs[i])
         assert batch.labels[row][batch.labels[row] != IGNORE].tolist() == encoded[t].targets[i]
     assert torch.equal(batch.input_ids[0], batch.input_ids[3])
 

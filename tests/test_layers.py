@@ -8,7 +8,7 @@ import pytest
 LAYERS = [
     "errors",
     "shapes config sampling statistics progress speed",
-    "prompts losses embedded",
+    "prompts losses embedded t5",
     "tasks",
     "metrics data modelcard",
     "backbone",

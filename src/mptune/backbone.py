@@ -5,10 +5,13 @@ a prompt stands. Encoder-decoders read it in front of the encoder's input, decod
 """
 
 import hashlib
+import inspect
 import json
 import logging
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as theirs
 
 from mptune.config import BackboneConfig
@@ -32,9 +37,13 @@ from mptune.embedded import EMBEDDED, build_embedded
 from mptune.errors import BackboneError
 from mptune.losses import IGNORE
 from mptune.prompts import prepend, rms
-from mptune.speed import PASS_COST, fuse, like_lengths
+from mptune.speed import PASS_COST, like_lengths
+from mptune.t5 import PackedT5
 
 logger = logging.getLogger(__name__)
+
+# A tokenizer answers with more than ids: 9 KiB for a text of 46 tokens. A million texts are read in portions.
+TEXTS_AT_ONCE = 1_000
 
 # T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
 # matrix products: 0.49 against 0.38 ms a token for a training step on two cores (docs/LOG.md, 2026-11-20).
@@ -97,6 +106,7 @@ class FrozenBackbone:
         # it write otherwise than it is trained. Bans stay: Marian bans padding, whose logit is always zero.
         bans = getattr(model.generation_config, "bad_words_ids", None)
         model.generation_config = GenerationConfig.from_dict({"bad_words_ids": bans})
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._warned = False
         self._fingerprint: str | None = None
 
@@ -139,13 +149,18 @@ class FrozenBackbone:
         """How many soft tokens and tokens fit into the input; None where positions are relative."""
         return getattr(self.model.config, "max_position_embeddings", None)
 
+    @cached_property
+    def _packed(self) -> PackedT5 | None:
+        """The same model without padding, where there is one."""
+        return PackedT5(self.model) if self.device.type == "cpu" and PackedT5.computes(self.model) else None
+
     def set_dropout(self, on: bool) -> None:
         """Switch the backbone's dropout on or off."""
         self.model.train(on)
 
     # -- text to tensors ----------------------------------------------------------------------------------------------
 
-    def encode_inputs(self, texts: Sequence[str], max_tokens: int, prompt_length: int, room: int) -> list[list[int]]:
+    def encode_inputs(self, texts: Sequence[str], max_tokens: int, prompt_length: int, room: int) -> "list[array[int]]":
         """Return the token ids of input texts, cut to what fits beside the prompt; the prompt is never cut.
 
         Args:
@@ -165,7 +180,11 @@ class FrozenBackbone:
                     f"{also} would leave none for the text. Take {remedy}."
                 )
             max_tokens = min(max_tokens, limit)
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=True, verbose=False)["input_ids"]
+        ids: list[array[int]] = []  # four bytes a token; a list of numbers takes nine times as much
+        for first in range(0, len(texts), TEXTS_AT_ONCE):
+            some = list(texts[first : first + TEXTS_AT_ONCE])
+            found = self.tokenizer(some, add_special_tokens=True, verbose=False)["input_ids"]
+            ids += [array("i", row) for row in found]
         cut = sum(len(i) > max_tokens for i in ids)
         if cut and not self._warned:
             self._warned = True
@@ -173,8 +192,8 @@ class FrozenBackbone:
                 "%d of %d texts are longer than %d tokens and are cut; the prompt is kept whole. (Said once.)",
                 cut, len(ids), max_tokens,
             )  # fmt: skip
-        end = [int(self.tokenizer.eos_token_id)] if self.is_encoder_decoder else []
-        return [i if len(i) <= max_tokens else [*i[: max_tokens - len(end)], *end] for i in ids]
+        end = array("i", [int(self.tokenizer.eos_token_id)] if self.is_encoder_decoder else [])
+        return [i if len(i) <= max_tokens else i[: max_tokens - len(end)] + end for i in ids]
 
     def encode_targets(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
         """Return the token ids of target texts, each closed by the end-of-sequence token."""
@@ -194,7 +213,7 @@ class FrozenBackbone:
         ids: list[int] = both[len(before) :] if both[: len(before)] == before else alone
         return ids
 
-    def collate(self, task_ids: Sequence[int], inputs: Sequence[list[int]], targets: Sequence[list[int]]) -> Batch:
+    def collate(self, task_ids: Sequence[int], inputs: Sequence[Sequence[int]], targets: Sequence[list[int]]) -> Batch:
         """Return one padded batch on the backbone's device.
 
         Decoder-only models are padded on the left of the text, so that the text's last token stands beside the target.
@@ -215,7 +234,8 @@ class FrozenBackbone:
             hidden_layers: layers whose states are returned too; -1 is the last.
         """
         costs = prompts.shape[1] + batch.mask.sum(1) + (batch.labels != IGNORE).sum(1)
-        groups = like_lengths(costs.tolist(), PASS_COST) if self.device.type == "cpu" else []
+        apart = self.device.type == "cpu" and self._packed is None
+        groups = like_lengths(costs.tolist(), PASS_COST) if apart else []
         if len(groups) < 2:
             return self._forward(prompts, batch, hidden_layers)
         left = not self.is_encoder_decoder
@@ -223,6 +243,8 @@ class FrozenBackbone:
         return _joined(parts, groups, batch, left=left)
 
     def _forward(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+        if self._packed is not None and not self.model.training:  # it knows no dropout
+            return self._end_to_end(self._packed, prompts, batch, hidden_layers)
         length, width = prompts.shape[1], batch.input_ids.shape[1]
         embedded, mask = self._inputs(prompts, batch)
         wants_hidden = bool(hidden_layers)
@@ -240,18 +262,54 @@ class FrozenBackbone:
         label_ids = batch.labels.masked_fill(batch.labels == IGNORE, int(self.tokenizer.pad_token_id))
         embedded = torch.cat([embedded, self._embed(label_ids).to(embedded.dtype)], dim=1)
         mask = torch.cat([mask, (batch.labels != IGNORE).to(mask)], dim=1)
+        read = self._read_prompts(prompts, batch.task_ids)
+        start = length if read is not None else 0  # of what is still to be read
+        spots = slice(-batch.labels.shape[1] - 1, -1)  # each label token is predicted one position before its own
+        # A vocabulary wide, so only where needed. Named one by one: the output layer is slow on what a slice leaves.
+        needed = torch.arange(mask.shape[1] - start, device=mask.device)[spots.start :]
         out = self.model(
-            inputs_embeds=embedded,
+            inputs_embeds=embedded[:, start:],
             attention_mask=mask,
+            position_ids=_positions_of(mask)[:, start:],
+            past_key_values=read,
             output_hidden_states=wants_hidden,
-            use_cache=False,
-            **self._positions_of(mask),
+            use_cache=read is not None,
+            **({"logits_to_keep": needed} if self._keeps_logits else {}),
         )
-        before = length + width - 1  # the position that predicts the first label token
-        spots = slice(before, before + batch.labels.shape[1])
-        text = [out.hidden_states[i][:, length : length + width] for i in hidden_layers]
+        text = [out.hidden_states[i][:, length - start :][:, :width] for i in hidden_layers]
         label = [out.hidden_states[i][:, spots] for i in hidden_layers]
         return Output(out.logits[:, spots], (*text, *label))
+
+    def _read_prompts(self, prompts: Tensor, task_ids: Tensor) -> DynamicCache | None:
+        """Return keys and values of a decoder-only model's prompts, read once per task; None where little is saved.
+
+        Text stands behind a prompt and does not change how it is read. Rows of one task share its prompt.
+        """
+        tasks, of_row = torch.unique(task_ids, return_inverse=True)
+        saved = (len(prompts) - len(tasks)) * prompts.shape[1]
+        if saved <= PASS_COST or self.model.training:
+            return None
+        first = (of_row == torch.arange(len(tasks), device=of_row.device)[:, None]).long().argmax(1)
+        own = prompts[first]
+        if not torch.equal(own[of_row], prompts):
+            return None
+        keep = {"logits_to_keep": 1} if self._keeps_logits else {}
+        read: DynamicCache = self.model(inputs_embeds=own.to(self.dtype), use_cache=True, **keep).past_key_values
+        # Layers of other kinds (linear attention, convolutions) remember more than keys and values.
+        layers: Any = read.layers if type(read) is DynamicCache else [None]
+        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+            return None
+        for layer in layers:
+            layer.keys, layer.values = layer.keys[of_row], layer.values[of_row]
+        return read
+
+    def _end_to_end(self, packed: PackedT5, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+        embedded, mask = self._inputs(prompts, batch)
+        text, label = packed.rows(mask), packed.rows(batch.labels != IGNORE)
+        read = packed.encode(embedded, text)
+        said = packed.decode(self._shift_right(batch.labels), label, text.apart(read[-1]), mask)
+        hidden = [text.apart(read[i])[:, prompts.shape[1] :] for i in hidden_layers]
+        return Output(label.apart(packed.logits(said[-1])), (*hidden, *(label.apart(said[i]) for i in hidden_layers)))
 
     @torch.no_grad()
     def label_scores(self, prompts: Tensor, batch: Batch, label_ids: Sequence[Sequence[list[int]]]) -> Tensor:
@@ -295,8 +353,13 @@ class FrozenBackbone:
     def generate(self, prompts: Tensor, batch: Batch, max_new_tokens: int, num_beams: int = 1) -> list[str]:
         """Return the text that greedy (or beam) search writes for each example."""
         embedded, mask = self._inputs(prompts, batch)
+        read: dict[str, Any] = {"inputs_embeds": embedded}
+        if self._packed is not None:
+            text = self._packed.rows(mask)
+            memory = text.apart(self._packed.encode(embedded, text)[-1])
+            read = {"encoder_outputs": BaseModelOutput(last_hidden_state=memory)}
         ids = self.model.generate(
-            inputs_embeds=embedded,
+            **read,
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
@@ -327,10 +390,6 @@ class FrozenBackbone:
         named = (getattr(self.model.config, f"{name}_token_id", None) for name in ("decoder_start", "bos"))
         return int(next((token for token in named if token is not None), self.tokenizer.pad_token_id))
 
-    def _positions_of(self, mask: Tensor) -> dict[str, Tensor]:
-        """Return position ids that skip padding, as `generate` computes them."""
-        return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
-
     # -- identity -----------------------------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
@@ -358,6 +417,11 @@ def _joined(parts: Sequence[Output], groups: Sequence[Sequence[int]], batch: Bat
     text, label = states[: len(states) // 2], states[len(states) // 2 :]
     hidden = [*(join(s, width, left=left) for s in text), *(join(s, room) for s in label)]
     return Output(join([part.logits for part in parts], room), tuple(hidden))
+
+
+def _positions_of(mask: Tensor) -> Tensor:
+    """Return position ids that skip padding, as `generate` computes them. [B, T] -> [B, T]"""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
 def distinguishing_depth(label_ids: Sequence[list[int]]) -> int:
@@ -411,8 +475,6 @@ def load_backbone(config: BackboneConfig | str | None = None) -> FrozenBackbone:
             f"the backbone {config.name!r} reads a vocabulary of {rows}, but its tokenizer knows {pieces} pieces. "
             "Save the tokenizer into the same folder."
         )
-    if plain:
-        fuse(model)
     resolved = str(model.dtype).removeprefix("torch.")
     return FrozenBackbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
 
@@ -445,7 +507,7 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def _pad(rows: Sequence[list[int]], value: int, *, left: bool) -> tuple[Tensor, Tensor]:
+def _pad(rows: Sequence[Sequence[int]], value: int, *, left: bool) -> tuple[Tensor, Tensor]:
     """Return rows padded to the longest, and the mask of what is not padding. both [B, T]"""
     width = max(1, *(len(r) for r in rows)) if rows else 1
     ids = torch.full((len(rows), width), value)

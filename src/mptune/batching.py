@@ -18,7 +18,7 @@ class Encoded:
 
     task: Task
     examples: tuple[Example, ...]
-    inputs: tuple[list[int], ...]
+    inputs: tuple[Sequence[int], ...]
     targets: tuple[list[int], ...]
     label_ids: tuple[list[int], ...]  # of each label word; none for free text
 
