@@ -42,6 +42,7 @@ def test_a_terminal_shows_title_steps_values_and_time_left(terminal, capsys):
         progress.show(7, loss=0.51234, task="mood")
     text = shown(capsys)
     assert "teach mood" in text
+    assert "━" in text
     assert "7/10" in text
     assert "loss 0.512  task mood" in text
     assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", text)

@@ -246,14 +246,23 @@ def load_prompts(folder: str | Path) -> list[MultitaskPrompt]:
     Raises:
         ArtifactError: none there.
     """
+    return [MultitaskPrompt.from_pretrained(found) for found in prompt_folders(folder)]
+
+
+def prompt_folders(folder: str | Path) -> list[Path]:
+    """Return the folder itself if it is a prompt's, else its subfolders that are.
+
+    Raises:
+        ArtifactError: none is.
+    """
     folder = Path(folder)
     if (folder / TENSORS).is_file():
-        return [MultitaskPrompt.from_pretrained(folder)]
+        return [folder]
     folders = sorted(path.parent for path in folder.glob(f"*/{TENSORS}") if not path.parent.name.startswith("."))
     folders = [f for f in folders if not f.name.endswith(".partial")]
     if not folders:
         raise ArtifactError(f"{folder} holds no prompt, nor do its subfolders. {_nearby(folder)}".rstrip())
-    return [MultitaskPrompt.from_pretrained(f) for f in folders]
+    return folders
 
 
 def stored_config(folder: str | Path) -> dict[str, Any]:

@@ -107,14 +107,14 @@ def distill(
     report_to: Trackers = None,
 ) -> None:
     """Stage 2, source training: distil teachers into one multitask prompt."""
-    from mptune.artifacts import load_prompts
+    from mptune.artifacts import MultitaskPrompt, prompt_folders
     from mptune.config import DistillConfig
     from mptune.stages.distillation import distill as train
 
     sections = _sections(settings, "distill", "backbone", few={"distill": {"seed": seed}})
     config = DistillConfig.read(sections["distill"], "distill")
-    prompts = load_prompts(teachers)
-    folders = [teachers / p.tasks[0].name for p in prompts] if len(prompts) > 1 else [teachers]
+    folders = prompt_folders(teachers)
+    prompts = [MultitaskPrompt.from_pretrained(folder) for folder in folders]
     chosen, stored_data = _tasks_of(folders, tasks)
     model = _load(_backbone_config(backbone, sections["backbone"], folders[0]))
     prompt = train(chosen, prompts, model, config, out=out, data_dir=data or stored_data, report_to=_names(report_to))
@@ -226,13 +226,14 @@ def predict(
     keep_pages()
     sections = _sections(settings, "evaluate", "backbone")
     config = EvaluateConfig.read(sections["evaluate"], "evaluate")
+    if output is not None:
+        _writable(output)  # before the work, not after it
     rows = _read_rows(input_file)
     model = _load(_backbone_config(backbone, sections["backbone"])) if backbone or sections["backbone"] else None
     with _quiet_loading():
         predictor = Predictor.from_pretrained(prompt, model, config)
     lines = [json.dumps(p.as_dict(), ensure_ascii=False) for p in predictor.predict(rows)]
     if output is not None:
-        _writable(output)
         write_file(output, "".join(line + "\n" for line in lines))
     else:
         for line in lines:
@@ -506,7 +507,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _report(folder: Path, scores: Sequence[dict[str, Any]]) -> None:
     found = ", ".join(f"{s['task']} {s['metric']} {s['value']:.1f}" for s in scores)
-    _say(f"{folder}: {found} on validation rows")
+    _say(f"{folder}: {found} on validation rows" if found else f"{folder}: the last state; nothing was validated")
 
 
 def _short(value: Any) -> str:
@@ -517,16 +518,13 @@ def main() -> NoReturn:
     """Run the command line; ours errors are one or two lines, anything else is a bug and shows itself."""
     logging.basicConfig(format="mptune: %(message)s", level=logging.WARNING)
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="mptune", standalone_mode=False)
         if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code by itself
             raise KeyboardInterrupt
     except MptuneError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:
         # Wrong usage comes as an exception of the parser that typer carries, with its own message and exit code.
         if hasattr(error, "exit_code") and hasattr(error, "show"):

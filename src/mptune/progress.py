@@ -28,7 +28,7 @@ class Steps:
         elif values:
             seconds = round(time.monotonic() - self._start, 1)
             line = {"run": self._title, "step": step, "of": self._total, "seconds": seconds, **values}
-            print(json.dumps(line), file=sys.stderr, flush=True)  # noqa: T201 - the log is this module's output
+            print(json.dumps(line), file=sys.stderr)  # noqa: T201 - the log is this module's output
 
 
 @contextmanager
