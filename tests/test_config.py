@@ -104,7 +104,7 @@ def test_all_problems_are_said_at_once():
         (TrainingConfig, "max_input_tokens", 0),
         (TrainingConfig, "max_target_tokens", 0),
         (TrainingConfig, "shots", 0),
-        (TrainingConfig, "validation_shots", 0),
+        (TrainingConfig, "validation_shots", -1),
         (TrainingConfig, "scoring", "guessing"),
         (TeachConfig, "prompt_length", -1),
         (TeachConfig, "lr", 0),

@@ -42,11 +42,36 @@ def test_validation_rows_are_the_same_few_for_every_seed(toy_task):
         pytest.param({"shots": 3, "validation_shots": 5}, 6, 10, id="or as many as are asked for"),
         pytest.param({"validation_shots": 5}, 48, 16, id="without shots there is no few-shot validation"),
         pytest.param({"shots": 1000}, 48, 16, id="no more than there are"),
+        pytest.param({"shots": 3, "validation_shots": 0}, 6, 0, id="or none"),
+        pytest.param({"validation_shots": 0}, 48, 0, id="none without shots either"),
     ],
 )
 def test_shots_count_per_class(toy_task, changes, train, validation):
     data = data_of(toy_task, **changes)
     assert (len(data.train[0].examples), len(data.validation[0].examples)) == (train, validation)
+
+
+def test_nothing_is_held_out_where_nothing_is_validated(toy_task):
+    task = toy_task.model_copy(update={"dataset": toy_task.dataset.model_copy(update={"validation": None})})
+    kept, held = (len(data_of(task, **some).train[0].examples) for some in ({"validation_shots": 0}, {}))
+    assert (kept, held) == (48, 44)
+
+
+def test_without_validation_the_last_state_is_kept(toy_tasks, tmp_path):
+    backbone = trained_backbone()
+    teachers = [teach(task, backbone, Quick(steps=2)) for task in toy_tasks[:2]]
+    source = distill(toy_tasks[:2], teachers, backbone, DistillConfig(steps=2))
+    few = AdaptConfig(shots=4, validation_shots=0, steps=6, shared_lr=5.0, validate_every=2, save_every=2)
+    prompt = adapt(source, toy_tasks[2], backbone, few, out=tmp_path / "six")
+    assert prompt.card.scores == ()
+    lines = [json.loads(line) for line in (tmp_path / "six" / "metrics.jsonl").read_text().splitlines()]
+    assert [sorted(line) for line in lines] == [["loss", "step"]] * 3
+    # Every step counts: one more leads elsewhere, even where steps this long lead nowhere good.
+    shorter = adapt(source, toy_tasks[2], backbone, few.model_copy(update={"steps": 5}))
+    start = adapt(source, toy_tasks[2], backbone, few.model_copy(update={"steps": 0}))
+    found = [p.shared.detach() for p in (prompt, shorter, start)]
+    assert all(not torch.equal(a, b) for a, b in ((found[0], found[1]), (found[1], found[2]), (found[0], found[2])))
+    assert torch.equal(start.shared.detach(), source.shared.detach())
 
 
 def test_the_problems_of_all_tasks_are_said_at_once(tmp_path):

@@ -100,7 +100,7 @@ def validate(
     prompts: Sequence[tuple[MultitaskPrompt, Sequence[Encoded]]],
     config: TrainingConfig,
 ) -> list[Validated]:
-    """Return for each prompt the scores of its tasks on their validation rows."""
+    """Return for each prompt the scores of its tasks on their validation rows; none of a task without such rows."""
     how = EvaluateConfig(scoring=config.scoring, max_target_tokens=config.max_target_tokens)
     backbone.set_dropout(False)
     collapsed = [own for prompt, _ in prompts for own in prompt.collapse()]
@@ -108,7 +108,9 @@ def validate(
     found = []
     for _, rows in prompts:
         said = [(data, next(answers)) for data in rows]
-        scores = [s for data, a in said for s in score(data.task, "validation", data.examples, a.texts)]
+        scores = [
+            s for data, a in said if data.examples for s in score(data.task, "validation", data.examples, a.texts)
+        ]
         found.append(Validated(tuple(scores), sum(a.loss for _, a in said) / max(1, len(said))))
     return found
 

@@ -60,7 +60,9 @@ def training_data(
     failed: list[str] = []
     for task in tasks:
         try:
-            data = load_data(task, ("train", "validation"), data_dir)
+            # Where nothing is validated, nothing is held out of the training rows for it.
+            unseen = config.validation_shots == 0
+            data = load_data(task, ("train",) if unseen else ("train", "validation"), data_dir)
             rows = draw_shots(data.train, config.shots, config.seed)
             if config.shots is None:
                 checked = draw_rows(data.validation, config.validation_rows, seed=0)
@@ -116,8 +118,8 @@ class Learner:
         self.prompt_of, self.optimizer = accelerator.prepare(self.prompt, self.optimizer)
 
     def judge(self, found: Validated) -> None:
-        """Remember the present state if it is the best so far."""
-        if self.best is None or found.key > self.best:
+        """Remember the present state if it is the best so far, or if nothing tells which is."""
+        if self.best is None or found.key > self.best or not found.scores:
             self.best, self.validated, self.state = found.key, found, self._copy()
 
     def save(self) -> None:
@@ -197,7 +199,8 @@ def train(
             found = validate(backbone, [(each.prompt, each.data.validation) for each in some], config)
             for learner, validated in zip(some, found, strict=True):
                 learner.judge(validated)
-                note(learner, validation=validated.key[0], validation_loss=-validated.key[1])
+                if validated.scores:
+                    note(learner, validation=validated.key[0], validation_loss=-validated.key[1])
 
         if new := [learner for learner in learners if learner.best is None]:
             check(new)
