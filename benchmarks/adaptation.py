@@ -1,4 +1,6 @@
-"""Seconds until a 16-shot target reaches its best validation score, by the real command's function.
+"""Seconds until a 16-shot target reaches its best validation score, and ten seeds side by side against one.
+
+By the functions behind `mptune adapt`, from their call to their return: rows are read and validated within.
 
 Without --from, the multitask prompt is an untrained one: as long and as costly as a trained one, and no better a start.
 """
@@ -6,15 +8,31 @@ Without --from, the multitask prompt is an untrained one: as long and as costly 
 import contextlib
 import io
 import json
+import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-from common import arguments, data_notes, model_folder, ours, report, start
+from torch.utils.flop_counter import FlopCounterMode
+
+from common import (
+    arguments,
+    data_notes,
+    in_turn,
+    matmul_rate,
+    milliseconds,
+    model_folder,
+    options_of,
+    ours,
+    ratio,
+    report,
+    shown,
+    start,
+)
 from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import FrozenBackbone
 from mptune.config import AdaptConfig
-from mptune.stages.adaptation import adapt
+from mptune.stages.adaptation import Target, adapt, adapt_together
 from mptune.tasks import get_task
 
 LENGTH = 20
@@ -37,12 +55,31 @@ def one(source: MultitaskPrompt, name: str, seed: int, steps: int, backbone: Fro
             "best": round(best["validation"], 1)}  # fmt: skip
 
 
+def side_by_side(source: MultitaskPrompt, name: str, steps: int, backbone: FrozenBackbone, data_dir: Path | None,
+                 seeds: int, rounds: int) -> dict[str, Any]:  # fmt: skip
+    """Return how long so many seeds take in one batch, against one alone."""
+    task = get_task(name)
+
+    def adapted(count: int) -> None:
+        configs = [AdaptConfig(shots=16, seed=seed, steps=steps, validate_every=10) for seed in range(count)]
+        with contextlib.redirect_stderr(io.StringIO()):
+            adapt_together(source, [Target((task,), config) for config in configs], backbone, data_dir=data_dir)
+
+    seconds = in_turn({"one": lambda _: adapted(1), "together": lambda _: adapted(seeds)}, rounds)
+    with FlopCounterMode(display=False) as counter:
+        adapted(seeds)
+    # What the seeds' operations alone would take at the machine's rate, in units of one seed's measured time.
+    limit = counter.get_total_flops() / matmul_rate(backbone, 1_000) / statistics.median(seconds["one"])
+    return {"task": name, "seeds": seeds, "steps": steps, "ms": {k: milliseconds(v) for k, v in seconds.items()},
+            "together_vs_one": ratio(seconds["together"], seconds["one"]), "limit_vs_one": round(limit, 2)}  # fmt: skip
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = arguments(str(__doc__).partition("\n")[0])
     parser.add_argument("--from", dest="source", metavar="PROMPT", help="multitask prompt to adapt")
     parser.add_argument("--steps", type=int, default=60)
-    options = parser.parse_args()
+    options = options_of(parser)
     backbone = ours(model_folder(options.backbone))
     names = ["rte", "mrpc", "cola"] if options.data else ["urgency", "aspects", "feelings"]
     steps, seeds = (10, 1) if options.quick else (options.steps, 3)
@@ -57,11 +94,15 @@ def main() -> None:
          f"{f['best_after']:.1f}", f"{f['seconds']:.1f}"]
         for f in found
     ]  # fmt: skip
+    many, rounds = (3, 1) if options.quick else (10, 3)
+    packed = side_by_side(source, names[0], 10, backbone, options.data, many, rounds)
     notes = [*data_notes(options.data), f"{steps} steps of 8, 16 examples per class."]
     if not options.source:
         notes.append("No --from: an untrained multitask prompt.")
+    notes.append(f"{many} seeds of {names[0]} in one batch, 10 steps: {shown(packed['together_vs_one'])} one seed; "
+                 f"their operations alone, at the machine's rate: {packed['limit_vs_one']:.2f}x.")  # fmt: skip
     head = ["task", "seed", "start", "best", "at step", "seconds to best", "seconds in all"]
-    report("adaptation", head, cells, {"runs": found}, options.out, notes)
+    report("adaptation", head, cells, {"runs": found, "side_by_side": packed}, options.out, notes)
 
 
 if __name__ == "__main__":

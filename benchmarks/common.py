@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from mptune.artifacts import Card, MultitaskPrompt
 from mptune.backbone import FrozenBackbone, load_backbone
@@ -25,11 +25,14 @@ from mptune.data import draw_rows, load_data
 from mptune.embedded import EMBEDDED, build_embedded
 from mptune.prompts import neutral_vectors, sample_vocabulary
 from mptune.recipes import commit
+from mptune.speed import keep_pages
 from mptune.tasks import Task, get_task
 
 # Where no real rows are at hand, a written sample task of about the same kind stands in.
 STAND_INS = {"sst2": "opinions", "mnli": "claims", "boolq": "answers", "squad": "topics", "qqp": "paraphrase"}
+# Real sizes, random weights: how long a step takes does not depend on what the weights have learnt.
 T5_BASE = "t5-base, random weights"
+LLAMA = "llama of 50 M parameters, random weights"
 
 
 def arguments(what: str) -> argparse.ArgumentParser:
@@ -42,17 +45,28 @@ def arguments(what: str) -> argparse.ArgumentParser:
     return parser
 
 
+def options_of(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return what the command line says; the allocator keeps its pages for all systems alike, as `mptune` tells it."""
+    keep_pages()
+    return parser.parse_args()
+
+
 def model_folder(name: str) -> str:
     """Return the folder or hub id of a frozen model, from which every system loads its own copy."""
     if name == EMBEDDED:
         return str(build_embedded())
-    if name != T5_BASE:
+    if name not in (T5_BASE, LLAMA):
         return name
     folder = mkdtemp(prefix="mptune-bench-")
     torch.manual_seed(0)
-    base = T5Config(vocab_size=32_128, d_model=768, d_kv=64, d_ff=3_072, num_layers=12, num_heads=12,
-                    decoder_start_token_id=0)  # fmt: skip
-    T5ForConditionalGeneration(base).save_pretrained(folder)
+    if name == T5_BASE:
+        base = T5Config(vocab_size=32_128, d_model=768, d_kv=64, d_ff=3_072, num_layers=12, num_heads=12,
+                        decoder_start_token_id=0)  # fmt: skip
+        T5ForConditionalGeneration(base).save_pretrained(folder)
+    else:
+        llama = LlamaConfig(vocab_size=32_128, hidden_size=512, intermediate_size=1_376, num_hidden_layers=8,
+                            num_attention_heads=8, pad_token_id=0, bos_token_id=0, eos_token_id=1)  # fmt: skip
+        LlamaForCausalLM(llama).save_pretrained(folder)
     AutoTokenizer.from_pretrained(build_embedded()).save_pretrained(folder)
     return folder
 
@@ -111,6 +125,31 @@ def in_turn(systems: Mapping[str, Callable[[int], object]], rounds: int, warmup:
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def matmul_rate(backbone: FrozenBackbone, tokens: int, repeats: int = 30) -> float:
+    """Return operations per second of products as wide and tall as those of the step, in its type.
+
+    Of each shape the faster half counts: a limit is not an average.
+    """
+    layers = [m for m in backbone.model.modules() if isinstance(m, torch.nn.Linear)]
+    shapes = {tuple(m.weight.shape) for m in layers if m.weight.shape[0] < 20_000}  # without the output layer
+    operations = seconds = 0.0
+    for out, into in sorted(shapes):
+        times = len([m for m in layers if tuple(m.weight.shape) == (out, into)])
+        x = torch.randn(tokens, into, dtype=backbone.model.dtype, device=backbone.device)
+        w = torch.randn(out, into, dtype=backbone.model.dtype, device=backbone.device)
+        spent = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            torch.nn.functional.linear(x, w)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            spent.append(time.perf_counter() - began)
+        fast = sorted(spent)[: repeats // 2]
+        operations += times * 2.0 * tokens * out * into
+        seconds += times * sum(fast) / len(fast)
+    return operations / seconds
 
 
 def ratio(slower: Sequence[float], faster: Sequence[float]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from common import (
     in_turn,
     milliseconds,
     model_folder,
+    options_of,
     ours,
     ratio,
     report,
@@ -74,7 +75,7 @@ def compare(model: str, rounds: int, data_dir: Path | None) -> dict[str, Any]:
     seconds = in_turn(
         {"teacher step": step_of(backbone, data, None, batches),
          "kept": step_of(backbone, data, kept, batches),
-         "asked": step_of(backbone, data, asked, batches)}, rounds)  # fmt: skip
+         "asked": step_of(backbone, data, asked, batches)}, rounds, warmup=rounds)  # fmt: skip
     return {
         "model": model,
         "tasks": [each.task.name for each in data],
@@ -89,7 +90,7 @@ def compare(model: str, rounds: int, data_dir: Path | None) -> dict[str, Any]:
 
 def main() -> None:
     """Run the benchmark."""
-    options = arguments(str(__doc__).partition("\n")[0]).parse_args()
+    options = options_of(arguments(str(__doc__).partition("\n")[0]))
     found = compare(options.backbone, 4 if options.quick else 24, options.data)
     cells = [
         ["teacher step (labels alone)", f"{found['ms']['teacher step']:.0f} ms", ""],

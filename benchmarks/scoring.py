@@ -12,7 +12,7 @@ import torch
 from peft import MultitaskPromptTuningConfig, TaskType, get_peft_model
 from transformers import AutoModelForSeq2SeqLM
 
-from common import arguments, data_notes, in_turn, model_folder, ours, ratio, report, rows_of, shown, start
+from common import arguments, data_notes, in_turn, model_folder, options_of, ours, ratio, report, rows_of, shown, start
 from mptune.backbone import FrozenBackbone
 from mptune.batching import Encoded, collate
 from mptune.config import EvaluateConfig
@@ -90,7 +90,7 @@ def compare(folder: str, name: str, kind: str, count: int, rounds: int, data_dir
 
 def main() -> None:
     """Run the benchmark."""
-    options = arguments(str(__doc__).partition("\n")[0]).parse_args()
+    options = options_of(arguments(str(__doc__).partition("\n")[0]))
     folder = model_folder(options.backbone)
     count, rounds, tasks = (64, 2, (1, 10, 64)) if options.quick else (1_000, 3, (1, 10, 1_000))
     found = [compare(folder, "sst2", "labels", count, rounds, options.data, tasks)]

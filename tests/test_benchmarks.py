@@ -34,7 +34,7 @@ def model(tmp_path_factory):
         ("train_step", [("shapes", 0, "vs_peft_documented"), ("shapes", 0, "vs_peft_best")]),
         ("distillation_step", [("kept_vs_teacher_step",), ("asked_vs_teacher_step",)]),
         ("scoring", [("kinds", 0, "rate_vs_one_task", "64"), ("kinds", 0, "vs_peft_best")]),
-        ("adaptation", []),
+        ("adaptation", [("side_by_side", "together_vs_one")]),
         ("memory", []),
     ],
 )

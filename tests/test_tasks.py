@@ -524,6 +524,11 @@ RENDERED = {
         'I doubt that the shop still sells twine. From this text, can we conclude that "the shop sells twine"?',
         "no",
     ),
+    "boolq": (
+        {"passage": "Rye is a grass grown for its grain.", "question": "is rye a grass", "label": 1},
+        "Rye is a grass grown for its grain. From this text, is rye a grass?",
+        "yes",
+    ),
     "wic": (
         {
             "word": "bank",

@@ -78,6 +78,13 @@ PUBLIC = (
         metrics=("accuracy", "matthews"),
     ),
     Task(
+        name="boolq",
+        description="Is the answer to the question yes?",
+        dataset=_hub("aps/super_glue", "boolq"),
+        template="{passage} From this text, {question}?",
+        verbalizer={"0": "no", "1": "yes"},
+    ),
+    Task(
         name="cb",
         description="Is the speaker committed to the hypothesis?",
         dataset=_hub("aps/super_glue", "cb"),
