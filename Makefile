@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: quickstart test check fix docs real bench clean
 
-quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks; about four minutes once installed
+quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks; about three minutes once installed
 	$(BIN)/mptune run recipes/quickstart.yaml
 
 test: .venv/installed  ## the whole test suite, offline
