@@ -69,3 +69,22 @@ def test_a_benchmark_ends_in_one_json_object(program, ratios, model, tmp_path):
         assert run["best"] >= run["start"]
     if program == "memory":
         assert result["mib"]["imports alone"] < result["mib"]["backbone loaded"] <= result["mib"]["adaptation"]
+
+
+def test_two_runs_of_a_recipe_are_compared_pair_by_pair(tmp_path):
+    for name, shift in (("a", 0), ("b", 2)):
+        lines = [
+            {"method": "mpt", "task": task, "shots": 4, "seed": seed, "seconds": 1, "dtype": name,
+             "scores": [{"value": 50 + 10 * seed + shift}]}
+            for task in ("x", "y") for seed in (0, 1)
+        ]  # fmt: skip
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = [sys.executable, str(BENCHMARKS / "precision.py"), str(tmp_path / "a"), str(tmp_path / "b")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout.splitlines()[-1])["methods"]["mpt"]
+    assert figures["means"] == [55, 57]
+    assert figures["difference"].startswith("-2.0 [-2.0, -2.0]")
+    done = subprocess.run([*command[:3], str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "have no run in common" in done.stderr
