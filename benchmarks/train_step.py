@@ -6,6 +6,8 @@ All systems train the same prompt length on the same rows over the same frozen w
 - *best*: the same in bfloat16 (where that is native), padded to the longest text of its batch, fused attention.
 - *floor*: the floating-point operations that the step needs without any padding, at the rate at which this machine
   multiplies matrices of the same shapes and type.
+
+With --profile: where our step's time goes instead.
 """
 
 import statistics
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 from peft import MultitaskPromptTuningConfig, TaskType, get_peft_model
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
@@ -45,6 +48,15 @@ BATCH = 16
 PADDED_TO = 256  # what public code pads GLUE's texts to
 
 Step = Callable[[int], object]
+
+# What torch's operations are for, in a step of T5's family; all else is norms, residuals, copies and bookkeeping.
+KINDS = {
+    "matrix products": ("aten::mm", "aten::addmm"),
+    "attention's products": ("aten::bmm", "aten::baddbmm"),
+    "softmax": ("aten::_softmax", "aten::_softmax_backward_data", "aten::add_"),
+    "activation and gate": ("aten::gelu", "aten::gelu_backward", "aten::mul"),
+    "gathers": ("aten::index_select", "aten::index_copy_", "aten::index_add_"),
+}
 
 
 def our_step(backbone: FrozenBackbone, data: Encoded, length: int) -> Step:
@@ -116,6 +128,23 @@ def needed_operations(backbone: FrozenBackbone, data: Encoded, length: int, roun
     return counts
 
 
+def profiled(model: str, task: str, length: int, rounds: int, data_dir: Any) -> dict[str, Any]:
+    """Return the share of each kind of operation in the processor time of our step."""
+    backbone = ours(model_folder(model))
+    data = rows_of(task, backbone, BATCH * rounds, data_dir, prompt_length=length)
+    step = our_step(backbone, data, length)
+    for number in range(2 * rounds):
+        step(number % rounds)
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        for number in range(rounds):
+            step(number)
+    spent = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
+    total = sum(spent.values())
+    shares = {kind: round(sum(spent.get(name, 0) for name in names) / total, 3) for kind, names in KINDS.items()}
+    return {"model": model, "task": data.task.name, "prompt_length": length, "dtype": backbone.config.dtype,
+            "shares": {**shares, "all else": round(1 - sum(shares.values()), 3)}}  # fmt: skip
+
+
 def compare(model: str, task: str, length: int, rounds: int, data_dir: Any) -> dict[str, Any]:
     """Return the figures of one shape."""
     folder = model_folder(model)
@@ -155,9 +184,17 @@ def compare(model: str, task: str, length: int, rounds: int, data_dir: Any) -> d
 
 def main() -> None:
     """Run the benchmark."""
-    options = options_of(arguments(str(__doc__).partition("\n")[0]))
+    parser = arguments(str(__doc__).partition("\n")[0])
+    parser.add_argument("--profile", action="store_true", help="where our step's time goes, by kind of operation")
+    options = options_of(parser)
     assert IGNORE == -100, "PEFT's models ignore the same label"
     tasks = ("sst2",) if options.quick else ("sst2", "mnli", "boolq", "squad")
+    if options.profile:
+        seen = [profiled(options.backbone, task, 20, 3 if options.quick else 8, options.data) for task in tasks]
+        rows = [[each["task"], *(f"{100 * share:.0f} %" for share in each["shares"].values())] for each in seen]
+        head = ["rows", *seen[0]["shares"]]
+        report("train_step_profile", head, rows, {"shapes": seen}, options.out, data_notes(options.data))
+        return
     shapes = [(options.backbone, task, 20, 3 if options.quick else 8) for task in tasks]
     if not options.quick:
         shapes += [(options.backbone, task, 100, 6) for task in ("sst2", "mnli")]

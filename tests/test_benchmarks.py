@@ -71,6 +71,15 @@ def test_a_benchmark_ends_in_one_json_object(program, ratios, model, tmp_path):
         assert result["mib"]["imports alone"] < result["mib"]["backbone loaded"] <= result["mib"]["adaptation"]
 
 
+@pytest.mark.embedded
+def test_a_profile_says_where_all_of_a_steps_time_goes(model, tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "train_step.py"), "--quick", "--profile", "--backbone", str(model)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    shares = json.loads(done.stdout.splitlines()[-1])["shapes"][0]["shares"]
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert 0 < shares["matrix products"] < 1
+
+
 def test_two_runs_of_a_recipe_are_compared_pair_by_pair(tmp_path):
     for name, shift in (("a", 0), ("b", 2)):
         lines = [
