@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 # A tokenizer answers with more than ids: 9 KiB for a text of 46 tokens. A million texts are read in portions.
 TEXTS_AT_ONCE = 1_000
 
+KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)  # what layers may remember of a prompt that rows share
+
 # T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
 # matrix products: 0.49 against 0.38 ms a token for a training step on two cores (docs/LOG.md, 2026-11-20).
 RELATIVE_BIAS = ("t5", "mt5", "umt5")
@@ -271,9 +273,9 @@ class FrozenBackbone:
             inputs_embeds=embedded[:, start:],
             attention_mask=mask,
             position_ids=_positions_of(mask)[:, start:],
-            past_key_values=read,
             output_hidden_states=wants_hidden,
             use_cache=read is not None,
+            **({"past_key_values": read} if read is not None else {}),
             **({"logits_to_keep": needed} if self._keeps_logits else {}),
         )
         text = [out.hidden_states[i][:, length - start :][:, :width] for i in hidden_layers]
@@ -294,16 +296,17 @@ class FrozenBackbone:
         if not torch.equal(own[of_row], prompts):
             return None
         keep = {"logits_to_keep": 1} if self._keeps_logits else {}
-        read: DynamicCache = self.model(inputs_embeds=own.to(self.dtype), use_cache=True, **keep).past_key_values
+        read = getattr(self.model(inputs_embeds=own.to(self.dtype), use_cache=True, **keep), "past_key_values", None)
         # Layers of other kinds (linear attention, convolutions) remember more than keys and values.
-        layers: Any = read.layers if type(read) is DynamicCache else [None]
-        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+        if not isinstance(read, DynamicCache) or any(type(layer) not in KEYS_AND_VALUES for layer in read.layers):
             return None
-        for layer in layers:
+        layer: Any
+        for layer in read.layers:
             layer.keys, layer.values = layer.keys[of_row], layer.values[of_row]
         return read
 
     def _end_to_end(self, packed: PackedT5, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+        """Return the output without having computed any padding."""
         embedded, mask = self._inputs(prompts, batch)
         text, label = packed.rows(mask), packed.rows(batch.labels != IGNORE)
         read = packed.encode(embedded, text)
