@@ -12,6 +12,8 @@ from transformers import (
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
+    RwkvConfig,
+    RwkvForCausalLM,
 )
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
@@ -316,6 +318,13 @@ OTHER = dict(
             lambda: Lfm2ForCausalLM(Lfm2Config(**OTHER, layer_types=["conv", "full_attention"])),
             False,
             id="convolution",
+        ),
+        pytest.param(
+            lambda: RwkvForCausalLM(
+                RwkvConfig(vocab_size=400, hidden_size=16, attention_hidden_size=16, num_hidden_layers=2)
+            ),
+            False,
+            id="a state and no cache",
         ),
     ],
 )
