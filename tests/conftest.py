@@ -1,8 +1,10 @@
 """Real models of every family, tiny and random; a real tokenizer; a toy task that can be learnt. No network."""
 
+import io
 import json
 import os
 import socket
+import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -24,7 +26,10 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
+from transformers.models.t5.modeling_t5 import T5LayerNorm
 
+import mptune.cli
 from mptune.backbone import FrozenBackbone
 from mptune.config import BackboneConfig
 from mptune.tasks import Dataset, Task
@@ -49,6 +54,39 @@ def _no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run `mptune` in this process; return exit code, standard output and standard error."""
+
+    def run(*arguments, stdin=None):
+        monkeypatch.setattr(sys, "argv", ["mptune", *map(str, arguments)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as stopped:
+            mptune.cli.main()
+        said = capsys.readouterr()
+        return stopped.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Let rich take the captured stream for a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def exact_norms(monkeypatch):
+    """Let T5 and mT5 take their norms in the model's own type; transformers takes them in float32 even in float64."""
+
+    def exact(self, x):
+        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+    for norm in (T5LayerNorm, MT5LayerNorm):
+        monkeypatch.setattr(norm, "forward", exact)
 
 
 def make_tokenizer(*, adds_eos: bool, adds_bos: bool = False) -> PreTrainedTokenizerFast:

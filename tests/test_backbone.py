@@ -15,10 +15,8 @@ from transformers import (
     RwkvConfig,
     RwkvForCausalLM,
 )
-from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from conftest import FAMILIES, make_backbone, make_tokenizer
+from conftest import FAMILIES, exact_norms, make_backbone, make_tokenizer
 from mptune import backbone as module
 from mptune.backbone import FrozenBackbone, distinguishing_depth, load_backbone, multiplies_bfloat16
 from mptune.config import BackboneConfig
@@ -34,14 +32,9 @@ LIMITED = ("bart", "marian", "gpt2", "llama")  # families with a table or a rang
 @pytest.fixture
 def exact(any_backbone, monkeypatch) -> FrozenBackbone:
     """One backbone of every family in float64, where a difference is a defect and not rounding."""
-    for norm in (T5LayerNorm, MT5LayerNorm):  # transformers takes them in float32, whatever the model's type
-        monkeypatch.setattr(norm, "forward", exact_norm)
+    exact_norms(monkeypatch)
     any_backbone.model.double()
     return any_backbone
-
-
-def exact_norm(self, x):
-    return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
 
 
 def batch_of(backbone, texts=TEXTS, targets=TARGETS):

@@ -8,29 +8,10 @@ import time
 
 import pytest
 
-import mptune.cli
 from conftest import make_backbone, make_task, toy_rows, write_rows
 from mptune.artifacts import MultitaskPrompt
 from mptune.doctor import Check
 from mptune.prediction import Prediction, Predictor
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Run `mptune` in this process; return exit code, standard output and standard error."""
-
-    def run(*arguments, stdin=None):
-        monkeypatch.setattr(sys, "argv", ["mptune", *map(str, arguments)])
-        if stdin is not None:
-            import io
-
-            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as stopped:
-            mptune.cli.main()
-        said = capsys.readouterr()
-        return stopped.value.code or 0, said.out, said.err
-
-    return run
 
 
 def task_yaml(folder, name, good="good", bad="bad", template="{name} text: {{text}}"):

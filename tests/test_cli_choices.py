@@ -27,26 +27,6 @@ verbalizer: {{0: no, 1: yes}}
 """
 
 
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Run `mptune` in this process; return exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mptune", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            mptune.cli.main()
-        said = capsys.readouterr()
-        return stopped.value.code or 0, said.out, said.err
-
-    return run
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the captured stream for a terminal
-    monkeypatch.setenv("COLUMNS", "200")
-
-
 def save_model(folder, seed):
     backbone = make_backbone("t5", seed)
     backbone.model.save_pretrained(folder)

@@ -8,12 +8,6 @@ import pytest
 from mptune.progress import steps
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the captured stream for a terminal
-    monkeypatch.setenv("COLUMNS", "120")
-
-
 def shown(capsys):
     """Return what stands on the captured terminal, without its control sequences."""
     out, err = capsys.readouterr()

@@ -5,10 +5,8 @@ import copy
 import pytest
 import torch
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
-from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from conftest import make_backbone
+from conftest import exact_norms, make_backbone
 from mptune.t5 import PackedT5, Rows, _CrossAttention, _FeedForward, _Norm, _SelfAttention
 
 SIZES = dict(vocab_size=50, d_model=12, d_kv=4, d_ff=20, num_layers=2, num_heads=3, decoder_start_token_id=0)
@@ -24,16 +22,10 @@ TEXT = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 
 LABEL = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]])
 
 
-def exact_norm(self, x):
-    """Transformers takes norms in float32, whatever the model's type."""
-    return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
-
-
 @pytest.fixture(params=MODELS)
 def model(request, monkeypatch):
     """A model whose every weight counts, in float64."""
-    for norm in (T5LayerNorm, MT5LayerNorm):
-        monkeypatch.setattr(norm, "forward", exact_norm)
+    exact_norms(monkeypatch)
     torch.manual_seed(0)
     made = MODELS[request.param]().double().train(False).requires_grad_(False)
     for weight in made.parameters():
