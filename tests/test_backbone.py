@@ -200,6 +200,17 @@ UNLIKE = ["a cat sat on mat and the dog ran fast", "no", "the sky is blue", "dog
 UNLIKE_TARGETS = ["yes", "not very good", "no", "maybe", "not good"]
 
 
+def assert_same(one, other, batch):
+    """Two outputs have the same numbers wherever no padding stands."""
+    counted = batch.labels != IGNORE
+    torch.testing.assert_close(one.logits[counted], other.logits[counted], atol=NEAR, rtol=0)
+    layers = len(one.hidden) // 2
+    masks = [batch.mask.bool()] * layers + [counted] * layers
+    for mine, theirs, mask in zip(one.hidden, other.hidden, masks, strict=True):
+        assert mine.shape == theirs.shape
+        torch.testing.assert_close(mine[mask], theirs[mask], atol=NEAR, rtol=0)
+
+
 def passes(backbone, monkeypatch, pass_cost):
     """Logits, hidden states and the prompts' gradients of a batch, and how many rows each forward pass read."""
     monkeypatch.setattr(module, "PASS_COST", pass_cost)
@@ -228,12 +239,7 @@ def test_a_batch_read_in_groups_of_like_lengths_gives_the_outputs_and_gradients_
     assert one == [5]
     assert len(several) > 2
     assert sum(several) == 5
-    counted = batch.labels != IGNORE
-    torch.testing.assert_close(parts.logits[counted], whole.logits[counted], atol=NEAR, rtol=0)
-    masks = [batch.mask.bool()] * 2 + [counted] * 2
-    for mine, theirs, mask in zip(parts.hidden, whole.hidden, masks, strict=True):
-        assert mine.shape == theirs.shape
-        torch.testing.assert_close(mine[mask], theirs[mask], atol=NEAR, rtol=0)
+    assert_same(parts, whole, batch)
     torch.testing.assert_close(summed, gradient, atol=NEAR, rtol=0)
     assert gradient.abs().min() > 0
 
@@ -259,12 +265,7 @@ def test_a_decoder_only_model_reads_the_prompt_of_a_task_once(exact, monkeypatch
     shared, summed, twice, _ = read_by_tasks(exact, monkeypatch, shared=True)
     width = batch.input_ids.shape[1] + batch.labels.shape[1]
     assert (once, twice) == ([(5, 3 + width)], [(2, 3), (5, width)])
-    counted = batch.labels != IGNORE
-    torch.testing.assert_close(shared.logits[counted], alone.logits[counted], atol=NEAR, rtol=0)
-    masks = [batch.mask.bool()] * 3 + [counted] * 3
-    for mine, theirs, mask in zip(shared.hidden, alone.hidden, masks, strict=True):
-        assert mine.shape == theirs.shape
-        torch.testing.assert_close(mine[mask], theirs[mask], atol=NEAR, rtol=0)
+    assert_same(shared, alone, batch)
     torch.testing.assert_close(summed, gradient, atol=1e-5, rtol=1e-4)  # llama's norms are float32
     assert gradient.abs().min() > 0
 
@@ -329,6 +330,8 @@ def test_other_memories_than_keys_and_values_are_left_alone(make, reads_once, mo
     shared, _, rows, _ = read_by_tasks(backbone, monkeypatch, shared=True, length=8)
     width = batch.input_ids.shape[1] + batch.labels.shape[1]
     assert rows == [(2, 8), (5, width if reads_once else 8 + width)]
+    again = read_by_tasks(backbone, monkeypatch, shared=True, length=8)[2]
+    assert again == (rows if reads_once else rows[1:])  # what cannot be shared is not tried twice
     counted = batch.labels != IGNORE
     torch.testing.assert_close(shared.logits[counted], alone.logits[counted], atol=1e-5, rtol=0)
 

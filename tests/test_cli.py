@@ -283,3 +283,11 @@ def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tiny, tmp_path):
     assert "mptune: interrupted; the same command goes on" in err
     assert "Traceback" not in err
     assert (partial / "state.safetensors").is_file()
+
+
+def test_every_command_tells_the_allocator_once_and_first(cli, monkeypatch):
+    told = []
+    monkeypatch.setattr("mptune.speed.keep_pages", lambda: told.append("kept"))
+    monkeypatch.setattr("mptune.tasks.builtin_tasks", lambda: told.append("worked") or {})
+    assert cli("tasks")[0] == 0
+    assert told == ["kept", "worked"]

@@ -109,6 +109,7 @@ class FrozenBackbone:
         bans = getattr(model.generation_config, "bad_words_ids", None)
         model.generation_config = GenerationConfig.from_dict({"bad_words_ids": bans})
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._shares_prompts = not self.is_encoder_decoder
         self._warned = False
         self._fingerprint: str | None = None
 
@@ -289,7 +290,7 @@ class FrozenBackbone:
         """
         tasks, of_row = torch.unique(task_ids, return_inverse=True)
         saved = (len(prompts) - len(tasks)) * prompts.shape[1]
-        if saved <= PASS_COST or self.model.training:
+        if saved <= PASS_COST or self.model.training or not self._shares_prompts:
             return None
         first = (of_row == torch.arange(len(tasks), device=of_row.device)[:, None]).long().argmax(1)
         own = prompts[first]
@@ -299,6 +300,7 @@ class FrozenBackbone:
         read = getattr(self.model(inputs_embeds=own.to(self.dtype), use_cache=True, **keep), "past_key_values", None)
         # Layers of other kinds (linear attention, convolutions) remember more than keys and values.
         if not isinstance(read, DynamicCache) or any(type(layer) not in KEYS_AND_VALUES for layer in read.layers):
+            self._shares_prompts = False  # asked once, not at every step
             return None
         layer: Any
         for layer in read.layers:
@@ -455,8 +457,7 @@ def load_backbone(config: BackboneConfig | str | None = None) -> FrozenBackbone:
             found = AutoConfig.from_pretrained(source, **hub)
             auto: Any = AutoModelForSeq2SeqLM if found.is_encoder_decoder else AutoModelForCausalLM
             dtype = _dtype(config.dtype, device)
-            plain = device.type == "cpu" and found.model_type in RELATIVE_BIAS
-            if plain:
+            if device.type == "cpu" and found.model_type in RELATIVE_BIAS:
                 hub["attn_implementation"] = "eager"
             model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub)
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)

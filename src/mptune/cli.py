@@ -60,9 +60,12 @@ def main_options(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """Multitask prompt tuning: one soft prompt from many source tasks, adapted to yours with a few examples."""
+    from mptune.speed import keep_pages
+
     if version:
         _say(f"mptune {__version__}")
         raise typer.Exit
+    keep_pages()  # before any command takes memory
 
 
 @app.command()
@@ -221,9 +224,7 @@ def predict(
     from mptune.artifacts import write_file
     from mptune.config import EvaluateConfig
     from mptune.prediction import Predictor
-    from mptune.speed import keep_pages
 
-    keep_pages()
     sections = _sections(settings, "evaluate", "backbone")
     config = EvaluateConfig.read(sections["evaluate"], "evaluate")
     if output is not None:
@@ -249,9 +250,7 @@ def run(
     """The whole pipeline in one file; what is finished is not done again."""
     from mptune.config import parse_overrides
     from mptune.recipes import TABLE, Loaded, run_recipe
-    from mptune.speed import keep_pages
 
-    keep_pages()
     loaded = Loaded.from_file(recipe, parse_overrides(settings or []))
     folder = run_recipe(loaded, out, say=lambda text: _say(text, err=True))
     _say((folder / TABLE).read_text(encoding="utf-8"))
@@ -468,9 +467,7 @@ def _writable(file: Path) -> None:
 
 def _load(config: "BackboneConfig") -> "FrozenBackbone":
     from mptune.backbone import load_backbone
-    from mptune.speed import keep_pages
 
-    keep_pages()
     with _quiet_loading():
         return load_backbone(config)
 
