@@ -45,6 +45,14 @@ def test_inputs_and_targets_are_cut_to_their_lengths_and_still_end(backbone, toy
     assert all(t == [eos] for t in data.targets)
 
 
+def test_a_tasks_own_length_takes_the_place_of_the_stages(backbone, toy_task):
+    examples = load_data(toy_task, ["train"]).train
+    for own, longest in ((6, 6), (None, 4)):
+        task = toy_task.model_copy(update={"max_input_tokens": own})
+        data = encode(task, examples, backbone, TrainingConfig(max_input_tokens=4), prompt_length=4)
+        assert max(map(len, data.inputs)) == longest
+
+
 def test_no_examples_are_no_rows(backbone, toy_task):
     data = encode(toy_task, [], backbone, TrainingConfig(), prompt_length=4)
     assert data.inputs == data.targets == ()

@@ -10,6 +10,7 @@ from collections import Counter
 import datasets
 import pyarrow
 import pytest
+import torch
 from pyarrow import parquet
 
 from conftest import make_task, write_rows
@@ -42,7 +43,7 @@ def write(path, rows):
 
 def mood(verbalizer=None, **dataset):
     """A task of classes over files."""
-    dataset = {k: v if k in ("hub", "where", "overlap") else str(v) for k, v in dataset.items()}
+    dataset = {k: v if k in ("hub", "where", "overlap", "train_rows") else str(v) for k, v in dataset.items()}
     words = verbalizer or {"bad": "no", "good": "yes"}
     return Task(name="mood", template="mood: {text}", verbalizer=words, dataset=Dataset(**dataset))
 
@@ -486,6 +487,99 @@ def test_rows_that_stand_in_the_test_split_are_not_held_out_either(tmp_path):
     assert load_data(task, ["validation"]).validation == data.validation
 
 
+# -- splits by rule, rows spread and gathered -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 7, 104])
+def test_halves_are_those_of_the_split_seed_of_earlier_papers_and_an_odd_row_is_tested(tmp_path, count):
+    train, test = numbered(tmp_path, 3), numbered(tmp_path, count, "test")
+    task = mood(train=train, test=test, split="halves", overlap="keep")
+    data = load_data(task, ["train", "validation", "test"])
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(42)).tolist()
+    assert [e.row - 1 for e in data.validation] == sorted(order[: count // 2])
+    assert [e.row - 1 for e in data.test] == sorted(order[count // 2 :])
+    assert len(data.train) == 3
+    assert load_data(task, ["validation"]).validation == data.validation
+    assert load_data(task, ["test"]).test == data.test
+
+
+def test_rows_held_out_of_training_rows_are_those_of_the_split_seed_of_earlier_papers(tmp_path):
+    data = load_data(mood(train=numbered(tmp_path, 12_000), overlap="keep"), ["train", "validation"])
+    order = torch.randperm(12_000, generator=torch.Generator().manual_seed(42)).tolist()
+    assert [e.row - 1 for e in data.validation] == sorted(order[:1000])
+    assert len(data.train) == 11_000
+
+
+def test_overlaps_that_are_kept_stay_in_training_and_are_not_warned_of(tmp_path, caplog):
+    train, test = numbered(tmp_path, 100), numbered(tmp_path, 60, "test")
+    data = load_data(mood(train=train, test=test, overlap="keep"), ["train", "validation", "test"])
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [90, 10, 60]
+    rows = [{"text": f"row {i % 5}", "label": "good"} for i in range(100)]
+    task = mood(train=write(tmp_path / "rows.jsonl", rows), overlap="keep")
+    assert len(load_data(task, ["train", "validation"]).train) == 90
+    assert not caplog.messages
+
+
+def test_training_rows_may_be_the_first_so_many_of_those_not_held_out(tmp_path):
+    task = mood(train=numbered(tmp_path, 100), train_rows=20)
+    whole = load_data(mood(train=numbered(tmp_path, 100)), ["train", "validation"])
+    data = load_data(task, ["train", "validation"])
+    assert data.train == whole.train[:20]
+    assert data.validation == whole.validation
+
+
+def titles(folder, name, rows):
+    """A file of texts, each with some titles."""
+    return str(write(folder / f"{name}.jsonl", [{"text": text, "title": found} for text, found in rows]))
+
+
+def test_training_on_every_answer_makes_an_example_of_each_and_scoring_one_of_all(tmp_path):
+    rows = [("sea", ["Sea", "Ocean", "Sea"]), ("hill", ["Hill"])]
+    files = {"train": titles(tmp_path, "a", rows), "test": titles(tmp_path, "b", [(t + "!", a) for t, a in rows])}
+    task = free(**files).model_copy(update={"references": "title", "every_answer": True})
+    data = load_data(task, ["train", "test"])
+    assert [(e.row, e.target) for e in data.train] == [(1, "Sea"), (1, "Ocean"), (2, "Hill")]
+    assert [(e.row, e.target, set(e.references)) for e in data.test] == [
+        (1, "Sea", {"Sea", "Ocean"}),
+        (2, "Hill", {"Hill"}),
+    ]
+    one = load_data(free(**files), ["train"]).train
+    assert [e.target for e in one] == ["Sea", "Hill"]
+
+
+def test_held_out_rows_are_held_out_with_all_their_answers(tmp_path):
+    rows = [(f"text {i}", [f"a{i}", f"b{i}"]) for i in range(40)]
+    task = free(train=titles(tmp_path, "a", rows)).model_copy(update={"references": "title", "every_answer": True})
+    data = load_data(task, ["train", "validation"])
+    assert (len(data.train), len(data.validation)) == (72, 4)
+    assert not {e.input for e in data.train} & {e.input for e in data.validation}
+
+
+def test_rows_of_equal_input_are_gathered_for_scoring_alone(tmp_path):
+    rows = [("sea", ["Sea"]), ("hill", ["Hill"]), ("sea", ["Ocean"]), ("hill", []), ("sea", ["Sea"]), ("fen", [])]
+    train = titles(tmp_path, "a", [(f"{t} {n % 30}", a) for n in range(60) for t, a in rows[:3]])
+    task = free(train=train, test=titles(tmp_path, "b", rows)).model_copy(update={"gather": True})
+    data = load_data(task, ["train", "validation", "test"])
+    assert [(e.row, e.input, e.target, e.references) for e in data.test] == [
+        (1, "sea", "Sea", ("Sea", "Ocean")),
+        (2, "hill", "Hill", ("Hill",)),
+    ]
+    assert len(data.validation) == 6  # a tenth of the 60 inputs, not of the 180 rows
+    assert not {e.input for e in data.train} & {e.input for e in data.validation}
+    assert len(data.train) == 180 - sum(4 if e.input.startswith("sea") else 2 for e in data.validation)
+
+
+def test_a_row_without_an_answer_is_told_where_rows_are_not_gathered(tmp_path):
+    task = free(train=titles(tmp_path, "a", [("sea", []), ("hill", ["Hill"])]))
+    assert problems(task) == ["a.jsonl row 1: title[0] is missing or empty"]
+
+
+def test_a_row_that_cannot_be_prepared_is_told(tmp_path):
+    rows = [{"text": "It is late.", "label": "good", "span1_text": "It", "span1_index": 0, "span2_text": "is"}]
+    task = mood(train=write(tmp_path / "a.jsonl", rows)).model_copy(update={"prepare": "mark_spans"})
+    assert problems(task) == ["a.jsonl row 1: span2_index is missing or empty"]
+
+
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
 
@@ -580,10 +674,59 @@ def test_a_local_file_that_is_missing_is_told_by_the_name_it_should_have(tmp_pat
     ]
 
 
-def test_a_hub_task_trains_without_its_test_rows_but_is_not_tested_without_them(tmp_path):
-    write(tmp_path / "sst2.train.jsonl", hub_rows("sst2", 20))
-    assert len(load_data(builtin_tasks()["sst2"], ["train"], tmp_path).train) == 20
-    assert len(problems(builtin_tasks()["sst2"], ["test"], tmp_path)) == 1
+def test_where_a_folder_has_training_rows_alone_test_rows_are_held_out_of_them_whoever_asks(tmp_path, caplog):
+    write(tmp_path / "sst2.train.jsonl", hub_rows("sst2", 100))
+    task = builtin_tasks()["sst2"]
+    data = load_data(task, ["train", "validation", "test"], tmp_path)
+    rows = [{e.row for e in split} for split in (data.train, data.validation, data.test)]
+    assert [len(r) for r in rows] == [81, 9, 10]
+    assert set.union(*rows) == set(range(1, 101))
+    assert load_data(task, ["test"], tmp_path).test == data.test
+    assert load_data(task, ["validation"], tmp_path).validation == data.validation
+    assert not {e.row for e in load_data(task, ["train"], tmp_path).train} & rows[2]
+    assert caplog.messages[0] == (f"sst2: there are only training rows in {tmp_path.name}/; some are held out")
+
+
+PAPER = Task(
+    name="moods",
+    template="{text}",
+    verbalizer={"bad": "no", "good": "yes"},
+    dataset=Dataset(hub=HubData(path="a/b"), train="train", validation="validation", test="test"),
+)
+
+
+def moods(count, start=0):
+    """So many different rows."""
+    return [{"text": f"row {i}", "label": ("good", "bad")[i % 2]} for i in range(start, start + count)]
+
+
+def test_where_a_folder_has_no_test_rows_its_validation_rows_are_tested_and_others_held_out(tmp_path, caplog):
+    write(tmp_path / "moods.train.jsonl", moods(50))
+    write(tmp_path / "moods.validation.jsonl", moods(7, start=50))
+    data = load_data(PAPER, ["train", "validation", "test"], tmp_path)
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [45, 5, 7]
+    assert caplog.messages == [f"moods: there are no test rows in {tmp_path.name}/; the validation rows are tested"]
+    write(tmp_path / "moods.test.jsonl", moods(3, start=90))
+    caplog.clear()
+    data = load_data(PAPER, ["train", "validation", "test"], tmp_path)
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [50, 7, 3]
+    assert not caplog.messages
+
+
+def test_one_local_file_never_serves_two_splits(tmp_path):
+    dataset = Dataset(hub=HubData(path="a/b"), train="train", validation="validation_b", test="validation_a")
+    task = PAPER.model_copy(update={"dataset": dataset})
+    write(tmp_path / "moods.train.jsonl", moods(50))
+    write(tmp_path / "moods.validation.jsonl", moods(7, start=50))
+    data = load_data(task, ["train", "validation", "test"], tmp_path)
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [45, 5, 7]
+
+
+def test_several_local_files_make_one_split(tmp_path):
+    write(tmp_path / "moods.train.jsonl", moods(20))
+    write(tmp_path / "moods.test_old.jsonl.gz", moods(2, start=20))
+    write(tmp_path / "moods.test_new.jsonl.gz", moods(3, start=30))
+    assert [e.input for e in load_data(PAPER, ["test"], tmp_path).test] == [f"row {i}" for i in (30, 31, 32, 20, 21)]
 
 
 def test_rows_that_public_data_hold_twice_are_left_out_of_training(tmp_path, caplog):
@@ -597,6 +740,7 @@ def test_rows_that_public_data_hold_twice_are_left_out_of_training(tmp_path, cap
 def test_an_empty_text_in_public_data_is_kept_but_not_a_missing_one(tmp_path):
     rows = [{"sentence": "", "label": 0}, {"sentence": "x", "label": 1}]
     write(tmp_path / "sst2.train.jsonl", rows)
+    write(tmp_path / "sst2.validation.jsonl", hub_rows("sst2", 2))
     assert len(load_data(builtin_tasks()["sst2"], ["train"], tmp_path).train) == 2
     write(tmp_path / "sst2.train.jsonl", [*rows, {"sentence": None, "label": 1}])
     assert problems(builtin_tasks()["sst2"], ["train"], tmp_path) == [
@@ -625,6 +769,15 @@ def test_the_splits_of_a_hub_data_set_are_read_by_their_names(tmp_path, monkeypa
     data = load_data(task, ["train", "test"])
     assert [(e.row, e.input) for e in data.train] == [(2, "mood: calm 1"), (4, "mood: calm 3")]
     assert [e.input for e in data.test] == ["mood: flat 1", "mood: flat 3"]
+
+
+def test_a_folder_of_a_hub_data_set_may_stand_for_its_configuration(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    for name, word in (("plain", "calm"), ("other", "flat")):
+        (tmp_path / "moods" / name / "train").mkdir(parents=True)
+        write(tmp_path / "moods" / name / "train" / "0000.parquet", [{"text": word, "label": "good"}])
+    task = mood(hub=HubData(path=str(tmp_path / "moods"), folder="plain"), train="train")
+    assert [e.input for e in load_data(task, ["train"]).train] == ["mood: calm"]
 
 
 def test_a_hub_data_set_out_of_reach_says_what_to_do_instead():

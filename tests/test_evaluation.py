@@ -46,6 +46,17 @@ def test_padding_changes_no_answer_in_any_family(any_backbone, toy_task):
     assert alone.texts == together.texts
 
 
+@pytest.mark.parametrize(("own", "asked", "ranks"), [
+    ("labels", "task", True), ("generation", "task", False),
+    ("labels", "generation", False), ("generation", "labels", True),
+])  # fmt: skip
+def test_a_task_says_how_it_is_scored_unless_the_configuration_does(backbone, toy_task, own, asked, ranks):
+    data = encoded(toy_task.model_copy(update={"scoring": own}), backbone)
+    answers = answered(backbone, a_prompt(backbone), data, EvaluateConfig(scoring=asked))
+    assert (answers.probabilities is not None) == ranks
+    assert EvaluateConfig().scoring == TrainingConfig().scoring == "task"
+
+
 def test_answers_stand_in_the_rows_order(toy_task):
     backbone = trained_backbone()
     data, prompt = encoded(toy_task, backbone), a_prompt(backbone)

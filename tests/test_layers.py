@@ -7,7 +7,7 @@ import pytest
 
 LAYERS = [
     "errors",
-    "shapes config sampling statistics progress speed",
+    "shapes config sampling statistics cider progress speed",
     "prompts losses embedded t5",
     "tasks",
     "metrics data modelcard",
@@ -30,6 +30,8 @@ DOORS = {
     "accelerate": {"training.py"},
     "sklearn": {"metrics.py"},
     "torchmetrics": {"metrics.py"},
+    "sacrebleu": {"metrics.py"},
+    "nltk": {"metrics.py"},
     "scipy": {"statistics.py"},
     "typer": {"cli.py"},
     "yaml": {"tasks/yaml.py", "modelcard.py"},

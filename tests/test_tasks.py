@@ -16,6 +16,7 @@ from mptune.tasks import (
     get_tasks,
     label_key,
     load_task,
+    paper_tasks,
     read_yaml,
 )
 
@@ -365,21 +366,53 @@ def test_label_words_that_cannot_tell_labels_apart_are_refused(verbalizer, said)
 @pytest.mark.parametrize(
     ("metrics", "said"),
     [
-        (["accuracy", "bleu", "rouge"], "got bleu, rouge"),
+        (["accuracy", "blue", "rouge"], "got blue, rouge"),
         ("acuracy", "got acuracy"),
         ([], "got none"),
     ],
 )
 def test_unknown_metrics_are_refused_and_the_known_ones_listed(metrics, said):
     assert refusal(lambda: make(metrics=metrics)) == (
-        f"here: metrics: wants one or more of accuracy, f1, f1_macro, matthews, exact_match, squad_f1; {said}"
+        "here: metrics: wants one or more of accuracy, f1, f1_macro, matthews, exact_match, squad_f1, "
+        f"group_exact_match, pearson, spearman, bleu, chrf, ter, nist, meteor, rouge_l, cider; {said}"
     )
 
 
 @pytest.mark.parametrize("metric", ["f1", "f1_macro", "matthews"])
 def test_metrics_of_classes_are_refused_for_free_text(metric):
     message = refusal(lambda: make(verbalizer={}, target="{mood}", metrics=["accuracy", metric]))
-    assert message == f"here: {metric} needs a verbalizer; free text has accuracy, exact_match, squad_f1"
+    assert message == (
+        f"here: {metric} needs a verbalizer; free text has accuracy, exact_match, squad_f1, group_exact_match, "
+        "pearson, spearman, bleu, chrf, ter, nist, meteor, rouge_l, cider"
+    )
+
+
+def test_a_metric_of_which_less_is_better_cannot_choose_checkpoints():
+    message = refusal(lambda: make(verbalizer={}, target="{mood}", metrics=["ter", "bleu"]))
+    assert message == ("here: metrics: the first decides which checkpoint is best by the larger score; ter may follow")
+    assert make(verbalizer={}, target="{mood}", metrics=["bleu", "ter"]).metrics == ("bleu", "ter")
+
+
+def test_judging_groups_needs_to_know_them():
+    assert refusal(lambda: make(metrics="group_exact_match")) == (
+        "here: group_exact_match needs group: a template of what rows are judged together"
+    )
+    task = make(metrics="group_exact_match", group="{idx[page]}-{idx[line]}")
+    assert task.render({"text": "x", "label": 1, "idx": {"page": 3, "line": 7}}).group == "3-7"
+
+
+def test_an_unknown_preparation_is_refused_and_the_known_ones_listed():
+    assert refusal(lambda: make(prepare="mark_span")) == (
+        "here: prepare: wants one of mark_spans, strip_markup, pad_punctuation, join_entities, round_similarity, "
+        "write_triples, write_facts; got mark_span"
+    )
+
+
+def test_halves_are_of_the_test_rows_and_leave_no_place_for_a_validation_split():
+    for dataset in ({"train": "a", "split": "halves"}, {"test": "a", "validation": "b", "split": "halves"}):
+        assert "split: halves wants the rows to divide in test, and no validation" in refusal(
+            lambda d=dataset: make(dataset=d)
+        )
 
 
 def test_a_data_set_names_a_split_at_least():
@@ -461,6 +494,36 @@ def test_a_task_file_that_is_missing_is_no_unknown_name():
     assert "nowhere.yaml: cannot be read" in refusal(get_task, "nowhere.yaml")
 
 
+def test_a_protocol_stands_behind_the_name_of_a_public_task():
+    paper = get_task("mnli@paper")
+    assert (paper.name, paper.protocol) == ("mnli", "paper")
+    assert get_task("mnli@recommended") is get_task("mnli")
+    assert get_task("mnli").protocol == "recommended"
+    assert [t.protocol for t in get_tasks(["mnli@paper", "rte"])] == ["paper", "recommended"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mnli@papr", "no protocol is called 'papr'. Did you mean 'paper'? Write mnli@recommended or mnli@paper."),
+        ("mnli@", "no protocol is called ''. Write mnli@recommended or mnli@paper."),
+        (
+            "mnly@paper",
+            "no task is called 'mnly'. Did you mean 'mnli'? `mptune tasks` lists them; a task of yours is a",
+        ),
+        ("opinions@paper", "no task of the paper is called 'opinions'. Its own are mnli, qnli, qqp, sst2, stsb, "),
+    ],
+)
+def test_a_wrong_protocol_is_told_with_those_that_exist(name, said):
+    with pytest.raises(UnknownNameError) as error:
+        get_task(name)
+    assert str(error.value).startswith(said)
+
+
+def test_one_data_set_under_two_protocols_would_have_one_name_twice():
+    assert refusal(get_tasks, ["rte", "rte@paper"]) == "tasks: rte stands twice; names must differ"
+
+
 def test_several_tasks_come_in_the_order_of_their_names_each_once():
     assert [t.name for t in get_tasks(["rte", "cola"])] == ["rte", "cola"]
     message = refusal(get_tasks, ["rte", "cola", "rte"])
@@ -470,80 +533,6 @@ def test_several_tasks_come_in_the_order_of_their_names_each_once():
 # -- the tasks that come with the package -----------------------------------------------------------------------------
 
 RENDERED = {
-    "mnli": (
-        {"premise": "The ferry was full by noon.", "hypothesis": "Nobody took the ferry.", "label": 2, "idx": 4},
-        'The ferry was full by noon. From this text, can we conclude that "Nobody took the ferry."?',
-        "no",
-    ),
-    "qnli": (
-        {"question": "When does the mill open?", "sentence": "Its doors open at seven.", "label": 0, "idx": 1},
-        "Question: When does the mill open? Sentence: Its doors open at seven. Does the sentence answer the question?",
-        "yes",
-    ),
-    "qqp": (
-        {"question1": "How do I dry figs?", "question2": "What is the way to dry figs?", "label": 1, "idx": 0},
-        "Question 1: How do I dry figs? Question 2: What is the way to dry figs? "
-        "Are these two questions asking the same thing?",
-        "yes",
-    ),
-    "sst2": (
-        {"sentence": "two hours of fog and no lighthouse", "label": 0, "idx": 9},
-        "Review: two hours of fog and no lighthouse Is this review negative or positive?",
-        "negative",
-    ),
-    "squad": (
-        {
-            "id": "q1",
-            "title": "Mill",
-            "context": "The mill ground rye until the flood of 1911.",
-            "question": "What did the mill grind?",
-            "answers": {"text": ["rye", "ground rye"], "answer_start": [16, 9]},
-        },
-        "Answer the question from the text. Question: What did the mill grind? "
-        "Text: The mill ground rye until the flood of 1911.",
-        "rye",
-    ),
-    "rte": (
-        {"sentence1": "The bridge shut in May.", "sentence2": "The bridge is open.", "label": 1, "idx": 0},
-        'The bridge shut in May. From this text, can we conclude that "The bridge is open."?',
-        "no",
-    ),
-    "mrpc": (
-        {"sentence1": "Rain fell all day.", "sentence2": "It rained the whole day.", "label": 1, "idx": 0},
-        "Sentence 1: Rain fell all day. Sentence 2: It rained the whole day. "
-        "Do these two sentences mean the same thing?",
-        "yes",
-    ),
-    "cola": (
-        {"sentence": "The heron the pond left.", "label": 0, "idx": 3},
-        "Sentence: The heron the pond left. Is this sentence acceptable English?",
-        "no",
-    ),
-    "cb": (
-        {"premise": "I doubt that the shop still sells twine.", "hypothesis": "the shop sells twine", "label": 1},
-        'I doubt that the shop still sells twine. From this text, can we conclude that "the shop sells twine"?',
-        "no",
-    ),
-    "boolq": (
-        {"passage": "Rye is a grass grown for its grain.", "question": "is rye a grass", "label": 1},
-        "Rye is a grass grown for its grain. From this text, is rye a grass?",
-        "yes",
-    ),
-    "wic": (
-        {
-            "word": "bank",
-            "sentence1": "We sat on the bank and fished.",
-            "sentence2": "The bank of the canal is steep.",
-            "start1": 14,
-            "end1": 18,
-            "start2": 4,
-            "end2": 8,
-            "label": 1,
-        },
-        "Sentence 1: We sat on the bank and fished. Sentence 2: The bank of the canal is steep. "
-        "Does the word bank mean the same in both sentences?",
-        "yes",
-    ),
     "intents": (
         {"message": "Send the spare key to the boathouse.", "label": "request"},
         "Is this message a question, a complaint, praise or a request? Send the spare key to the boathouse.",
@@ -607,8 +596,8 @@ RENDERED = {
 }
 
 
-def test_every_built_in_task_is_rendered_here():
-    assert set(RENDERED) == set(builtin_tasks())
+def test_every_sample_task_is_rendered_here_and_every_public_one_in_its_own_file():
+    assert set(RENDERED) == set(builtin_tasks()) - set(paper_tasks())
 
 
 @pytest.mark.parametrize("name", RENDERED)
@@ -616,46 +605,10 @@ def test_a_row_of_every_built_in_task_reads_as_it_should(name):
     row, text, target = RENDERED[name]
     example = builtin_tasks()[name].render(row, 3)
     assert (example.task, example.row, example.input, example.target) == (name, 3, text, target)
-    assert example.label == (None if name == "squad" else str(row["label"]))
-
-
-def test_every_right_answer_of_a_question_counts():
-    assert builtin_tasks()["squad"].render(RENDERED["squad"][0]).references == ("rye", "ground rye")
-
-
-LABELS = {
-    "mnli": ["yes", "maybe", "no"],  # entailment, neutral, contradiction
-    "qnli": ["yes", "no"],  # entailment, not entailment
-    "qqp": ["no", "yes"],
-    "sst2": ["negative", "positive"],
-    "rte": ["yes", "no"],  # entailment, not entailment
-    "mrpc": ["no", "yes"],
-    "cola": ["no", "yes"],
-    "cb": ["yes", "no", "maybe"],  # entailment, contradiction, neutral
-    "wic": ["no", "yes"],
-}
-
-
-@pytest.mark.parametrize("name", LABELS)
-def test_the_label_numbers_of_public_data_are_said_by_the_right_words(name):
-    row = dict(RENDERED[name][0])
-    said = [builtin_tasks()[name].render({**row, "label": label}).target for label in range(len(LABELS[name]))]
-    assert said == LABELS[name]
-    assert len(builtin_tasks()[name].verbalizer) == len(said)
+    assert example.label == str(row["label"])
 
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_the_label_words_of_a_built_in_task_differ_by_more_than_capitals(name):
     words = builtin_tasks()[name].label_words
     assert len({w.strip().lower() for w in words}) == len(words)
-
-
-@pytest.mark.parametrize("name", LABELS)
-def test_public_tasks_are_tested_on_rows_whose_labels_are_public(name):
-    dataset = builtin_tasks()[name].dataset
-    assert dataset.hub.path in ("nyu-mll/glue", "aps/super_glue")
-    assert dataset.hub.name == name
-    assert dataset.train == "train"
-    assert dataset.validation is None
-    assert dataset.test.startswith("validation")
-    assert dataset.overlap == "drop"

@@ -26,7 +26,7 @@ class Encoded:
 def encode(
     task: Task, examples: Sequence[Example], backbone: FrozenBackbone, config: TrainingConfig, prompt_length: int
 ) -> Encoded:
-    """Return examples as the backbone's token ids, cut to the configured lengths.
+    """Return examples as the backbone's token ids, cut to the task's length, else to the configured lengths.
 
     Raises:
         DataError: two label words that cannot be told apart by their first tokens.
@@ -35,7 +35,8 @@ def encode(
     targets = backbone.encode_targets([e.target for e in examples], config.max_target_tokens) if examples else []
     room = max((len(t) for t in targets), default=1)
     texts = [e.input for e in examples]
-    inputs = backbone.encode_inputs(texts, config.max_input_tokens, prompt_length, room) if examples else []
+    longest = task.max_input_tokens or config.max_input_tokens
+    inputs = backbone.encode_inputs(texts, longest, prompt_length, room) if examples else []
     return Encoded(task, tuple(examples), tuple(inputs), tuple(targets), tuple(words))
 
 

@@ -73,7 +73,7 @@ class TrainingConfig(Config):
     save_every: int = Field(50, ge=1)
     """Steps between two saved states, from which a killed run goes on."""
     max_input_tokens: int = Field(256, ge=1)
-    """Longer texts are cut. Paper: 256; 348 for MultiRC; 512 for MRQA."""
+    """Longer texts are cut, where the task says no length of its own. Paper: 256."""
     max_target_tokens: int = Field(128, ge=1)
     """Longer targets are cut, and generation stops there. Paper: 128."""
     shots: int | None = Field(None, ge=1)
@@ -82,8 +82,8 @@ class TrainingConfig(Config):
     """Validation examples per class; as many as ``shots`` where absent, since few-shot users have no more. 0: none,
     with or without ``shots``, and the last state is kept. With eight labelled examples per class, eight shots and no
     validation did better than four and four, docs/LOG.md."""
-    scoring: Literal["labels", "generation"] = "labels"
-    """How a classification task is validated: ranking its label words, or the paper's free generation."""
+    scoring: Literal["task", "labels", "generation"] = "task"
+    """How a classification task is validated: as the task says, ranking its label words, or by free generation."""
 
 
 class TeachConfig(TrainingConfig):
@@ -168,10 +168,10 @@ class EvaluateConfig(Config):
     """Examples per forward pass."""
     rows: int | None = Field(None, ge=1)
     """At most so many rows, the first of a seeded shuffle; all where absent."""
-    scoring: Literal["labels", "generation"] = "labels"
-    """Ranking the label words, or the paper's free generation, whose answer must be the label word itself."""
+    scoring: Literal["task", "labels", "generation"] = "task"
+    """As the task says, ranking its label words, or free generation, whose answer must be the label word itself."""
     max_input_tokens: int = Field(256, ge=1)
-    """Longer texts are cut."""
+    """Longer texts are cut, where the task says no length of its own."""
     max_target_tokens: int = Field(128, ge=1)
     """Generation stops there."""
     num_beams: int = Field(1, ge=1)

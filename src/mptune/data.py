@@ -8,7 +8,7 @@ import json
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ class TaskData:
 def load_data(task: Task, splits: Sequence[Split], data_dir: Path | None = None) -> TaskData:
     """Return the examples of the splits that were asked for.
 
-    Training rows are compared with the validation and test rows, whether or not those are asked for.
+    Training rows are compared with the validation and test rows, whether or not those are asked for. What may be held
+    out is as `_sources` and the task's ``split`` say.
 
     Args:
         data_dir: where a hub task's rows are read instead, from files named ``<task>.<split>.jsonl[.gz]``.
@@ -55,30 +56,45 @@ def load_data(task: Task, splits: Sequence[Split], data_dir: Path | None = None)
     """
     if task.dataset is None:
         raise DataError(task.name, ["its card carries no data; name the task with --task FILE.yaml or a built-in name"])
+    dataset = task.dataset
+    sources = _sources(task, data_dir)
+    halves = dataset.split == "halves" and "test" in sources
+    test_of_train = bool(dataset.test) and "test" not in sources
+    held_out = "validation" in splits and "validation" not in sources and not halves
+    wanted = set(splits)
+    if held_out or (test_of_train and wanted & {"validation", "test"}):
+        wanted.add("train")
+    if halves and "validation" in wanted:
+        wanted.add("test")
     problems: list[str] = []
-    held_out = "validation" in splits and not task.dataset.validation
-    wanted = {*splits, "train"} if held_out else set(splits)
     found: dict[str, list[Example]] = {}
     places: dict[str, str] = {}
     for split in SPLITS:
-        if not getattr(task.dataset, split) or not ("train" in wanted or split in wanted):
+        if split not in sources or not ("train" in wanted or split in wanted):
             continue
         # A hub task's test rows may be secret, or not at hand; who asked for none is not stopped by that.
-        said = [] if task.dataset.hub and split not in wanted else problems
-        rows, places[split] = _rows(task, split, data_dir, said)
-        found[split] = _rendered(task, rows, places[split], said)
+        said = [] if dataset.hub and split not in wanted else problems
+        found[split], places[split] = _read(task, split, sources[split], data_dir, said)
     some = bool(found.get("train"))
-    _check_overlap(task, found, places, problems)
+    if dataset.overlap != "keep":
+        _check_overlap(task, found, places, problems)
+    if test_of_train and found.get("train"):
+        found["train"], found["test"] = _hold_out(task, found["train"])
+    if halves and "test" in found:
+        found["validation"], found["test"] = _halves(found["test"])
     if held_out and found.get("train"):
-        found["train"], found["validation"] = _hold_out(found["train"])
+        found["train"], found["validation"] = _hold_out(task, found["train"])
     if some and "train" in splits and not found["train"]:
         problems.append(f"{places['train']} has no row left to train on: all are kept for validation or test")
     for split in splits:
-        if split not in found and not (held_out and "train" in found):
+        if split not in found and split not in sources and "train" not in found:
             problems.append(f"it has no {split} split; name its file under dataset: {split}:")
     if problems:
         raise DataError(task.name, problems)
-    return TaskData(task, **{split: tuple(found[split]) for split in splits})
+    found["train"] = _to_train_on(task, found.get("train", []))
+    if task.gather:
+        found |= {split: _gathered(found[split]) for split in ("validation", "test") if split in found}
+    return TaskData(task, **{split: tuple(found.get(split, [])) for split in splits})
 
 
 def draw_shots(examples: Sequence[Example], shots: int | None, seed: int) -> tuple[Example, ...]:
@@ -100,29 +116,68 @@ def draw_rows(examples: Sequence[Example], count: int, seed: int) -> tuple[Examp
     return tuple(examples[i] for i in sorted(order[:count]))
 
 
-def _rows(task: Task, split: str, data_dir: Path | None, problems: list[str]) -> tuple[Rows, str]:
-    """Return a split's rows that ``where`` keeps, and what its problems are said of: the file's name, or the hub's."""
+def _sources(task: Task, data_dir: Path | None) -> dict[str, list[str]]:
+    """Return what each split is read from: its name on the hub, or its files; a split that is held out has none.
+
+    A folder with local rows of a hub task may lack some of them. Where it has no test rows, its validation rows are
+    the test rows, as is usual where test labels are secret; where it has none of either, test rows are held out too.
+    """
     assert task.dataset is not None
-    source, hub, where = str(getattr(task.dataset, split)), task.dataset.hub, task.dataset.where
+    named = {split: name for split in SPLITS if (name := getattr(task.dataset, split))}
+    if data_dir is None or task.dataset.hub is None:
+        return {split: [name] for split, name in named.items()}
+    found: dict[str, list[str]] = {}
+    for split in ("train", "test", "validation"):  # one file serves one split, and the test split first
+        files = _local_files(task, named[split], data_dir) if split in named else []
+        if files and files not in found.values():
+            found[split] = files
+    if "test" in named and "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+        logger.warning("%s: there are no test rows in %s/; the validation rows are tested", task.name, data_dir.name)
+    elif "test" in named and "test" not in found and "train" in found:
+        logger.warning("%s: there are only training rows in %s/; some are held out", task.name, data_dir.name)
+    missing = ("train", "test") if "train" not in found else ()
+    for split in missing:
+        if split in named and split not in found:
+            found[split] = [str(data_dir / f"{task.name}.{named[split]}.jsonl")]  # said to be missing when it is read
+    return found
+
+
+def _local_files(task: Task, split: str, folder: Path) -> list[str]:
+    """Return the files in which a hub task's split lies.
+
+    One file serves splits like validation_matched, and several files, as test_seen and test_unseen, make one split.
+    """
+    for name in (split, split.partition("_")[0], f"{split}_*"):
+        for gz in ("", ".gz"):
+            if files := sorted(folder.glob(f"{task.name}.{name}.jsonl{gz}")):
+                return [str(file) for file in files]
+    return []
+
+
+def _read(
+    task: Task, split: str, sources: list[str], data_dir: Path | None, problems: list[str]
+) -> tuple[list[Example], str]:
+    """Return a split's examples that ``where`` keeps, and what is said of their place: names of files, or the hub's."""
+    assert task.dataset is not None
+    hub, where = task.dataset.hub, task.dataset.where
     said = len(problems)
-    if hub is not None and data_dir is None:
-        place = "/".join(filter(None, (hub.path, hub.name, source)))
-        rows = _hub_rows(task, hub, source, place, problems)
-    else:
-        path = Path(source) if data_dir is None or hub is None else _local_copy(task, source, data_dir)
-        place = path.name
-        rows = _file_rows(path, split, problems)
-    kept = [(n, row) for n, row in rows if all(label_key(row.get(column)) == value for column, value in where.items())]
-    if not kept and len(problems) == said:
-        chosen = " where " + ", ".join(f"{c} is {v}" for c, v in where.items()) if where and rows else ""
-        problems.append(f"{place} has no rows{chosen}")
-    return kept, place
-
-
-def _local_copy(task: Task, split: str, folder: Path) -> Path:
-    """Return the file in which a hub task's split lies; one file serves splits like validation_matched."""
-    names = [f"{task.name}.{name}.jsonl{gz}" for name in (split, split.partition("_")[0]) for gz in ("", ".gz")]
-    return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    examples: list[Example] = []
+    places: list[str] = []
+    rows: Rows = []
+    for source in sources:
+        if hub is not None and data_dir is None:
+            places.append("/".join(filter(None, (hub.path, hub.name or hub.folder, source))))
+            rows = _hub_rows(task, hub, source, places[-1], problems)
+        else:
+            places.append(Path(source).name)
+            rows = _file_rows(Path(source), split, problems)
+        kept = [(n, row) for n, row in rows if all(label_key(row.get(c)) == value for c, value in where.items())]
+        if not kept and len(problems) == said:
+            chosen = " where " + ", ".join(f"{c} is {v}" for c, v in where.items()) if where and rows else ""
+            problems.append(f"{places[-1]} has no rows{chosen}")
+        examples += _rendered(task, kept, places[-1], problems)
+    return examples, ", ".join(places)
 
 
 def _hub_rows(task: Task, hub: HubData, split: str, place: str, problems: list[str]) -> Rows:
@@ -130,7 +185,7 @@ def _hub_rows(task: Task, hub: HubData, split: str, place: str, problems: list[s
 
     datasets.disable_progress_bars()
     try:
-        loaded = datasets.load_dataset(hub.path, hub.name, revision=hub.revision, split=split)
+        loaded = datasets.load_dataset(hub.path, hub.name, data_dir=hub.folder, revision=hub.revision, split=split)
     except Exception as error:
         # The hub's client raises whatever its transport raises; each means that the rows are not to be had.
         problems.append(
@@ -199,22 +254,28 @@ def _rendered(task: Task, rows: Rows, place: str, problems: list[str]) -> list[E
     assert task.dataset is not None
     examples = []
     for number, row in rows:
+        try:
+            ready = task.prepared(row)
+        except LookupError as error:
+            problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
+            continue
         # Public data have a few blank texts, which their users cannot mend; in a file of one's own it is a slip.
-        missing = [f for f in task.fields if row.get(f) is None or (not task.dataset.hub and _blank(row[f]))]
+        missing = [f for f in task.fields if ready.get(f) is None or (not task.dataset.hub and _blank(ready[f]))]
         if missing:
             there = ", ".join(k for k, v in row.items() if v is not None and not _blank(v))
             problems.append(f"{place} row {number}: no {', '.join(missing)}; it has {there or 'nothing'}")
             continue
-        if task.verbalizer and label_key(row[task.label]) not in task.verbalizer:
+        if task.verbalizer and label_key(ready[task.label]) not in task.verbalizer:
             problems.append(
-                f"{place} row {number}: the label {row[task.label]!r} is not in the verbalizer "
+                f"{place} row {number}: the label {ready[task.label]!r} is not in the verbalizer "
                 f"({', '.join(task.verbalizer)})"
             )
             continue
         try:
-            examples.append(task.render(row, number))
+            examples.append(task.render_prepared(ready, number))
         except LookupError as error:
-            problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
+            if not task.gather:  # other rows of this input may have right answers; in public test sets some have none
+                problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
     return examples
 
 
@@ -222,13 +283,51 @@ def _blank(value: Any) -> bool:
     return isinstance(value, str) and not value.strip()
 
 
-def _hold_out(train: list[Example]) -> tuple[list[Example], list[Example]]:
-    """Return training rows without, and the, validation rows that stand in for a missing split."""
-    count = max(1, min(HELD_OUT, len(train) // HELD_OUT_SHARE))
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(42)).tolist()
-    held = [train[i] for i in sorted(order[:count])]
-    texts = {_normal(e.input) for e in held}  # a repeated row must not end on both sides
-    return [e for e in train if _normal(e.input) not in texts], held
+def _hold_out(task: Task, train: list[Example]) -> tuple[list[Example], list[Example]]:
+    """Return training rows without, and the, rows that stand in for a missing split.
+
+    A repeated input must not end on both sides, unless overlaps are kept. Inputs whose rows are gathered are held out
+    whole, with all their rows.
+    """
+    assert task.dataset is not None
+    texts = [_normal(e.input) for e in train]
+    units = list(dict.fromkeys(texts)) if task.gather else texts
+    count = max(1, min(HELD_OUT, len(units) // HELD_OUT_SHARE))
+    drawn = _shuffled(len(units))[:count]
+    held_texts = {units[i] for i in drawn}
+    held = [i for i, text in enumerate(texts) if text in held_texts] if task.gather else sorted(drawn)
+    gone = set(held) if task.dataset.overlap == "keep" else {i for i, t in enumerate(texts) if t in held_texts}
+    return [e for i, e in enumerate(train) if i not in gone], [train[i] for i in held]
+
+
+def _halves(rows: list[Example]) -> tuple[list[Example], list[Example]]:
+    """Return the validation and the test half of shuffled rows, each in the rows' own order; an odd row is tested."""
+    order = _shuffled(len(rows))
+    half = len(rows) // 2
+    return [rows[i] for i in sorted(order[:half])], [rows[i] for i in sorted(order[half:])]
+
+
+def _shuffled(count: int) -> list[int]:
+    """Return 0..count-1 in the order of seed 42, the split seed of earlier prompt tuning papers."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(42)).tolist()
+
+
+def _to_train_on(task: Task, rows: list[Example]) -> list[Example]:
+    """Return the first ``train_rows`` rows, one example for each of their right answers where every answer counts."""
+    assert task.dataset is not None
+    rows = rows[: task.dataset.train_rows]
+    if not task.every_answer:
+        return rows
+    return [replace(e, target=answer) for e in rows for answer in dict.fromkeys(e.references)]
+
+
+def _gathered(rows: list[Example]) -> list[Example]:
+    """Return one example for each input, the first, with the right answers of all."""
+    answers: dict[str, dict[str, None]] = {}
+    for e in rows:
+        answers.setdefault(e.input, {}).update(dict.fromkeys(e.references))
+    firsts = {e.input: e for e in reversed(rows)}
+    return [replace(firsts[text], references=tuple(found)) for text, found in answers.items()]
 
 
 def _check_overlap(task: Task, found: dict[str, list[Example]], places: dict[str, str], problems: list[str]) -> None:
@@ -245,8 +344,7 @@ def _check_overlap(task: Task, found: dict[str, list[Example]], places: dict[str
             logger.warning(
                 "%s: %d training rows stand in %s too and are left out", task.name, len(shared), places[split]
             )
-            rows = {e.row for e in shared}
-            found["train"] = [e for e in found["train"] if e.row not in rows]
+            found["train"] = [e for e in found["train"] if _normal(e.input) not in seen]
         else:
             problems.extend(
                 f"{places['train']} row {e.row} stands in {places[split]} too, row {seen[_normal(e.input)]} "

@@ -42,7 +42,8 @@ def answer(
         data: each task's rows.
         labelled: whether the rows' labels are known; without them there is no loss.
     """
-    ranked = [bool(each.label_ids) and config.scoring == "labels" for each in data]
+    ways = [each.task.scoring if config.scoring == "task" else config.scoring for each in data]
+    ranked = [bool(each.label_ids) and way == "labels" for each, way in zip(data, ways, strict=True)]
     # A label word needs no more tokens than the longest of them.
     room = [max(map(len, each.label_ids), default=config.max_target_tokens) for each in data]
     texts = [[""] * len(each.inputs) for each in data]

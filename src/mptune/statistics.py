@@ -56,3 +56,17 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired:
     elif differences.mean:
         p = 0.0 if differences.count > 1 else 1.0
     return Paired(differences.mean, differences.low, differences.high, p, differences.count)
+
+
+def pearson(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the correlation of pairs, -1..1; 0 where either does not vary."""
+    return float(stats.pearsonr(ours, theirs).statistic) if _both_vary(ours, theirs) else 0.0
+
+
+def spearman(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the correlation of the ranks of pairs, -1..1; 0 where either does not vary."""
+    return float(stats.spearmanr(ours, theirs).statistic) if _both_vary(ours, theirs) else 0.0
+
+
+def _both_vary(ours: Sequence[float], theirs: Sequence[float]) -> bool:
+    return len(set(ours)) > 1 and len(set(theirs)) > 1

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from mptune.errors import ConfigError, UnknownNameError
-from mptune.tasks.public import PUBLIC
-from mptune.tasks.task import METRICS, SPLITS, Dataset, Example, HubData, Split, Task, label_key
+from mptune.tasks.glue import GLUE
+from mptune.tasks.mrqa import MRQA
+from mptune.tasks.nlg import NLG
+from mptune.tasks.others import OTHERS
+from mptune.tasks.superglue import SUPERGLUE
+from mptune.tasks.task import METRICS, PROTOCOLS, SPLITS, Dataset, Example, HubData, Split, Task, label_key
 from mptune.tasks.yaml import read_yaml
 
 __all__ = [
     "METRICS",
+    "PROTOCOLS",
     "SPLITS",
     "Dataset",
     "Example",
@@ -24,8 +29,11 @@ __all__ = [
     "get_tasks",
     "label_key",
     "load_task",
+    "paper_tasks",
     "read_yaml",
 ]
+
+_ROWS = (*GLUE, *SUPERGLUE, *MRQA, *OTHERS, *NLG)
 
 
 @cache
@@ -33,7 +41,13 @@ def builtin_tasks() -> dict[str, Task]:
     """Return the tasks that come with the package by name: written samples first, then public data sets."""
     folder = Path(str(files("mptune") / "samples"))
     samples = [load_task(path) for path in sorted(folder.glob("*.yaml"))]
-    return {task.name: task for task in (*samples, *PUBLIC)}
+    return {task.name: task for task in (*samples, *(row.task for row in _ROWS))}
+
+
+@cache
+def paper_tasks() -> dict[str, Task]:
+    """Return the public data sets under the paper's protocol, by name."""
+    return {row.task.name: row.paper_task() for row in _ROWS}
 
 
 def load_task(path: str | Path) -> Task:
@@ -51,14 +65,25 @@ def load_task(path: str | Path) -> Task:
 def get_task(name: str) -> Task:
     """Return the built-in task of that name, or the task of that YAML file.
 
+    Args:
+        name: ``mnli@paper`` is the task under the paper's protocol; ``mnli``, or ``mnli@recommended``, under ours.
+
     Raises:
-        UnknownNameError: neither; suggests the nearest name.
+        UnknownNameError: neither, or no such protocol; suggests the nearest name.
         ConfigError: the file does not describe a task.
     """
     if name.endswith((".yaml", ".yml")):
         return load_task(name)
+    name, at, protocol = name.partition("@")
+    if at and protocol not in PROTOCOLS:
+        raise UnknownNameError(
+            "protocol", protocol, PROTOCOLS, f"Write {' or '.join(f'{name}@{p}' for p in PROTOCOLS)}."
+        )
+    known = paper_tasks() if protocol == "paper" else builtin_tasks()
+    if name in known:
+        return known[name]
     if name in builtin_tasks():
-        return builtin_tasks()[name]
+        raise UnknownNameError("task of the paper", name, (), f"Its own are {', '.join(known)}.")
     raise UnknownNameError("task", name, builtin_tasks(), "`mptune tasks` lists them; a task of yours is a .yaml file.")
 
 

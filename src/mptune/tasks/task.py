@@ -10,10 +10,15 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mptune.config import Config
+from mptune.tasks.prepare import PREPARE, Row
 
-METRICS = ("accuracy", "f1", "f1_macro", "matthews", "exact_match", "squad_f1")
+METRICS = (
+    "accuracy", "f1", "f1_macro", "matthews", "exact_match", "squad_f1", "group_exact_match", "pearson", "spearman",
+    "bleu", "chrf", "ter", "nist", "meteor", "rouge_l", "cider",
+)  # fmt: skip
 _OF_CLASSES = ("f1", "f1_macro", "matthews")
 _OF_TEXT = tuple(m for m in METRICS if m not in _OF_CLASSES)
+SMALLER_IS_BETTER = ("ter",)
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
 
@@ -31,7 +36,9 @@ class HubData(Config):
     name: str | None = None
     """Configuration within it, as ``sst2``."""
     revision: str | None = None
-    """Commit or tag; the newest where none is named."""
+    """Commit, tag or branch; the newest where none is named."""
+    folder: str | None = None
+    """Folder within it, where that stands for the configuration, as in the branch ``refs/convert/parquet``."""
 
 
 class Dataset(Config):
@@ -45,8 +52,13 @@ class Dataset(Config):
     """As ``train``; only `evaluate --split test` needs it."""
     hub: HubData | None = None
     """The hub data set whose splits the three fields name."""
-    overlap: Literal["refuse", "drop"] = "refuse"
-    """Training rows that stand in the validation or test split too: an error, or left out of training."""
+    split: Literal["own", "halves"] = "own"
+    """``halves``: what ``test`` names is shuffled with seed 42, and its first half is the validation split. The rule of
+    earlier prompt tuning papers for small data sets whose test labels are secret."""
+    train_rows: int | None = Field(None, ge=1)
+    """At most so many training rows, the first, counted after validation rows were held out; all where absent."""
+    overlap: Literal["refuse", "drop", "keep"] = "refuse"
+    """Training rows that stand in the validation or test split too: an error, left out of training, or left in."""
     where: dict[str, str] = Field(default_factory=dict)
     """Only rows whose columns have these values, as ``{task: reviews}``: one file may hold many tasks."""
 
@@ -59,6 +71,8 @@ class Dataset(Config):
     def _some_rows(self) -> Self:
         if not (self.train or self.validation or self.test):
             raise ValueError("dataset names no split; give at least one of train, validation, test")
+        if self.split == "halves" and (self.validation or not self.test):
+            raise ValueError("split: halves wants the rows to divide in test, and no validation")
         return self
 
 
@@ -71,7 +85,12 @@ class Example:
     input: str
     target: str
     label: str | None  # the verbalizer's key; None for free text
-    references: tuple[str, ...]  # all right answers; the target is the first
+    references: tuple[str, ...]  # all right answers
+    group: str | None = None  # what rows are judged together; None where each stands alone
+    subset: str | None = None  # the part of the rows that is scored apart too
+
+
+PROTOCOLS = ("recommended", "paper")
 
 
 class Task(Config):
@@ -93,6 +112,23 @@ class Task(Config):
     """Field that holds a right answer or a list of them, as ``answers[text]``; the target alone where absent."""
     metrics: tuple[str, ...] = ("accuracy",)
     """What is reported; the first decides which checkpoint is best."""
+    protocol: Literal["recommended", "paper"] = "recommended"
+    """``paper``: templates, targets, splits, lengths and scoring of Wang et al. 2023; see docs/decisions/0011."""
+    prepare: str | None = None
+    """Name of the function in ``mptune.tasks.prepare`` that every row goes through first."""
+    scoring: Literal["labels", "generation"] = "labels"
+    """Of a task with a verbalizer: its label words are ranked, or the text that is written must be one of them."""
+    max_input_tokens: int | None = Field(None, ge=1)
+    """Longer texts are cut; takes the place of the stage's number."""
+    every_answer: bool = False
+    """Train on every right answer of a row, each an example of its own, and not on the target alone."""
+    gather: bool = False
+    """Validation and test rows with the same input are one row, with all their right answers; a row without any is
+    passed over."""
+    group: str | None = None
+    """Template of what rows are judged together by ``group_exact_match``, as ``{idx[paragraph]}-{idx[question]}``."""
+    subset: str | None = None
+    """Field whose values divide the rows; where a split has several, each is scored apart too."""
     description: str = ""
     """One line for people."""
 
@@ -118,14 +154,23 @@ class Task(Config):
         unknown = [m for m in metrics if m not in METRICS]
         if unknown or not metrics:
             raise ValueError(f"wants one or more of {', '.join(METRICS)}; got {', '.join(unknown) or 'none'}")
+        if metrics[0] in SMALLER_IS_BETTER:
+            raise ValueError(f"the first decides which checkpoint is best by the larger score; {metrics[0]} may follow")
         return metrics
 
-    @field_validator("template", "target", "references")
+    @field_validator("prepare")
+    @classmethod
+    def _preparation_exists(cls, name: str | None) -> str | None:
+        if name is not None and name not in PREPARE:
+            raise ValueError(f"wants one of {', '.join(PREPARE)}; got {name}")
+        return name
+
+    @field_validator("template", "target", "references", "group", "subset")
     @classmethod
     def _only_plain_fields(cls, text: str | None, info: ValidationInfo) -> str | None:
         if text is None:
             return None
-        template = "{" + text + "}" if info.field_name == "references" else text
+        template = "{" + text + "}" if info.field_name in ("references", "subset") else text
         try:
             fields = [(f, spec, conv) for _, f, spec, conv in string.Formatter().parse(template) if f is not None]
         except ValueError as error:
@@ -153,12 +198,15 @@ class Task(Config):
         of_classes = [m for m in self.metrics if m in _OF_CLASSES]
         if of_classes and not self.verbalizer:
             raise ValueError(f"{', '.join(of_classes)} needs a verbalizer; free text has {', '.join(_OF_TEXT)}")
+        if "group_exact_match" in self.metrics and not self.group:
+            raise ValueError("group_exact_match needs group: a template of what rows are judged together")
         return self
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The row's fields that rendering reads, each once."""
-        texts = [self.template, self.target or "", "{" + self.references + "}" if self.references else ""]
+        """The fields of a prepared row that rendering reads, each once."""
+        paths = ["{" + path + "}" for path in (self.references, self.subset) if path]
+        texts = [self.template, self.target or "", *paths, self.group or ""]
         found = [f.partition("[")[0] for t in texts for _, f, _, _ in string.Formatter().parse(t) if f]
         return tuple(dict.fromkeys([*found, *([self.label] if self.verbalizer else [])]))
 
@@ -167,28 +215,43 @@ class Task(Config):
         """The words of the verbalizer, in its order; none for free text."""
         return tuple(self.verbalizer.values())
 
-    def render_input(self, row: Mapping[str, Any]) -> str:
+    def prepared(self, row: Row) -> Row:
+        """Return a row as ``prepare`` makes it.
+
+        Raises:
+            LookupError: the row lacks a field that preparing reads.
+        """
+        return PREPARE[self.prepare](row) if self.prepare else row
+
+    def render_input(self, row: Row) -> str:
         """Return the input text of a row.
 
         Raises:
             LookupError: the row lacks a field of the template.
         """
-        return _fill(self.template, row)
+        return _fill(self.template, self.prepared(row))
 
-    def render(self, row: Mapping[str, Any], number: int = 0) -> Example:
+    def render(self, row: Row, number: int = 0) -> Example:
         """Return the example of one labelled row.
 
         Raises:
             LookupError: the row lacks a field, or its label is not in the verbalizer.
         """
+        return self.render_prepared(self.prepared(row), number)
+
+    def render_prepared(self, row: Row, number: int = 0) -> Example:
+        """As `render`, of a row that is prepared already."""
+        text = _fill(self.template, row)
+        group = _fill(self.group, row) if self.group else None
+        subset = str(_get(self.subset, row)) if self.subset else None
         if self.verbalizer:
             label = label_key(row[self.label])
             word = self.verbalizer[label]
-            return Example(self.name, number, self.render_input(row), word, label, (word,))
+            return Example(self.name, number, text, word, label, (word,), group, subset)
         target = _fill(self.target or "", row)
         answers = _get(self.references, row) if self.references else target
         references = tuple(str(a) for a in answers) if isinstance(answers, list | tuple) else (str(answers),)
-        return Example(self.name, number, self.render_input(row), target, None, references or (target,))
+        return Example(self.name, number, text, target, None, references or (target,), group, subset)
 
     def located(self, folder: Path) -> Self:
         """Return the task with its data files' paths relative to ``folder`` made absolute."""
