@@ -17,7 +17,7 @@ from mptune.config import AdaptConfig, DistillConfig, TeachConfig
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
-from mptune.tasks import get_task
+from mptune.tasks import get_task, paper_tasks
 
 HUB_TASK = """
 name: {name}
@@ -238,14 +238,28 @@ def test_a_card_is_shown_as_lines_or_as_json(cli, made, tmp_path):
     assert json.loads(out)["stage"] == "source"
 
 
-def test_tasks_are_listed_with_their_labels(cli):
-    code, out, _ = cli("tasks")
+def test_tasks_are_listed_with_their_labels_and_metrics(cli):
+    code, out, err = cli("tasks")
     lines = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines()}
     assert code == 0
     assert lines["sst2"][0] == "negative, positive"
-    assert lines["squad"][0] == "free text"
+    assert lines["squad"][:2] == ["free text", "squad_f1"]
+    assert set(paper_tasks()) < set(lines)
+    assert err == "A public data set under the paper's protocol is NAME@paper, wherever a task is named.\n"
     code, out, _ = cli("tasks", "--json")
     assert {json.loads(line)["name"] for line in out.splitlines()} == set(lines) - {"task"}
+
+
+def test_a_task_is_shown_under_the_papers_protocol_and_a_wrong_one_names_those_that_exist(cli):
+    code, out, _ = cli("tasks", "mnli@paper")
+    lines = dict(line.split("\t") for line in out.splitlines())
+    assert (code, lines["name"], lines["protocol"], lines["scoring"]) == (0, "mnli", "paper", "generation")
+    assert lines["template"] == "premise: {premise} hypothesis: {hypothesis}"
+    code, _, err = cli("tasks", "mnli@papers")
+    assert code == 2
+    assert err == (
+        "mptune: no protocol is called 'papers'. Did you mean 'paper'? Write mnli@recommended or mnli@paper.\n"
+    )
 
 
 def test_one_task_is_shown_field_by_field(cli, made, tmp_path):

@@ -55,6 +55,11 @@ def test_one_task_of_free_text_makes_it_a_generator():
     assert "| title | `title: {text}` | free text |" in body
 
 
+def test_a_task_under_the_papers_protocol_says_so():
+    assert "| mood (paper's protocol) | `mood: {text}` |" in metadata(page(tasks=[{**TASK, "protocol": "paper"}]))[1]
+    assert "| mood | `mood: {text}` |" in metadata(page(tasks=[{**TASK, "protocol": "recommended"}]))[1]
+
+
 def test_the_page_counts_every_number_of_the_prompt():
     _, body = metadata(page(tasks=[TASK, FREE]))
     # P* is 20 x 512; each of the two tasks has u of 20 x 2 and v of 2 x 512.

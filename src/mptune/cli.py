@@ -259,7 +259,9 @@ def run(
 
 @app.command()
 def tasks(
-    name: Annotated[str | None, typer.Argument(help="Show one task in full: a name, or a YAML file.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show one task in full: a name, NAME@paper, or a YAML file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per task.")] = False,
 ) -> None:
     """List the built-in tasks, or show one."""
@@ -272,8 +274,11 @@ def tasks(
     elif name:
         _table(["field", "value"], [[k, _short(v)] for k, v in chosen[0].model_dump(exclude_none=True).items() if v])
     else:
-        _table(["task", "labels", "what it asks"],
-               [[t.name, ", ".join(t.label_words) or "free text", t.description] for t in chosen])  # fmt: skip
+        _table(
+            ["task", "labels", "metric", "what it asks"],
+            [[t.name, ", ".join(t.label_words) or "free text", t.metrics[0], t.description] for t in chosen],
+        )
+        _say("A public data set under the paper's protocol is NAME@paper, wherever a task is named.", err=True)
 
 
 @app.command()

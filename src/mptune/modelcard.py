@@ -48,7 +48,7 @@ def model_card(card: dict[str, Any], length: int, rank: int, width: int) -> str:
         "",
         "| task | template | label words |",
         "|---|---|---|",
-        *[f"| {t['name']} | `{_cell(t['template'])}` | {_cell(', '.join(t['verbalizer'].values())) or 'free text'} |"
+        *[f"| {_protocol(t)} | `{_cell(t['template'])}` | {_cell(', '.join(t['verbalizer'].values())) or 'free text'} |"
           for t in card["tasks"]],
         "",
     ]  # fmt: skip
@@ -88,6 +88,12 @@ def _result(score: dict[str, Any], kind: str) -> dict[str, Any]:
         "dataset": {"name": score["task"], "type": score["task"], "split": score["split"]},
         "metrics": [{"type": score["metric"], "value": round(score["value"], 2)}],
     }
+
+
+def _protocol(task: dict[str, Any]) -> str:
+    """Return a task's name, and whose protocol it follows where that is not the recommended one."""
+    protocol = task.get("protocol", "recommended")
+    return str(task["name"]) + ("" if protocol == "recommended" else f" ({protocol}'s protocol)")
 
 
 def _cell(text: str) -> str:
