@@ -578,6 +578,13 @@ def test_a_row_that_cannot_be_prepared_is_told(tmp_path):
     rows = [{"text": "It is late.", "label": "good", "span1_text": "It", "span1_index": 0, "span2_text": "is"}]
     task = mood(train=write(tmp_path / "a.jsonl", rows)).model_copy(update={"prepare": "mark_spans"})
     assert problems(task) == ["a.jsonl row 1: span2_index is missing or empty"]
+    for value in ("two", [1]):
+        write(tmp_path / "a.jsonl", [{**rows[0], "span2_index": value}])
+        assert problems(task) == ["a.jsonl row 1: a field of the form that mark_spans reads is missing or empty"]
+    other = mood(train=write(tmp_path / "b.jsonl", [{"text": "x", "modified_triple_sets": {"mtriple_set": []}}]))
+    assert problems(other.model_copy(update={"prepare": "write_triples"})) == [
+        "b.jsonl row 1: a field of the form that write_triples reads is missing or empty"
+    ]
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------

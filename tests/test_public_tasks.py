@@ -154,6 +154,12 @@ def test_the_other_splits_of_the_paper():
         assert splits[name] == ("train", "validation", "test")
 
 
+def test_rows_in_two_splits_stay_in_training_in_the_paper_and_are_left_out_otherwise():
+    drops = {n: t.dataset.overlap for n, t in paper_tasks().items()}
+    assert drops == dict.fromkeys(NAMES, "keep") | dict.fromkeys(["e2e_nlg", "web_nlg"], "drop")
+    assert {builtin_tasks()[n].dataset.overlap for n in NAMES} == {"drop"}
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_halves_meet_nowhere_and_are_all_of_the_rows(name, caplog):
     caplog.set_level(logging.ERROR)

@@ -219,9 +219,14 @@ class Task(Config):
         """Return a row as ``prepare`` makes it.
 
         Raises:
-            LookupError: the row lacks a field that preparing reads.
+            LookupError: the row lacks a field that preparing reads, or has it in another form.
         """
-        return PREPARE[self.prepare](row) if self.prepare else row
+        if self.prepare is None:
+            return row
+        try:
+            return PREPARE[self.prepare](row)
+        except (AttributeError, TypeError, ValueError):
+            raise KeyError(f"a field of the form that {self.prepare} reads") from None
 
     def render_input(self, row: Row) -> str:
         """Return the input text of a row.
