@@ -258,6 +258,12 @@ def test_a_split_that_is_not_named_is_told(tmp_path):
     ]
 
 
+def test_a_test_split_that_is_not_named_is_told_though_there_are_training_rows(tmp_path):
+    task = mood(train=write(tmp_path / "rows.jsonl", ROWS * 20))
+    assert problems(task, ["train", "test"]) == ["it has no test split; name its file under dataset: test:"]
+    assert problems(task, ["validation", "test"]) == ["it has no test split; name its file under dataset: test:"]
+
+
 def test_no_validation_split_and_nothing_to_hold_out_from_is_told(tmp_path):
     task = mood(test=write(tmp_path / "rows.jsonl", ROWS))
     assert problems(task, ["validation"]) == ["it has no validation split; name its file under dataset: validation:"]

@@ -10,6 +10,7 @@ LAYERS = [
     "shapes config sampling statistics cider progress speed",
     "prompts losses embedded t5",
     "tasks",
+    "splits",
     "metrics data modelcard",
     "backbone",
     "batching artifacts doctor",

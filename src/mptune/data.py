@@ -8,19 +8,18 @@ import json
 import logging
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mptune.errors import DataError
+from mptune.splits import gathered, halves, hold_out, normal, to_train_on
 from mptune.tasks import SPLITS, Example, HubData, Split, Task, label_key
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT = 1_000  # validation rows taken from training data without a validation split: Raffel et al. 2020
-HELD_OUT_SHARE = 10  # ... but at most every tenth row
 FORMATS = ("jsonl", "json", "csv", "parquet")
 
 Rows = list[tuple[int, dict[str, Any]]]  # each with its number: the line of a jsonl file, else counted from 1
@@ -58,13 +57,16 @@ def load_data(task: Task, splits: Sequence[Split], data_dir: Path | None = None)
         raise DataError(task.name, ["its card carries no data; name the task with --task FILE.yaml or a built-in name"])
     dataset = task.dataset
     sources = _sources(task, data_dir)
-    halves = dataset.split == "halves" and "test" in sources
-    test_of_train = bool(dataset.test) and "test" not in sources
-    held_out = "validation" in splits and "validation" not in sources and not halves
-    wanted = set(splits)
-    if held_out or (test_of_train and wanted & {"validation", "test"}):
+    halved = dataset.split == "halves" and "test" in sources
+    held_out: list[Split] = []  # of the training rows, in this order
+    if dataset.test and "test" not in sources:
+        held_out.append("test")
+    if "validation" in splits and "validation" not in sources and not halved:
+        held_out.append("validation")
+    wanted: set[str] = set(splits)
+    if held_out and wanted & {"validation", "test"}:
         wanted.add("train")
-    if halves and "validation" in wanted:
+    if halved and "validation" in wanted:
         wanted.add("test")
     problems: list[str] = []
     found: dict[str, list[Example]] = {}
@@ -78,22 +80,21 @@ def load_data(task: Task, splits: Sequence[Split], data_dir: Path | None = None)
     some = bool(found.get("train"))
     if dataset.overlap != "keep":
         _check_overlap(task, found, places, problems)
-    if test_of_train and found.get("train"):
-        found["train"], found["test"] = _hold_out(task, found["train"])
-    if halves and "test" in found:
-        found["validation"], found["test"] = _halves(found["test"])
-    if held_out and found.get("train"):
-        found["train"], found["validation"] = _hold_out(task, found["train"])
+    if halved and "test" in found:
+        found["validation"], found["test"] = halves(found["test"])
+    for split in held_out:
+        if found.get("train"):
+            found["train"], found[split] = hold_out(task, found["train"])
     if some and "train" in splits and not found["train"]:
         problems.append(f"{places['train']} has no row left to train on: all are kept for validation or test")
     for split in splits:
-        if split not in found and split not in sources and "train" not in found:
+        if split not in found and split not in sources and not (split in held_out and "train" in sources):
             problems.append(f"it has no {split} split; name its file under dataset: {split}:")
     if problems:
         raise DataError(task.name, problems)
-    found["train"] = _to_train_on(task, found.get("train", []))
+    found["train"] = to_train_on(task, found.get("train", []))
     if task.gather:
-        found |= {split: _gathered(found[split]) for split in ("validation", "test") if split in found}
+        found |= {split: gathered(found[split]) for split in ("validation", "test") if split in found}
     return TaskData(task, **{split: tuple(found.get(split, [])) for split in splits})
 
 
@@ -283,78 +284,27 @@ def _blank(value: Any) -> bool:
     return isinstance(value, str) and not value.strip()
 
 
-def _hold_out(task: Task, train: list[Example]) -> tuple[list[Example], list[Example]]:
-    """Return training rows without, and the, rows that stand in for a missing split.
-
-    A repeated input must not end on both sides, unless overlaps are kept. Inputs whose rows are gathered are held out
-    whole, with all their rows.
-    """
-    assert task.dataset is not None
-    texts = [_normal(e.input) for e in train]
-    units = list(dict.fromkeys(texts)) if task.gather else texts
-    count = max(1, min(HELD_OUT, len(units) // HELD_OUT_SHARE))
-    drawn = _shuffled(len(units))[:count]
-    held_texts = {units[i] for i in drawn}
-    held = [i for i, text in enumerate(texts) if text in held_texts] if task.gather else sorted(drawn)
-    gone = set(held) if task.dataset.overlap == "keep" else {i for i, t in enumerate(texts) if t in held_texts}
-    return [e for i, e in enumerate(train) if i not in gone], [train[i] for i in held]
-
-
-def _halves(rows: list[Example]) -> tuple[list[Example], list[Example]]:
-    """Return the validation and the test half of shuffled rows, each in the rows' own order; an odd row is tested."""
-    order = _shuffled(len(rows))
-    half = len(rows) // 2
-    return [rows[i] for i in sorted(order[:half])], [rows[i] for i in sorted(order[half:])]
-
-
-def _shuffled(count: int) -> list[int]:
-    """Return 0..count-1 in the order of seed 42, the split seed of earlier prompt tuning papers."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(42)).tolist()
-
-
-def _to_train_on(task: Task, rows: list[Example]) -> list[Example]:
-    """Return the first ``train_rows`` rows, one example for each of their right answers where every answer counts."""
-    assert task.dataset is not None
-    rows = rows[: task.dataset.train_rows]
-    if not task.every_answer:
-        return rows
-    return [replace(e, target=answer) for e in rows for answer in dict.fromkeys(e.references)]
-
-
-def _gathered(rows: list[Example]) -> list[Example]:
-    """Return one example for each input, the first, with the right answers of all."""
-    answers: dict[str, dict[str, None]] = {}
-    for e in rows:
-        answers.setdefault(e.input, {}).update(dict.fromkeys(e.references))
-    firsts = {e.input: e for e in reversed(rows)}
-    return [replace(firsts[text], references=tuple(found)) for text, found in answers.items()]
-
-
 def _check_overlap(task: Task, found: dict[str, list[Example]], places: dict[str, str], problems: list[str]) -> None:
     """Report training inputs that stand in another split too, or drop them where the task says so."""
     assert task.dataset is not None
     for split in ("validation", "test"):
         if "train" not in found or split not in found:
             continue
-        seen = {_normal(e.input): e.row for e in found[split]}
-        shared = [e for e in found["train"] if _normal(e.input) in seen]
+        seen = {normal(e.input): e.row for e in found[split]}
+        shared = [e for e in found["train"] if normal(e.input) in seen]
         if not shared:
             continue
         if task.dataset.overlap == "drop":
             logger.warning(
                 "%s: %d training rows stand in %s too and are left out", task.name, len(shared), places[split]
             )
-            found["train"] = [e for e in found["train"] if _normal(e.input) not in seen]
+            found["train"] = [e for e in found["train"] if normal(e.input) not in seen]
         else:
             problems.extend(
-                f"{places['train']} row {e.row} stands in {places[split]} too, row {seen[_normal(e.input)]} "
+                f"{places['train']} row {e.row} stands in {places[split]} too, row {seen[normal(e.input)]} "
                 "(`overlap: drop` under dataset leaves such rows out of training)"
                 for e in shared
             )
-
-
-def _normal(text: str) -> str:
-    return " ".join(text.lower().split())
 
 
 def _first_line(error: BaseException) -> str:
