@@ -117,7 +117,7 @@ def test_an_answer_that_is_no_label_word_is_wrong(metric, wanted):
     assert value(metric, "yes yes no no", "yes maybe no YES") == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("metric", set(METRICS) - {"pearson", "spearman", "ter", "chrf"})
+@pytest.mark.parametrize("metric", sorted(set(METRICS) - {"pearson", "spearman", "ter", "chrf"}))
 @pytest.mark.parametrize("answer", ["", " ", "yes ", "0", "</s>", "ja 是"])
 def test_no_answer_is_so_odd_that_a_metric_fails(metric, answer):
     task = YES_NO.model_copy(update={"metrics": (metric,)})

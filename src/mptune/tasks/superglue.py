@@ -74,7 +74,9 @@ SUPERGLUE = (
             description="Which name of the passage is left out of the query?",
             dataset=hub("aps/super_glue", "record"),
             prepare="join_entities",
-            template="Which of these names fills @placeholder? Names: {entities} Query: {query} Text: {passage}",
+            # In the words of SQuAD: unprompted, the embedded backbone then answers with names (docs/LOG.md).
+            template='Answer the question from the text. Question: Who or what is @placeholder in "{query}"? '
+            "Choose from: {entities}. Text: {passage}",
             target="{answers[0]}",
             references="answers",
             every_answer=True,
