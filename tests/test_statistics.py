@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from mptune.statistics import interval, paired
+from mptune import statistics
+from mptune.statistics import interval, paired, paired_bootstrap
 
 
 def test_the_interval_of_two_values_is_twelve_standard_errors_wide():
@@ -45,3 +47,60 @@ def test_equal_pairs_differ_by_nothing_and_are_no_evidence():
     found = paired([1.0, 2.0], [1.0, 2.0])
     assert (found.mean, found.p) == (0, 1)
     assert not math.isnan(found.low)
+
+
+def test_rows_that_all_differ_alike_leave_nothing_to_chance():
+    found = paired_bootstrap([[1.0, 0.5, 0.75]], [[0.5, 0.0, 0.25]])
+    assert (found.mean, found.low, found.high, found.count) == (0.5, 0.5, 0.5, 3)
+
+
+def test_the_bootstrap_of_four_rows_ends_where_the_binomial_does():
+    # The mean of four draws from 0, 0, 1, 1 is a Binomial(4, 1/2) / 4: 1/16 at either end, so both ends are reached.
+    found = paired_bootstrap([[0, 0, 1, 1]], [[0, 0, 0, 0]])
+    assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
+    # Of ten rows each end holds 1/1024, and 0.1 and 0.9 ten times that: 2.5 % lies between 0.1 (1.1 %) and 0.2 (5.5 %).
+    found = paired_bootstrap([[0, 1] * 5], [[0] * 10])
+    assert (found.low, found.high) == (pytest.approx(0.2), pytest.approx(0.8))
+
+
+def test_the_bootstrap_agrees_with_drawing_rows_one_by_one():
+    generator = np.random.default_rng(3)
+    ours, theirs = (generator.binomial(1, [0.7] * 80 + [0.4] * 40) for _ in range(2))
+    ours = 0.5 * (ours + generator.binomial(1, 0.8, 120))
+    found = paired_bootstrap([ours], [theirs])
+    slow = stats.bootstrap((ours - theirs,), np.mean, n_resamples=10_000, method="percentile", rng=4)
+    assert found.low == pytest.approx(slow.confidence_interval.low, abs=0.01)
+    assert found.high == pytest.approx(slow.confidence_interval.high, abs=0.01)
+
+
+def test_every_task_weighs_the_same_however_many_rows_it_has():
+    found = paired_bootstrap([[1.0], [0.0] * 999], [[0.0], [0.0] * 999])
+    assert (found.mean, found.low, found.high, found.count) == (0.5, 0.5, 0.5, 1000)
+
+
+def test_rows_are_drawn_within_their_task_and_never_across():
+    # Each task's rows all differ alike; only draws across tasks could make the interval wider than a point.
+    found = paired_bootstrap([[1.0] * 5, [0.0] * 5], [[0.0] * 5, [1.0] * 5])
+    assert (found.low, found.high) == (0.0, 0.0)
+
+
+def test_pairing_takes_out_what_both_sides_share():
+    hard = np.random.default_rng(0).binomial(1, 0.5, 200)
+    ours = [*hard[:-4], 1, 1, 1, 1]
+    theirs = [*hard[:-4], 0, 0, 0, 0]
+    assert paired_bootstrap([ours], [theirs]).low > 0
+
+
+def test_the_same_seed_draws_the_same_rows_and_blocks_do_not_show(monkeypatch):
+    ours, theirs = [[math.sqrt(i) for i in range(10)]], [[0.5] * 10]
+    first = paired_bootstrap(ours, theirs)
+    assert first == paired_bootstrap(ours, theirs)
+    assert first != paired_bootstrap(ours, theirs, seed=1)
+    monkeypatch.setattr(statistics, "_BLOCK", 10 * 999)
+    assert paired_bootstrap(ours, theirs) == first
+
+
+@pytest.mark.parametrize(("mine", "other"), [([1.0, 0.0], [1.0]), ([], [])])
+def test_rows_without_their_pair_are_refused(mine, other):
+    with pytest.raises(ValueError, match=f"as many rows on both sides.* got {len(mine)} and {len(other)}"):
+        paired_bootstrap([mine], [other])

@@ -1,0 +1,23 @@
+"""A run's results as one page that needs no network: `reading` → `findings` → `charts` → `pages`."""
+
+from pathlib import Path
+
+from mptune.errors import UsageError
+from mptune.reports.pages import claims, page
+from mptune.reports.reading import read_published, read_run
+
+
+def write_report(folder: Path, out: Path) -> list[str]:
+    """Write the page of a run's folder, and return its headlines.
+
+    Raises:
+        ResultsError: the folder's results are missing or damaged.
+        UsageError: the page cannot be written where it should be.
+    """
+    run = read_run(folder)
+    text = page(run, read_published())
+    try:
+        out.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}); choose another --out") from None
+    return [claim.headline for claim in claims(run)]

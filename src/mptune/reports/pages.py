@@ -1,0 +1,118 @@
+"""A run as one HTML page: the verdict, what was run, and the sections. Pure: same run, same bytes.
+
+The one file that touches jinja2, which escapes every text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mptune.errors import MissingExtraError
+from mptune.reports import findings, sections
+from mptune.reports.findings import Gap, Verdict
+from mptune.reports.reading import Run, names
+from mptune.reports.words import at_shots, counted, distinct, ends_of, listed, number, shots_text, signed, spread
+
+try:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+except ImportError:
+    raise MissingExtraError("`mptune report`", "report") from None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The verdict on one number of shots: a headline and what it rests on."""
+
+    headline: str
+    grounds: str
+
+
+def page(run: Run, published: Sequence[Mapping[str, Any]]) -> str:
+    """Return the report of a run as one HTML page that needs nothing else.
+
+    Args:
+        published: the tables of published.yaml.
+    """
+    parts = [
+        sections.scores(run),
+        sections.published_tables(run, published),
+        sections.against_parameters(run),
+        sections.few_shot_curves(run),
+        sections.learning_curves(run),
+        sections.similarity(run),
+        sections.alarms(run),
+        sections.made(run),
+    ]
+    environment = Environment(
+        loader=PackageLoader("mptune.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("report.html").render(
+        name=run.name, claims=claims(run), facts=_facts(run), sections=[part for part in parts if part]
+    )
+
+
+def claims(run: Run) -> list[Claim]:
+    """Return the verdict: does MPT lead every other prompt-based method, for each number of shots?"""
+    found = [v for k in run.shots if (v := findings.verdict(run, k))]
+    if not found:
+        return [Claim("No verdict: the results hold no run of mpt.", "")]
+    return [_claim(v) for v in found]
+
+
+def _claim(verdict: Verdict) -> Claim:
+    at = at_shots(verdict.shots)
+    absent = f" Not run: {listed(verdict.absent)}." if verdict.absent else ""
+    if not verdict.gaps:
+        return Claim(f"No verdict {at}: no other prompt-based method was run.", absent.strip())
+    every = "every prompt-based method" + (" that was run" if verdict.absent else "")
+    if verdict.leads_all:
+        headline = f"MPT leads {every} {at}."
+    elif any(gap.leads for gap in verdict.gaps):
+        headline = f"MPT does not lead {every} {at}."
+    else:
+        headline = f"MPT leads no prompt-based method {at}."
+    kinds = {
+        "MPT leads": [g for g in verdict.gaps if g.leads],
+        "It is above, but an interval reaches zero": [g for g in verdict.gaps if g.mean > 0 and not g.leads],
+        "It does not lead": [g for g in verdict.gaps if g.mean <= 0],
+    }
+    sentences = [
+        f"{begins}: {listed([_against(g, verdict) for g in group], '; ')}." for begins, group in kinds.items() if group
+    ]
+    over = counted(len(verdict.tasks), "target task")
+    if verdict.score is None:  # seeds differ from task to task
+        return Claim(headline, " ".join(sentences) + absent)
+    over += f" and {counted(verdict.score.count, 'seed')}"
+    mean = f"Its mean over {over} is {number(verdict.score.mean)}{spread(verdict.score, ' ± ')}."
+    return Claim(headline, " ".join([mean, *sentences]) + absent)
+
+
+def _against(gap: Gap, verdict: Verdict) -> str:
+    """Return ``spot +3.1 (over rows +1.9 to +4.3, over seeds +0.4 to +5.8)``."""
+    parts = [f"over rows {ends_of(gap.over_rows)}"] if gap.over_rows else []
+    parts += [f"over seeds {ends_of(gap.over_seeds)}"] if gap.over_seeds.count > 1 else []
+    parts += [f"on {len(gap.tasks)} of {len(verdict.tasks)} tasks"] if len(gap.tasks) < len(verdict.tasks) else []
+    return f"{gap.other} {signed(gap.mean)} ({', '.join(parts) or 'one seed, no interval'})"
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """Return what was run: from the recipe, else from the lines."""
+    backbone = run.recipe.get("backbone")
+    model = [str(v) for k in ("name", "dtype") if isinstance(backbone, dict) and (v := backbone.get(k))]
+    seeds = {line.seed for line in run.lines}
+    methods = findings.compared(run)
+    facts = {
+        "Backbone": ", ".join(model),
+        "Source tasks": ", ".join(names(run.recipe.get("sources"))),
+        "Target tasks": ", ".join(run.tasks),
+        "Methods": f"{len(methods)}: {', '.join(methods)}",
+        "Target examples": ", ".join(shots_text(k) for k in run.shots),
+        "Seeds": str(len(seeds)),
+        "Runs": f"{len(run.lines):,}",
+        "Commit": distinct(line.commit for line in run.lines),
+        "Versions": distinct(", ".join(f"{k} {v}" for k, v in line.versions.items() if v) for line in run.lines),
+        "Numbers in": distinct(line.dtype for line in run.lines),
+        "Machine": distinct(line.machine for line in run.lines),
+    }
+    return [(name, text) for name, text in facts.items() if text]

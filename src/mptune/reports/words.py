@@ -1,0 +1,110 @@
+"""How the page says things: numbers, intervals, shots, and which family a method belongs to."""
+
+from collections.abc import Iterable, Sequence
+
+from mptune.reports.blocks import Groups, Named
+from mptune.reports.reading import FROM
+from mptune.statistics import Interval
+
+WITHOUT, WEIGHTS, PROMPTS, OWN = "No target examples", "Weights are trained", "Prompts are trained", "The recipe's own"
+METHODS = {  # in the order of the legends: where a method stands in the tables, and what it is
+    "mpt": (PROMPTS, "multitask prompt tuning: the distilled multitask prompt, adapted"),
+    "mpt-group": (PROMPTS, "the same, one shared prompt for all target tasks together"),
+    "prompt-tuning": (PROMPTS, "a prompt from scratch"),
+    "spot": (PROMPTS, "starts at one source task's prompt, the same for all targets"),
+    "spot-closest": (PROMPTS, "starts at the most similar source task's prompt"),
+    "attempt": (PROMPTS, "attention over the source tasks' prompts and one of its own"),
+    "dept": (PROMPTS, "a shorter prompt, and a low-rank change of the input embeddings"),
+    "constant": (WITHOUT, "always says the commonest training label"),
+    "zero-shot": (WITHOUT, "the frozen backbone alone"),
+    "transfer": (WITHOUT, "the multitask prompt, unadapted"),
+    "teacher": (WITHOUT, "the task's teacher prompt, which source training imitates"),
+    "fine-tuning": (WEIGHTS, "all weights"),
+    "bitfit": (WEIGHTS, "biases only"),
+    "adapters": (WEIGHTS, "small layers in between"),
+    "lora": (WEIGHTS, "low-rank changes of weights"),
+    "ia3": (WEIGHTS, "factors on activations"),
+    "multitask-fine-tuning": (WEIGHTS, "all weights, for all target tasks together"),
+}
+
+
+def grouped(rows: Iterable[Named]) -> Groups:
+    """Return rows by the family of their method, in the order of the families' first rows."""
+    groups: dict[str, list[Named]] = {}
+    for name, cells in rows:
+        groups.setdefault(family(name), []).append((name, cells))
+    return tuple((title, tuple(found)) for title, found in groups.items())
+
+
+def family(method: str) -> str:
+    """Return the title under which a method stands."""
+    return "Source prompts, unadapted" if method.startswith(FROM) else METHODS.get(method, (OWN,))[0]
+
+
+def number(value: float) -> str:
+    """Return ``61.2``."""
+    return f"{value:.1f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Return ``+4.1`` or ``−4.1``."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def ends_of(found: Interval) -> str:
+    """Return ``+2.9 to +5.3``."""
+    return f"{signed(found.low)} to {signed(found.high)}"
+
+
+def spread(found: Interval, sign: str = "± ") -> str:
+    """Return ``± 1.2``, half of the interval's width; nothing where one value has none."""
+    return f"{sign}{(found.high - found.low) / 2:.1f}" if found.count > 1 else ""
+
+
+def cosine(value: float) -> str:
+    """Return ``.87``, ``−.05`` or ``1``, short enough for a cell of a heat map."""
+    text = f"{value:.0f}" if abs(value) >= 0.995 else f"{value:.2f}".replace("0.", ".", 1)
+    return text.removeprefix("-") if text == "-.00" else text.replace("-", "−")
+
+
+def count_text(counts: tuple[int, int] | None) -> str:
+    """Return ``10,240``, or ``9,932 to 10,240`` where tasks differ."""
+    if counts is None:
+        return "–"
+    return f"{counts[0]:,}" if counts[0] == counts[1] else f"{counts[0]:,} to {counts[1]:,}"
+
+
+def shots_text(shots: int | None) -> str:
+    """Return ``16 shots per class``."""
+    return "all training rows" if shots is None else f"{shots} shots per class" if shots else "no target examples"
+
+
+def at_shots(shots: int | None) -> str:
+    """Return ``at 16 shots per class``."""
+    return (
+        "on all training rows"
+        if shots is None
+        else f"at {shots} shots per class"
+        if shots
+        else "without target examples"
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``5 seeds``, ``1 seed``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(parts: Sequence[str], comma: str = ", ") -> str:
+    """Return the parts as one text."""
+    return comma.join(parts)
+
+
+def capital(text: str) -> str:
+    """Return a text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def distinct(texts: Iterable[str | None]) -> str:
+    """Return the different texts, in their order, as one."""
+    return "; ".join(dict.fromkeys(text for text in texts if text))
