@@ -160,6 +160,21 @@ def any_backbone(request) -> FrozenBackbone:
     return make_backbone(request.param)
 
 
+TEXTS = ["the sky is blue", "a cat sat on mat and the dog ran fast"]
+TARGETS = ["yes", "not very good"]
+
+
+def batch_of(backbone, texts=TEXTS, targets=TARGETS):
+    """The texts and their targets as one padded batch."""
+    inputs = backbone.encode_inputs(texts, max_tokens=40, prompt_length=0, room=8)
+    return backbone.collate(range(len(texts)), inputs, backbone.encode_targets(targets, max_tokens=8))
+
+
+def some_prompts(backbone, count=2, length=3):
+    """Prompts of random numbers, another one for every row."""
+    return torch.randn(count, length, backbone.width, generator=torch.Generator().manual_seed(7))
+
+
 def write_rows(path, rows):
     """Write rows as a jsonl file."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -16,15 +16,13 @@ from transformers import (
     RwkvForCausalLM,
 )
 
-from conftest import FAMILIES, exact_norms, make_backbone, make_tokenizer
+from conftest import FAMILIES, TARGETS, TEXTS, batch_of, exact_norms, make_backbone, make_tokenizer, some_prompts
 from mptune import backbone as module
 from mptune.backbone import FrozenBackbone, distinguishing_depth, load_backbone, multiplies_bfloat16
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.losses import IGNORE, task_loss
 
-TEXTS = ["the sky is blue", "a cat sat on mat and the dog ran fast"]
-TARGETS = ["yes", "not very good"]
 NEAR = 1e-6
 LIMITED = ("bart", "marian", "gpt2", "llama")  # families with a table or a range of positions
 
@@ -35,17 +33,6 @@ def exact(any_backbone, monkeypatch) -> FrozenBackbone:
     exact_norms(monkeypatch)
     any_backbone.model.double()
     return any_backbone
-
-
-def batch_of(backbone, texts=TEXTS, targets=TARGETS):
-    """The texts and their targets as one padded batch."""
-    inputs = backbone.encode_inputs(texts, max_tokens=40, prompt_length=0, room=8)
-    return backbone.collate(range(len(texts)), inputs, backbone.encode_targets(targets, max_tokens=8))
-
-
-def some_prompts(backbone, count=2, length=3):
-    """Prompts of random numbers, another one for every row."""
-    return torch.randn(count, length, backbone.width, generator=torch.Generator().manual_seed(7))
 
 
 def token_ids(tokenizer, text):

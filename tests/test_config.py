@@ -7,17 +7,21 @@ from mptune.config import (
     PUBLISHED_SEEDS,
     STAGES,
     AdaptConfig,
+    AttemptConfig,
     BackboneConfig,
+    DeptConfig,
     DistillConfig,
     EvaluateConfig,
     TeachConfig,
     TrainingConfig,
+    WeightsConfig,
     parse_overrides,
 )
 from mptune.errors import ConfigError, UnknownNameError
 from mptune.tasks import Dataset, HubData, Task
 
-ALL = [*STAGES.values(), TrainingConfig, Task, Dataset, HubData]
+BASELINES = [WeightsConfig, AttemptConfig, DeptConfig]
+ALL = [*STAGES.values(), *BASELINES, TrainingConfig, Task, Dataset, HubData]
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda c: c.__name__)
@@ -33,8 +37,8 @@ def test_every_configuration_is_frozen_and_refuses_unknown_fields(cls):
     assert cls.model_config["extra"] == "forbid"
 
 
-@pytest.mark.parametrize("cls", STAGES.values(), ids=STAGES)
-def test_the_defaults_of_a_stage_are_within_its_own_ranges(cls):
+@pytest.mark.parametrize("cls", [*STAGES.values(), *BASELINES], ids=lambda c: c.__name__)
+def test_defaults_are_within_their_own_ranges(cls):
     assert cls.read(cls().model_dump(), "defaults") == cls()
 
 
@@ -43,8 +47,8 @@ def test_no_class_of_this_module_is_forgotten_here():
     assert defined - {config.Config} <= set(ALL)
 
 
-def test_every_stage_that_trains_has_the_fields_of_training():
-    for cls in (TeachConfig, DistillConfig, AdaptConfig):
+def test_all_that_trains_has_the_fields_of_training():
+    for cls in (TeachConfig, DistillConfig, AdaptConfig, *BASELINES):
         assert issubclass(cls, TrainingConfig)
 
 
@@ -93,6 +97,7 @@ def test_all_problems_are_said_at_once():
     [
         (TrainingConfig, "seed", -1),
         (TrainingConfig, "steps", -1),
+        (TrainingConfig, "epochs", 0),
         (TrainingConfig, "batch_size", 0),
         (TrainingConfig, "warmup", 1.1),
         (TrainingConfig, "warmup", -0.1),
@@ -117,6 +122,12 @@ def test_all_problems_are_said_at_once():
         (DistillConfig, "mixing", "none at all"),
         (AdaptConfig, "train", "nothing"),
         (AdaptConfig, "task_lr", 0),
+        (WeightsConfig, "rank", 0),
+        (WeightsConfig, "reduction", 0),
+        (AttemptConfig, "projection", 0),
+        (AttemptConfig, "temperature", 0),
+        (DeptConfig, "prompt_length", 0),
+        (DeptConfig, "scale", 0),
         (EvaluateConfig, "num_beams", 0),
         (EvaluateConfig, "rows", 0),
         (BackboneConfig, "dtype", "float16"),

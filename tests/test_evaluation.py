@@ -1,14 +1,16 @@
 """Answers and scores of a prompted backbone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from conftest import make_backbone, make_task, toy_rows, write_rows
 from mptune.batching import encode
 from mptune.config import DistillConfig, EvaluateConfig, TeachConfig, TrainingConfig
-from mptune.data import load_data
+from mptune.data import draw_rows, load_data
 from mptune.errors import BackboneMismatch, DataError, UnknownNameError
-from mptune.evaluation import Validated, answer, evaluate, validate
+from mptune.evaluation import Validated, answer, evaluate, judge, validate
 from mptune.metrics import Score
 from mptune.prompts import rms
 from mptune.stages.distillation import distill
@@ -226,3 +228,93 @@ def test_longer_texts_are_cut_where_asked(tmp_path, taught):
     write_rows(tmp_path / "toy.test.jsonl", toy_rows("good", "bad", 20, start=200))
     config = EvaluateConfig(max_input_tokens=2)
     assert evaluate(taught, task, trained_backbone(), split="test", config=config)[0].value == 50
+
+
+# -- readers, and judging ---------------------------------------------------------------------------------------------
+
+
+def reader_of(prompt, seen=None):
+    """What reads every batch behind one prompt, as a function of the batch; notes the sizes."""
+
+    def read(batch):
+        if seen is not None:
+            seen.append(len(batch.mask))
+        return prompt.expand(len(batch.mask), *prompt.shape), batch
+
+    return read
+
+
+@pytest.mark.parametrize("scoring", ["labels", "generation"])
+def test_a_reader_that_gives_every_row_one_prompt_answers_as_that_prompt(any_backbone, toy_task, scoring):
+    data, prompt = encoded(toy_task, any_backbone), a_prompt(any_backbone)
+    config = EvaluateConfig(batch_size=7, scoring=scoring, max_target_tokens=3)
+    plain = answered(any_backbone, prompt, data, config)
+    read = answered(any_backbone, reader_of(prompt), data, config)
+    assert (read.texts, read.loss) == (plain.texts, plain.loss)
+
+
+@pytest.mark.parametrize("scoring", ["labels", "generation"])
+def test_what_a_reader_makes_of_the_batch_is_what_is_read(toy_task, scoring):
+    backbone = trained_backbone()
+    data, (good, bad) = encoded(toy_task, backbone), backbone.encode_inputs(["good", "bad"], 8, 0, 0)
+    prompt = backbone.embeddings[backbone.encode_inputs(["quite"], 8, 0, 0)[0][:1]]  # the word that asks for an answer
+
+    def contrary(batch):
+        ids = batch.input_ids.clone()
+        ids[batch.input_ids == good[0]], ids[batch.input_ids == bad[0]] = bad[0], good[0]
+        return prompt.expand(len(ids), *prompt.shape), replace(batch, input_ids=ids)
+
+    config = EvaluateConfig(scoring=scoring)
+    plain, turned = (answered(backbone, each, data, config).texts for each in (prompt, contrary))
+    assert len(set(plain)) == 2
+    assert turned != plain
+
+
+def test_tasks_share_the_batches_of_one_reader_and_not_of_two(toy_tasks):
+    backbone, prompt = trained_backbone(), a_prompt(trained_backbone())
+    data, config = [encoded(task, backbone) for task in toy_tasks], EvaluateConfig(batch_size=30)
+    shared, apart = [], []
+    reader = reader_of(prompt, shared)
+    together = answer(backbone, [reader] * 3, data, config)
+    alone = answer(backbone, [reader_of(prompt, apart) for _ in data], data, config)
+    assert (shared, apart) == ([30, 30], [20, 20, 20])
+    assert [a.texts for a in together] == [a.texts for a in alone]
+
+
+def test_a_prompt_and_a_reader_are_asked_side_by_side(toy_tasks):
+    backbone, prompt = trained_backbone(), a_prompt(trained_backbone())
+    data = [encoded(task, backbone) for task in toy_tasks[:2]]
+    mixed = answer(backbone, [prompt, reader_of(2 * prompt)], data, EvaluateConfig())
+    alone = [
+        answered(backbone, each, rows, EvaluateConfig()) for each, rows in zip([prompt, 2 * prompt], data, strict=True)
+    ]
+    assert [a.texts for a in mixed] == [a.texts for a in alone]
+    assert [a.loss for a in mixed] == pytest.approx([a.loss for a in alone], abs=1e-5)
+
+
+def test_a_judgement_is_the_answers_and_the_scores_that_they_give(taught, toy_task):
+    backbone, prompt = trained_backbone(), taught.collapse()[0]
+    judged = judge(prompt, 4, toy_task, backbone, split="test", config=EvaluateConfig())
+    assert list(judged.scores) == evaluate(taught, toy_task, backbone, split="test")
+    assert judged.examples == tuple(load_data(toy_task, ["test"]).test)
+    right = [text == example.target for text, example in zip(judged.texts, judged.examples, strict=True)]
+    assert judged.scores[0].value == pytest.approx(100 * sum(right) / 20)
+    assert judge(reader_of(prompt), 4, toy_task, backbone, split="test", config=EvaluateConfig()) == judged
+
+
+def test_a_judgement_of_some_rows_has_those_rows_for_every_prompt(taught, toy_task):
+    backbone, config = trained_backbone(), EvaluateConfig(rows=5)
+    prompts = (taught.collapse()[0], torch.zeros(0, backbone.width))
+    first, second = (judge(p, len(p), toy_task, backbone, split="test", config=config) for p in prompts)
+    rows = load_data(toy_task, ["test"]).test
+    assert first.examples == second.examples == tuple(draw_rows(rows, 5, seed=0)) != tuple(rows[:5])
+    assert len(first.texts) == first.scores[0].examples == 5
+
+
+def test_a_judgement_leaves_room_for_the_readers_prompt(toy_task, tmp_path):
+    backbone = make_backbone("gpt2")  # of 64 positions
+    rows = [{"text": "the sky is blue " * 30, "label": 0}]
+    write_rows(tmp_path / "toy.test.jsonl", rows)
+    prompt = a_prompt(backbone, length=40)
+    judged = judge(reader_of(prompt), 40, toy_task, backbone, split="test", config=EvaluateConfig())
+    assert judged.texts[0] in ("no", "yes")

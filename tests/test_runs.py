@@ -16,7 +16,7 @@ from conftest import make_task, toy_rows, write_rows
 from mptune.backbone import FrozenBackbone, load_backbone
 from mptune.config import AdaptConfig, BackboneConfig, DistillConfig, TeachConfig
 from mptune.errors import ArtifactError, ResumeError, UsageError
-from mptune.runs import Run
+from mptune.runs import Run, opened, read_metrics
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
@@ -311,3 +311,44 @@ def test_a_damaged_state_is_said_and_can_be_removed(toy_task, tmp_path, damage):
     state.write_bytes(damage(state.read_bytes()))
     with pytest.raises(ArtifactError, match=r"state\.safetensors is damaged .*remove .*run\.partial to start over"):
         teach(toy_task, trained_backbone(), Quick(steps=3), out=tmp_path / "run")
+
+
+def test_a_run_whose_result_is_kept_elsewhere_leaves_no_folder(tmp_path):
+    out = tmp_path / "run"
+    with opened(out, {"stage": "lora"}) as run:
+        run.log({"step": 1, "loss": 0.5})
+        run.save_state({"a": torch.zeros(2)}, {"step": 1})
+        assert run.metrics() == [{"step": 1, "loss": 0.5}]
+        run.discard()
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    with opened(out, {"stage": "another"}) as run:  # nothing of the first stands in its way
+        assert run.load_state() is None
+        assert run.metrics() == []
+
+
+def test_a_run_in_memory_has_nothing_to_discard_and_no_metrics(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with opened(None, {}) as run:
+        run.log({"step": 1, "loss": 0.5})
+        assert run.metrics() == []
+        run.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_metrics_are_read_while_a_run_lasts_and_after_it(toy_task, tmp_path):
+    stop_early(toy_task, tmp_path / "run", Quick())
+    assert [line["step"] for line in read_metrics(tmp_path / "run.partial")] == [0, 2, 2]
+    teach(toy_task, trained_backbone(), Quick(), out=tmp_path / "run")
+    lines = read_metrics(tmp_path / "run")
+    assert [line["step"] for line in lines if "validation" in line] == [0, 2, 4, 6, 8]
+    assert all(set(line) - {"step"} for line in lines)
+
+
+def test_half_a_line_of_metrics_is_not_read(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}]
+
+
+def test_a_folder_without_metrics_has_none(tmp_path):
+    assert read_metrics(tmp_path) == []
+    assert read_metrics(tmp_path / "nowhere") == []

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from conftest import make_task, toy_rows, write_rows
-from mptune.config import AdaptConfig, DistillConfig, TeachConfig, TrainingConfig
+from mptune.config import AdaptConfig, DistillConfig, TeachConfig, TrainingConfig, WeightsConfig
 from mptune.errors import DataError, UsageError
+from mptune.runs import read_metrics
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
-from mptune.training import identity_of, stage_section, training_data
+from mptune.training import identity_of, stage_section, training_data, with_steps
 from trained import trained_backbone
 
 Quick = partial(TeachConfig, prompt_length=4, steps=8, validate_every=4, lr=0.3)
@@ -49,6 +50,45 @@ def test_validation_rows_are_the_same_few_for_every_seed(toy_task):
 def test_shots_count_per_class(toy_task, changes, train, validation):
     data = data_of(toy_task, **changes)
     assert (len(data.train[0].examples), len(data.validation[0].examples)) == (train, validation)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "shots", "steps"),
+    [
+        pytest.param(1, 16, None, 3, id="48 rows, 16 at a time"),
+        pytest.param(1, 20, None, 3, id="the last batch counts whole"),
+        pytest.param(2.5, 20, None, 6, id="a part of an epoch"),
+        pytest.param(3, 4, 5, 8, id="of the shots that were drawn: 10 rows"),
+        pytest.param(0.01, 16, None, 1, id="at least one"),
+    ],
+)
+def test_epochs_are_passes_over_the_training_rows(toy_task, epochs, batch_size, shots, steps):
+    config = TrainingConfig(epochs=epochs, batch_size=batch_size, shots=shots, seed=3)
+    counted = with_steps(config, training_data([toy_task], trained_backbone(), config, 4, None))
+    assert counted == config.model_copy(update={"steps": steps, "epochs": None})
+
+
+def test_epochs_of_a_group_count_all_its_rows(toy_tasks):
+    config = TeachConfig(epochs=1, batch_size=16)
+    assert with_steps(config, training_data(toy_tasks, trained_backbone(), config, 4, None)).steps == 9
+
+
+def test_steps_stay_where_no_epochs_are_asked_for(toy_task):
+    config = TrainingConfig(steps=7)
+    assert with_steps(config, data_of(toy_task)) is config
+
+
+def test_every_stage_counts_in_epochs(toy_tasks, tmp_path):
+    """Twice 48 rows in batches of 12 are eight steps; 48 rows are four."""
+    backbone, epoch = trained_backbone(), {"epochs": 1, "batch_size": 12, "validate_every": 100}
+    teachers = [teach(task, backbone, TeachConfig(prompt_length=4, **epoch), out=tmp_path / task.name)
+                for task in toy_tasks[:2]]  # fmt: skip
+    source = distill(toy_tasks[:2], teachers, backbone, DistillConfig(**epoch), out=tmp_path / "source")
+    adapt(source, toy_tasks[2], backbone, AdaptConfig(**epoch), out=tmp_path / "target")
+    taken = {name: read_metrics(tmp_path / name)[-1]["step"] for name in ("mood", "source", "target")}
+    assert taken == {"mood": 4, "source": 8, "target": 4}
+    # A card says how many steps there were, which a reader of the rows' number could not know.
+    assert (source.card.config["steps"], source.card.config["epochs"]) == (8, None)
 
 
 def test_nothing_is_held_out_where_nothing_is_validated(toy_task):
@@ -100,7 +140,12 @@ def test_a_runs_identity_changes_with_its_rows_and_not_with_their_place(tmp_path
 
 @pytest.mark.parametrize(
     ("stage", "config", "section"),
-    [("teacher", TeachConfig(), "teach"), ("source", DistillConfig(), "distill"), ("target", AdaptConfig(), "adapt")],
+    [
+        ("teacher", TeachConfig(), "teach"),
+        ("source", DistillConfig(), "distill"),
+        ("target", AdaptConfig(), "adapt"),
+        ("lora", WeightsConfig(), "lora"),
+    ],
 )
 def test_a_stages_fields_stand_under_the_name_by_which_they_are_set(toy_task, stage, config, section):
     assert stage_section(stage) == section

@@ -4,13 +4,14 @@ Training, label scoring and generation all pass through `FrozenBackbone._inputs`
 a prompt stands. Encoder-decoders read it in front of the encoder's input, decoder-only models in front of the text.
 """
 
+import copy
 import hashlib
 import inspect
 import json
 import logging
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,11 @@ class Batch:
     input_ids: Tensor  # [B, T]
     mask: Tensor  # 1 on tokens, 0 on padding [B, T]
     labels: Tensor  # [B, S], IGNORE on padding
+    added: Tensor | None = None  # to the embedded input, by methods that change it [B, T, D]
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on another device."""
-        return Batch(*(t.to(device, non_blocking=True) for t in vars(self).values()))
+        return replace(self, **{n: t.to(device, non_blocking=True) for n, t in vars(self).items() if t is not None})
 
     def only(self, rows: Sequence[int], *, left: bool) -> "Batch":
         """Return some rows, padded no further than they need.
@@ -74,7 +76,8 @@ class Batch:
         mask, labels = self.mask[rows], self.labels[rows]
         width, room = int(mask.sum(1).max()), int((labels != IGNORE).sum(1).max())
         text = slice(mask.shape[1] - width, None) if left else slice(width)
-        return Batch(self.task_ids[rows], self.input_ids[rows][:, text], mask[:, text], labels[:, :room])
+        added = None if self.added is None else self.added[rows][:, text]
+        return Batch(self.task_ids[rows], self.input_ids[rows][:, text], mask[:, text], labels[:, :room], added)
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,22 @@ class FrozenBackbone:
     def _packed(self) -> PackedT5 | None:
         """The same model without padding, where there is one."""
         return PackedT5(self.model) if self.device.type == "cpu" and PackedT5.computes(self.model) else None
+
+    def thawed(self) -> "FrozenBackbone":
+        """Return a copy whose weights may learn, for methods that change them; none of them learns yet.
+
+        The copy's weights are float32, since bfloat16 would lose small updates; it computes in the type of this one.
+        """
+        made = FrozenBackbone(copy.deepcopy(self.model).float(), self.tokenizer, self.config)
+        made._packed = None  # its own forward pass has no gradients of weights
+        made._fingerprint = self.fingerprint()
+        if self.dtype != torch.float32:
+            made.model.forward = torch.autocast(self.device.type, self.dtype)(made.model.forward)
+        return made
+
+    def embedded(self, batch: Batch) -> Tensor:
+        """Return the input's embeddings, as the first layer sees them, before any prompt. [B, T, D]"""
+        return self._embed(batch.input_ids)
 
     def set_dropout(self, on: bool) -> None:
         """Switch the backbone's dropout on or off."""
@@ -341,7 +360,8 @@ class FrozenBackbone:
             rows = [row for row, prefixes in enumerate(behind) if turn < len(prefixes)]
             # These labels only feed the decoder; the value of the last position is never read.
             labels, _ = _pad([[*behind[row][turn], 0] for row in rows], IGNORE, left=False)
-            some = Batch(batch.task_ids[rows], batch.input_ids[rows], batch.mask[rows], labels.to(self.device))
+            added = None if batch.added is None else batch.added[rows]
+            some = Batch(batch.task_ids[rows], batch.input_ids[rows], batch.mask[rows], labels.to(self.device), added)
             logps = self(prompts[rows], some).logits.float().log_softmax(-1)
             terms = [
                 (i, spot, token, row, column)
@@ -379,6 +399,8 @@ class FrozenBackbone:
     def _inputs(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the embedded input with the prompts in front [B, L + T, D], and its mask [B, L + T]."""
         embedded = self._embed(batch.input_ids)
+        if batch.added is not None:
+            embedded = embedded + batch.added.to(embedded.dtype)
         return prepend(prompts.to(embedded.dtype), embedded, batch.mask)
 
     def _embed(self, ids: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from mptune.artifacts import MultitaskPrompt
-from mptune.backbone import FrozenBackbone, load_backbone
+from mptune.backbone import Batch, FrozenBackbone, load_backbone
 from mptune.batching import Encoded, by_length, collate, encode
 from mptune.config import EvaluateConfig, TrainingConfig
 from mptune.data import draw_rows, load_data
 from mptune.metrics import Score, score
+from mptune.readers import Baseline, Reader
 from mptune.sampling import Pick
-from mptune.tasks import Split, Task
+from mptune.tasks import Example, Split, Task
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Answers:
 @torch.no_grad()
 def answer(
     backbone: FrozenBackbone,
-    prompts: Sequence[Tensor],
+    prompts: Sequence[Tensor | Reader],
     data: Sequence[Encoded],
     config: EvaluateConfig,
     *,
@@ -39,6 +40,7 @@ def answer(
 
     Args:
         prompts: each task's collapsed prompt; L may differ, and 0 asks the bare backbone. K of [L, D]
+            Or what makes a prompt for each batch; tasks share batches where they share that.
         data: each task's rows.
         labelled: whether the rows' labels are known; without them there is no loss.
     """
@@ -50,12 +52,13 @@ def answer(
     scores = [torch.zeros(len(each.inputs), len(each.label_ids)) for each in data]
     alike: dict[tuple[bool, int, int], list[Pick]] = {}  # what can be asked together
     for t, each in enumerate(data):
-        kind = (ranked[t], 0 if ranked[t] else room[t], len(prompts[t]))
+        prompt = prompts[t]
+        kind = (ranked[t], 0 if ranked[t] else room[t], len(prompt) if isinstance(prompt, Tensor) else id(prompt))
         alike.setdefault(kind, []).extend((t, row) for row in range(len(each.inputs)))
     for (rank, tokens, _), kin in alike.items():
         for picks in by_length(kin, data, config.batch_size):
             batch = collate(picks, data, backbone)
-            own = torch.stack([prompts[t] for t, _ in picks]).to(backbone.device)
+            own, batch = _read(prompts, picks, batch)
             if rank:
                 found = backbone.label_scores(own, batch, [data[t].label_ids for t, _ in picks]).cpu()
                 for (t, row), values in zip(picks, found, strict=True):
@@ -69,6 +72,14 @@ def answer(
         for t, each in enumerate(data)
         for odds in [scores[t].softmax(-1) if ranked[t] else None]
     ]
+
+
+def _read(prompts: Sequence[Tensor | Reader], picks: Sequence[Pick], batch: Batch) -> tuple[Tensor, Batch]:
+    """Return every row's prompt [B, L, D], and the batch as it is to be read."""
+    first = prompts[picks[0][0]]
+    if not isinstance(first, Tensor):
+        return first(batch)
+    return torch.stack([own for t, _ in picks if isinstance(own := prompts[t], Tensor)]).to(batch.mask.device), batch
 
 
 def _loss(probabilities: Tensor | None, data: Encoded) -> float:
@@ -98,7 +109,7 @@ class Validated:
 
 def validate(
     backbone: FrozenBackbone,
-    prompts: Sequence[tuple[MultitaskPrompt, Sequence[Encoded]]],
+    prompts: Sequence[tuple[MultitaskPrompt | Baseline, Sequence[Encoded]]],
     config: TrainingConfig,
 ) -> list[Validated]:
     """Return for each prompt the scores of its tasks on their validation rows; none of a task without such rows."""
@@ -140,10 +151,38 @@ def evaluate(
     if prompt is not None:
         prompt.check_backbone(backbone)
         collapsed = prompt.collapse()[0 if len(prompt.tasks) == 1 else prompt.task_number(task.name)]
+    return list(judge(collapsed, len(collapsed), task, backbone, split=split, config=config, data_dir=data_dir).scores)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Answers to the rows of a split, and their scores."""
+
+    examples: tuple[Example, ...]
+    texts: tuple[str, ...]
+    scores: tuple[Score, ...]
+
+
+def judge(
+    prompt: Tensor | Reader,
+    length: int,
+    task: Task,
+    backbone: FrozenBackbone,
+    *,
+    split: Split,
+    config: EvaluateConfig,
+    data_dir: Path | None = None,
+) -> Judged:
+    """Return the answers to the rows of a split, and the task's metrics.
+
+    Args:
+        prompt: a collapsed prompt [L, D], or what reads a batch.
+        length: L.
+    """
     examples = getattr(load_data(task, [split], data_dir), split)
     if config.rows is not None:
         examples = draw_rows(examples, config.rows, seed=0)
     lengths = TrainingConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
-    data = encode(task, examples, backbone, lengths, len(collapsed))
-    (answers,) = answer(backbone, [collapsed], [data], config)
-    return score(task, split, examples, answers.texts)
+    data = encode(task, examples, backbone, lengths, length)
+    (answers,) = answer(backbone, [prompt], [data], config)
+    return Judged(tuple(examples), answers.texts, tuple(score(task, split, examples, answers.texts)))

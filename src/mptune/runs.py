@@ -6,6 +6,7 @@ prompt and its final name by one rename.
 """
 
 import json
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,11 +19,12 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from mptune.artifacts import CONFIG, TENSORS, MultitaskPrompt, stored_config, write_file
 from mptune.errors import ArtifactError, ResumeError, UsageError
 
+NO_STEP = 1 << 62
 STATE = "state.safetensors"
 METRICS = "metrics.jsonl"
 
@@ -120,6 +122,10 @@ class Run:
             with (self.folder / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return what was logged, line by line; nothing of a run in memory."""
+        return [] if self.out is None else read_metrics(self.folder)
+
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that a killed process took and that will be taken again."""
         file = self.folder / METRICS if self.out is not None else None
@@ -139,6 +145,11 @@ class Run:
             self.out.rmdir()  # an empty folder that the user had made
         self.folder.rename(self.out)
 
+    def discard(self) -> None:
+        """Remove a run whose result was taken over elsewhere."""
+        if self.out is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def close(self) -> None:
         """Let other processes have the folder."""
         if self._lock is not None:
@@ -155,6 +166,13 @@ def opened(out: Path | None, identity: Mapping[str, Any], local: Mapping[str, An
         run.close()
 
 
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl, finished or not; none where there is no such file."""
+    file = folder / METRICS
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [json.loads(line) for line in lines if _step(line) < NO_STEP]
+
+
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """Return the first field in which two nested configurations differ, with both values; None where they are equal."""
     old, new = _flat(before), _flat(now)
@@ -164,9 +182,7 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple
     return None
 
 
-def pack_state(
-    prompt: MultitaskPrompt, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def pack_state(prompt: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return prompt, optimizer and best prompt so far as one flat mapping of tensors."""
     tensors: dict[str, Tensor] = {f"prompt.{name}": p for name, p in prompt.named_parameters()}
     tensors |= {f"best.{name}": p for name, p in best.items()}
@@ -177,7 +193,7 @@ def pack_state(
 
 
 def unpack_state(
-    tensors: Mapping[str, Tensor], prompt: MultitaskPrompt, optimizer: torch.optim.Optimizer
+    tensors: Mapping[str, Tensor], prompt: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
     """Put prompt and optimizer back where `pack_state` took them; return the best prompt so far."""
     prompt.load_state_dict(_under("prompt.", tensors))
@@ -242,4 +258,4 @@ def _step(line: str) -> int:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return 1 << 62  # a line that was being written when the process was killed
+        return NO_STEP  # a line that was being written when the process was killed

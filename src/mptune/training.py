@@ -5,6 +5,7 @@ trackers are Accelerate's.
 """
 
 import itertools
+import math
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -29,6 +30,7 @@ from mptune.evaluation import Validated, validate
 from mptune.losses import task_loss
 from mptune.optimization import warmup_then_linear
 from mptune.progress import steps
+from mptune.readers import Baseline
 from mptune.runs import Run, interruptible, pack_state, unpack_state
 from mptune.sampling import Pick
 from mptune.tasks import Task
@@ -83,11 +85,22 @@ def training_data(
     return TrainingData(tuple(train), tuple(validation), digests, shot_rows)
 
 
+C = TypeVar("C", bound=TrainingConfig)
+
+
+def with_steps(config: C, data: TrainingData) -> C:
+    """Return the configuration with its epochs, if it counts in them, as steps."""
+    if config.epochs is None:
+        return config
+    rows = sum(len(task.examples) for task in data.train)
+    return config.model_copy(update={"steps": math.ceil(config.epochs * rows / config.batch_size), "epochs": None})
+
+
 @dataclass
 class Learner:
     """A prompt on its way, with all that is its own; several that train together share forward passes alone."""
 
-    prompt: MultitaskPrompt
+    prompt: MultitaskPrompt | Baseline
     optimizer: torch.optim.Optimizer
     batches: Iterator[list[Pick]]  # endless; a resumed run skips those that were taken
     data: TrainingData
@@ -98,7 +111,8 @@ class Learner:
     state: Mapping[str, Tensor] = field(default_factory=dict)  # that state
     validated: Validated | None = None  # its scores, where this process took them
     schedule: LambdaLR = field(init=False)
-    prompt_of: Callable[[Tensor], Tensor] = field(init=False)  # the soft prompts of task ids, [B] -> [B, L, D]
+    # The prompt, or baseline, as all processes share it: of a prompt, task ids to soft prompts, [B] -> [B, L, D].
+    prompt_of: Callable[..., Any] = field(init=False)
 
     def begin(self, accelerator: Accelerator) -> None:
         """Take up the saved state of a killed run, or the start."""
@@ -270,8 +284,8 @@ def identity_of(
 
 
 def stage_section(stage: str) -> str:
-    """Return the name under which a stage's fields are set: ``teach``, ``distill`` or ``adapt``."""
-    return {"teacher": "teach", "source": "distill", "target": "adapt"}[stage]
+    """Return the name under which a stage's fields are set: ``teach``, ``distill``, ``adapt``, or a baseline's own."""
+    return {"teacher": "teach", "source": "distill", "target": "adapt"}.get(stage, stage)
 
 
 def local_of(tasks: Sequence[Task], backbone: FrozenBackbone, data_dir: Path | None) -> dict[str, Any]:

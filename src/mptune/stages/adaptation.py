@@ -13,15 +13,15 @@ from torch import Tensor
 from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import FrozenBackbone, load_backbone
 from mptune.batching import Encoded, collate
-from mptune.config import AdaptConfig
+from mptune.config import AdaptConfig, TrainingConfig
 from mptune.errors import UnknownNameError, UsageError
 from mptune.losses import task_loss
 from mptune.optimization import two_speed
 from mptune.prompts import TaskVectors, mean_of_matrices, mean_of_vectors, neutral_vectors
-from mptune.runs import first_difference, opened
+from mptune.runs import Run, first_difference, opened
 from mptune.sampling import all_tasks, single_task
 from mptune.tasks import Task
-from mptune.training import Learner, identity_of, label_losses, local_of, make_card, train, training_data
+from mptune.training import Learner, identity_of, label_losses, local_of, make_card, train, training_data, with_steps
 
 RULES = ("mean-vectors", "mean-matrices", "closest", "shared")
 
@@ -90,9 +90,11 @@ def adapt_together(
     with ExitStack() as runs:
         prompts: list[MultitaskPrompt] = []
         learners: list[Learner] = []
+        made_now: list[tuple[Run, MultitaskPrompt]] = []
         for target in targets:
             tasks, config = target.tasks, target.config
             data = training_data(tasks, backbone, config, source.prompt_length, data_dir)
+            config = with_steps(config, data)
             identity = identity_of("target", tasks, backbone, config, data)
             identity["source"] = fingerprint(source)
             run = runs.enter_context(opened(target.out, identity, local_of(tasks, backbone, data_dir)))
@@ -118,16 +120,18 @@ def adapt_together(
                 single_task(sizes[0], config.batch_size, random) if one else all_tasks(sizes, config.batch_size, random)
             )
             learners.append(Learner(prompt, optimizer, batches, data, config, run))
+            made_now.append((run, prompt))
             prompts.append(prompt)
         if learners:
+            _refuse_unlike([learner.config for learner in learners])  # epochs of unlike tasks are unlike steps
             title = "adapt " + ", ".join(dict.fromkeys("+".join(task.name for task in t.tasks) for t in targets))
             train(learners, partial(label_losses, backbone), backbone, title=title, report_to=report_to)
-        for learner in learners:
-            learner.run.finish(learner.prompt)
+        for run, prompt in made_now:
+            run.finish(prompt)
         return prompts
 
 
-def _refuse_unlike(configs: Sequence[AdaptConfig]) -> None:
+def _refuse_unlike(configs: Sequence[TrainingConfig]) -> None:
     if not configs:
         raise UsageError("adaptation needs a target; got none")
     alike = [config.model_dump(mode="json", exclude={"seed", "shots"}) for config in configs]

@@ -20,7 +20,7 @@ from mptune.runs import opened
 from mptune.sampling import Pick, all_tasks, mixing_rates, stochastic_tasks
 from mptune.tasks import Task
 from mptune.teacher_outputs import TeacherOutputs
-from mptune.training import Learner, Taking, identity_of, local_of, make_card, train, training_data
+from mptune.training import Learner, Taking, identity_of, local_of, make_card, train, training_data, with_steps
 
 
 def distill(
@@ -52,6 +52,7 @@ def distill(
     teacher_prompts = _teacher_of_each(tasks, teachers, backbone)  # [K, L, D]
     length = config.prompt_length or teacher_prompts.shape[1]
     data = training_data(tasks, backbone, config, length, data_dir)
+    config = with_steps(config, data)
     identity = identity_of("source", tasks, backbone, config, data)
     identity["teachers"] = hashlib.sha256(teacher_prompts.numpy().tobytes()).hexdigest()[:32]
     with opened(out, identity, local_of(tasks, backbone, data_dir)) as run:

@@ -14,7 +14,7 @@ from mptune.prompts import neutral_vectors, sample_vocabulary
 from mptune.runs import opened
 from mptune.sampling import single_task
 from mptune.tasks import Task
-from mptune.training import Learner, identity_of, label_losses, local_of, make_card, train, training_data
+from mptune.training import Learner, identity_of, label_losses, local_of, make_card, train, training_data, with_steps
 
 
 def teach(
@@ -41,6 +41,7 @@ def teach(
     """
     backbone, config = backbone or load_backbone(), config or TeachConfig()
     data = training_data([task], backbone, config, config.prompt_length, data_dir)
+    config = with_steps(config, data)
     identity = identity_of("teacher", [task], backbone, config, data)
     with opened(out, identity, local_of([task], backbone, data_dir)) as run:
         if (made := run.finished()) is not None:

@@ -1,0 +1,158 @@
+"""Baselines that learn weights of the backbone: fine-tuning, BitFit, adapters, LoRA, (IA)³. The door to PEFT's layers.
+
+Each takes a thawed backbone, changes it in place and returns the parameters that learn; all others stay frozen.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mptune.backbone import Batch, FrozenBackbone
+from mptune.config import WeightsConfig
+from mptune.errors import BackboneError, MissingExtraError
+
+# The parts of a layer behind which an adapter stands, self-attention and feed-forward, in the families' own words: T5,
+# Llama and its kin, GPT-2, BART and Marian. Attention from decoder to encoder has none (Houlsby et al. 2019 had no
+# decoder; Karimi Mahabadi et al. 2021 leave it out).
+SELF_ATTENTION = ("SelfAttention", "self_attn", "attn")
+FEED_FORWARD = ("DenseReluDense", "mlp", "fc2")
+
+
+class BareText(nn.Module):
+    """Reads a batch without a prompt, with weights that learn."""
+
+    def __init__(self, learnt: Sequence[nn.Parameter], width: int) -> None:
+        super().__init__()
+        self.learnt = nn.ParameterList(learnt)
+        self.width = width
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Batch]:
+        """Return prompts of no soft tokens [B, 0, D], and the batch."""
+        prompts = torch.zeros(len(batch.mask), 0, self.width, device=batch.mask.device)
+        if torch.distributed.is_initialized() and torch.is_grad_enabled():
+            # Several processes average the gradients of what this module's output depends on, and of nothing else.
+            prompts = prompts + 0 * sum(parameter.sum() for parameter in self.learnt)
+        return prompts, batch
+
+
+def fine_tuning(backbone: FrozenBackbone, config: WeightsConfig) -> list[nn.Parameter]:
+    """Return all weights; Marian's positions are computed once and never learn."""
+    sines = [m for m in backbone.model.modules() if "sinusoidal" in type(m).__name__.lower()]
+    fixed = {id(p) for module in sines for p in module.parameters()}
+    return [p for p in backbone.model.parameters() if id(p) not in fixed]
+
+
+def bitfit(backbone: FrozenBackbone, config: WeightsConfig) -> list[nn.Parameter]:
+    """Return all biases; linear layers without one, all of T5's, get one of zeros.
+
+    Norms get none: what follows a norm is linear, and has a bias that says the same. The output layer gets none either.
+
+    Source: Ben Zaken et al. 2022 (arXiv:2106.10199).
+    """
+    head = backbone.model.get_output_embeddings()
+    for module in backbone.model.modules():
+        if isinstance(module, nn.Linear) and module is not head and getattr(module, "bias", None) is None:
+            module.bias = nn.Parameter(module.weight.new_zeros(module.out_features))
+    own = getattr(head, "bias", None)
+    named = backbone.model.named_parameters()
+    found = [p for name, p in named if name.split(".")[-1] == "bias" and p is not own]
+    if not found:
+        raise BackboneError(f"{backbone.config.name} has no linear layers, and so no biases for BitFit to learn")
+    return found
+
+
+class Adapter(nn.Module):
+    """A bottleneck that adds to what it is given: ``h + up(gelu(down(h)))``, nothing at its start."""
+
+    def __init__(self, width: int, bottleneck: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, bottleneck)
+        self.up = nn.Linear(bottleneck, width)
+        nn.init.normal_(self.down.weight, std=0.01)
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return the adapted states. [..., D] -> [..., D]"""
+        added: Tensor = self.up(nn.functional.gelu(self.down(h), approximate="tanh"))
+        return h + added
+
+
+def adapters(backbone: FrozenBackbone, config: WeightsConfig) -> list[nn.Parameter]:
+    """Put an adapter behind every self-attention and every feed-forward part; they learn, and so do the norms.
+
+    Source: Houlsby et al. 2019 (arXiv:1902.00751), section 2.1.
+    """
+    model = backbone.model
+    spots = [m for name, m in model.named_modules() if name.split(".")[-1] in (*SELF_ATTENTION, *FEED_FORWARD)]
+    if not spots:
+        raise BackboneError(
+            f"where adapters stand in a {model.config.model_type} is not known; "
+            f"its layers hold none of {', '.join((*SELF_ATTENTION, *FEED_FORWARD))}"
+        )
+    learnt: list[nn.Parameter] = []
+    for spot in spots:
+        adapter = Adapter(backbone.width, max(1, backbone.width // config.reduction)).to(backbone.device)
+        spot.register_forward_hook(_behind(adapter))
+        learnt += adapter.parameters()
+    norms = [m for m in model.modules() if "norm" in type(m).__name__.lower()]
+    return [*learnt, *(p for norm in norms for p in norm.parameters())]
+
+
+def _behind(adapter: Adapter) -> Callable[..., Any]:
+    """Return a hook that adapts what a part of a layer gives: states, or a tuple that begins with them."""
+
+    def hook(module: nn.Module, inputs: Any, given: Any) -> Any:
+        return (adapter(given[0]), *given[1:]) if isinstance(given, tuple) else adapter(given)
+
+    return hook
+
+
+def lora(backbone: FrozenBackbone, config: WeightsConfig) -> list[nn.Parameter]:
+    """Put low-rank updates beside the attention's query and value projections, PEFT's choice for the model.
+
+    Source: Hu et al. 2022 (arXiv:2106.09685).
+    """
+    peft = _peft()
+    return _injected(peft, peft.LoraConfig(r=config.rank, lora_alpha=2 * config.rank, lora_dropout=0.0), backbone)
+
+
+def ia3(backbone: FrozenBackbone, config: WeightsConfig) -> list[nn.Parameter]:
+    """Rescale keys, values and the feed-forward part's inner states, PEFT's choice for the model.
+
+    Source: Liu et al. 2022 (arXiv:2205.05638).
+    """
+    peft = _peft()
+    return _injected(peft, peft.IA3Config(), backbone)
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtraError("LoRA or (IA)³", "peft") from None
+    return peft
+
+
+def _injected(peft: Any, config: Any, backbone: FrozenBackbone) -> list[nn.Parameter]:
+    backbone.model.requires_grad_(False)
+    before = {id(p) for p in backbone.model.parameters()}
+    try:
+        peft.inject_adapter_in_model(config, backbone.model)
+    except ValueError:  # which layers to change is known to PEFT for some families only
+        kind, family = config.peft_type.value, backbone.model.config.model_type
+        raise BackboneError(
+            f"PEFT does not say where {kind} stands in a {family}; take adapters, BitFit or another model"
+        ) from None
+    return [p for p in backbone.model.parameters() if id(p) not in before]
+
+
+WEIGHTS: dict[str, Callable[[FrozenBackbone, WeightsConfig], list[nn.Parameter]]] = {
+    "fine-tuning": fine_tuning,
+    "bitfit": bitfit,
+    "adapters": adapters,
+    "lora": lora,
+    "ia3": ia3,
+}
