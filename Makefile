@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check fix docs real bench clean
+.PHONY: quickstart test check fix docs small real bench clean
 
 quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks; about three minutes once installed
-	$(BIN)/mptune run recipes/quickstart.yaml
+	$(BIN)/mptune bench recipes/quickstart.yaml
 
 test: .venv/installed  ## the whole test suite, offline
 	$(BIN)/python -m pytest
@@ -23,8 +23,11 @@ fix: .venv/installed  ## what ruff can mend by itself
 docs: .venv/installed  ## write docs/cli.md from the help pages
 	$(BIN)/python tests/test_docs.py --write
 
+small: .venv/installed  ## every system on eight real target tasks, and the ablations (hours on two cores); needs the data named in the recipes
+	for name in fewshot ablation initialisation prompt-length; do $(BIN)/mptune bench recipes/small/$$name.yaml || exit 1; done
+
 real: .venv/installed  ## the comparison on real rows (one to two hours on two cores); needs the data named in the recipe
-	$(BIN)/mptune run recipes/real/fewshot.yaml
+	$(BIN)/mptune bench recipes/real/fewshot.yaml
 
 bench: .venv/installed  ## every benchmark in full, in turn; with DATA=DIR on real rows. One by one: benchmarks/README.md
 	for name in train_step distillation_step adaptation scoring memory; do \

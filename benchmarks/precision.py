@@ -1,7 +1,7 @@
 """Two runs of one recipe, pair by pair: whether another type of numbers, or another version, changes the scores.
 
-mptune run recipes/quickstart.yaml --out a
-mptune run recipes/quickstart.yaml --out b --set backbone.dtype=float32
+mptune bench recipes/quickstart.yaml --out a
+mptune bench recipes/quickstart.yaml --out b --set backbone.dtype=float32
 python benchmarks/precision.py a b
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mptune.recipes import read_results
+from mptune.bench import read_results
 from mptune.statistics import paired
 
 

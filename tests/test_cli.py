@@ -101,31 +101,71 @@ shots: [2]
 seeds: 2
 teach: {{steps: 2, prompt_length: 4}}
 distill: {{steps: 2}}
-adapt: {{steps: 2}}
-prompt_tuning: {{steps: 2, prompt_length: 4, lrs: [0.1, 0.3]}}
+budget: {{steps: 2}}
+prompt_tuning: {{prompt_length: 4}}
+rates: {{prompt-tuning: [0.1, 0.3]}}
+variants: {{mpt-no-distillation: {{of: mpt, distill: {{distill_weight: 0}}}}}}
 """
 
 
 def test_a_recipe_runs_once_and_adds_what_is_new(cli, tiny):
     recipe = tiny / "recipe.yaml"
     recipe.write_text(RECIPE.format(folder=tiny))
-    code, out, err = cli("run", recipe)
+    code, out, err = cli("bench", recipe)
     assert code == 0, err
     assert "| colour | accuracy | 20 |" in out
     assert "mpt minus prompt-tuning" in out
     results = tiny / "toy" / "results.jsonl"
     before = results.read_bytes()
     assert len(before.splitlines()) == 3 + 3 * 2
-    code, again, err = cli("run", recipe)
+    code, again, err = cli("bench", recipe)
     assert (code, results.read_bytes(), again) == (0, before, out)
     recipe.write_text(RECIPE.format(folder=tiny).replace("seeds: 2", "seeds: 3"))
-    assert cli("run", recipe)[0] == 0
+    assert cli("bench", recipe)[0] == 0
     assert results.read_bytes().startswith(before)
     assert len(results.read_bytes().splitlines()) == 3 + 3 * 3
     recipe.write_text(RECIPE.format(folder=tiny).replace("distill: {steps: 2}", "distill: {steps: 3}"))
-    code, out, err = cli("run", recipe)
+    code, out, err = cli("bench", recipe)
     assert code == 2
     assert "distill.steps = 2, and now it is 3" in err
+
+
+def test_a_part_of_a_recipe_can_be_run_and_its_settings_changed(cli, tiny):
+    recipe = tiny / "part.yaml"
+    recipe.write_text(RECIPE.format(folder=tiny).replace("/toy", "/part"))
+    code, _out, err = cli("bench", recipe, "--only", "prompt-tuning,colour", "--set", "prompt_tuning.steps=1")
+    assert code == 0, err
+    lines = [json.loads(line) for line in (tiny / "part" / "results.jsonl").read_text().splitlines()]
+    assert [(line["method"], line["curve"][-1]["step"]) for line in lines] == [("prompt-tuning", 1)] * 2
+    code, _, err = cli("bench", recipe, "--only", "prompttuning")
+    assert code == 2
+    assert "--only wants methods and targets of the recipe; got prompttuning" in one_or_two_lines(err)
+
+
+def test_a_plan_is_a_table_and_starts_nothing(cli, tiny):
+    recipe = tiny / "planned.yaml"
+    recipe.write_text(RECIPE.format(folder=tiny).replace("/toy", "/planned"))
+    code, out, err = cli("bench", recipe, "--plan")
+    assert code == 0, err
+    rows = [line.split("\t") for line in out.splitlines()[:-1]]
+    assert [row[:3] for row in rows] == [
+        ["what", "runs", "steps"], ["teachers", "2", "4"], ["source training", "1", "2"],
+        ["source training, settings 2", "1", "2"], ["constant", "1", "0"], ["zero-shot", "1", "0"],
+        ["prompt-tuning", "4", "8"], ["transfer", "1", "0"], ["mpt-no-distillation", "2", "4"], ["mpt", "2", "4"],
+        ["all", "15", "24"],
+    ]  # fmt: skip
+    assert out.splitlines()[-1].startswith("About 0.0")
+    assert "measuring: mpt" in err
+    assert not (tiny / "planned").exists()
+
+
+def test_a_comparison_tells_a_log_what_runs_and_what_is_left(cli, tiny):
+    recipe = tiny / "told.yaml"
+    recipe.write_text(RECIPE.format(folder=tiny).replace("/toy", "/told"))
+    _, _, err = cli("bench", recipe, "--only", "constant,zero-shot")
+    first, second = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    assert first == {"bench": "toy", "done": 0, "of": 2, "run": "constant, colour"}
+    assert (second["done"], second["run"], second["seconds_left"] >= 0) == (1, "zero-shot, colour", True)
 
 
 def one_or_two_lines(err):
@@ -153,7 +193,7 @@ def one_or_two_lines(err):
         pytest.param(["teach", "--tasks", "refund,refund", "--out", "x"], 2, "refund stands twice", id="twice"),
         pytest.param(["distill", "--teachers", "none", "--out", "x"], 1, "There is no such folder", id="no teachers"),
         pytest.param(["export", "p", "--to", "onx", "--out", "x"], 2, "no format is called 'onx'", id="format"),
-        pytest.param(["run", "none.yaml"], 2, "none.yaml: cannot be read", id="no recipe"),
+        pytest.param(["bench", "none.yaml"], 2, "none.yaml: cannot be read", id="no recipe"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line_with_its_exit_code(cli, tmp_path, monkeypatch, arguments, code, says):

@@ -339,7 +339,7 @@ methods: [zero-shot]
 def test_a_recipe_runs_into_another_folder_with_other_fields(cli, made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r.yaml").write_text(RECIPE.format(folder=made))
-    code, out, err = cli("run", "r.yaml", "--out", "there", "--set", "evaluate.rows=5")
+    code, out, err = cli("bench", "r.yaml", "--out", "there", "--set", "evaluate.rows=5")
     assert code == 0, err
     assert not (tmp_path / "nowhere").exists()
     assert out == (tmp_path / "there" / "results.md").read_text() + "\n"

@@ -1,6 +1,8 @@
 """The import direction, checked: modules import from layers above their own, and heavy libraries have one door."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,14 @@ LAYERS = [
     "metrics data modelcard",
     "backbone",
     "batching artifacts doctor",
+    "readers",
     "runs optimization evaluation interop teacher_outputs",
     "prediction training",
-    "stages tables",
-    "recipes",
+    "stages tables baselines",
+    "recipes reports",
+    "systems",
+    "bench",
+    "plan",
     "cli",
     "__main__",
 ]
@@ -27,13 +33,15 @@ MODULES = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
 DOORS = {
     "datasets": {"data.py"},
     "onnx": {"embedded.py"},
-    "peft": {"interop.py"},
+    "peft": {"baselines/weights.py"},
     "accelerate": {"training.py"},
     "sklearn": {"metrics.py"},
     "torchmetrics": {"metrics.py"},
     "sacrebleu": {"metrics.py"},
     "nltk": {"metrics.py"},
     "scipy": {"statistics.py"},
+    "matplotlib": {"reports/charts.py"},
+    "jinja2": {"reports/pages.py"},
     "typer": {"cli.py"},
     "yaml": {"tasks/yaml.py", "modelcard.py"},
     "huggingface_hub": {"artifacts.py"},
@@ -67,6 +75,14 @@ def test_stages_never_import_each_other():
     assert stages == {"teachers", "distillation", "adaptation"}
     for path in (PACKAGE / "stages").glob("*.py"):
         assert not [m for m in imported(path) if m.startswith("mptune.stages.")], path.name
+
+
+def test_the_report_needs_neither_a_model_nor_the_stages():
+    code = (
+        "import sys, mptune.reports; print([m for m in ('torch', 'transformers', 'mptune.stages') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("library", DOORS)

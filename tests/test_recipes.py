@@ -1,191 +1,87 @@
-"""A recipe on a tiny model: what each of its lines claims is what stands in its folders."""
-
-import json
-import shutil
-import subprocess
+"""A recipe says what it is made of before anything runs, and what is wrong with it, all at once."""
 
 import pytest
-import torch
 
-from conftest import make_task
-from mptune import recipes
-from mptune.artifacts import MultitaskPrompt
-from mptune.backbone import load_backbone
-from mptune.config import EvaluateConfig
-from mptune.errors import DataError
-from mptune.evaluation import evaluate
-from mptune.prompts import mean_of_vectors
-from mptune.recipes import Loaded, Recipe, commit, read_results, run_recipe
-from trained import trained_backbone
+from mptune.errors import ConfigError
+from mptune.recipes import Loaded, Recipe, for_target
+from mptune.tasks import get_task
 
-SETTINGS = {
-    "name": "toy",
-    "sources": ["mood", "speed"],
-    "targets": ["colour", "sound"],
-    "methods": ["constant", "zero-shot", "prompt-tuning", "transfer", "mpt-no-distillation", "mpt"],
-    "shots": [2],
-    "seeds": 2,
-    "teach": {"steps": 3, "prompt_length": 4},
-    "distill": {"steps": 24, "validate_every": 4},
-    "adapt": {"steps": 0, "initialise": "speed"},
-    "prompt_tuning": {"steps": 6, "prompt_length": 4, "lrs": [0.01, 2.0], "tuning_rows": 12},
-    "evaluate": {"rows": 15},
-}
+BASE = {"name": "toy", "out": "runs/toy", "sources": ["sst2", "mnli"], "targets": ["rte", "cb"]}
 
 
-def loaded(folder, **changes):
-    tasks = [make_task(folder, name, good, bad) for name, good, bad in (
-        ("mood", "good", "awful"), ("speed", "fast", "slow"), ("colour", "blue", "red"), ("sound", "cat", "dog"),
-    )]  # fmt: skip
-    backbone = {"name": str(folder / "model")}
-    recipe = Recipe.read({**SETTINGS, "out": str(folder / "out"), "backbone": backbone, **changes}, "test")
-    return Loaded(recipe, tuple(tasks[:2]), tuple(tasks[2:]), None)
+def recipe(**changes):
+    return Recipe.read({**BASE, **changes}, "toy.yaml")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished recipe: its folder, its tasks and its lines by method, task and seed."""
-    folder = tmp_path_factory.mktemp("recipe")
-    backbone = trained_backbone()
-    backbone.model.save_pretrained(folder / "model")
-    backbone.tokenizer.save_pretrained(folder / "model")
-    recipe = loaded(folder)
-    run_recipe(recipe)
-    lines = {(line["method"], line["task"], line["seed"]): line for line in read_results(folder / "out")}
-    return folder, recipe, lines
+def problems(**changes):
+    with pytest.raises(ConfigError) as found:
+        recipe(**changes)
+    return str(found.value)
 
 
-def prompt_of(folder, method, cell):
-    return MultitaskPrompt.from_pretrained(folder / "out" / "targets" / method / cell)
+def test_the_budget_is_every_methods_that_does_not_say_otherwise():
+    made = recipe(budget={"steps": "7", "batch_size": "3"}, adapt={"steps": "9"}, lora={"lr": "0.5"})
+    assert (made.lora.steps, made.lora.batch_size, made.lora.lr) == (7, 3, 0.5)
+    assert (made.adapt.steps, made.adapt.batch_size) == (9, 3)
+    assert (made.prompt_tuning.steps, made.dept.steps, made.attempt.steps, made.fine_tuning.steps) == (7, 7, 7, 7)
+    assert (made.teach.steps, made.distill.steps) == (300, 600)  # source training is not paid by the target
 
 
-def test_every_method_runs_on_every_target_and_those_with_examples_with_every_seed(finished):
-    _, _, lines = finished
-    once = {(m, t, 0) for m in ("constant", "zero-shot", "transfer") for t in ("colour", "sound")}
-    trained = ("prompt-tuning", "mpt-no-distillation", "mpt")
-    assert set(lines) == once | {(m, t, s) for m in trained for t in ("colour", "sound") for s in (0, 1)}
+def test_a_budget_of_unknown_fields_is_refused():
+    assert "adapt.stepps is not a field. Did you mean 'steps'?" in problems(budget={"stepps": 3})
 
 
-def test_the_arm_without_distillation_differs_in_lambda_alone(finished):
-    folder, _, _ = finished
-    with_it, without = (
-        MultitaskPrompt.from_pretrained(folder / "out" / n) for n in ("multitask", "multitask-no-distillation")
+def test_a_variant_changes_its_sections_and_nothing_else():
+    made = recipe(methods=["mpt", "short"], variants={"short": {"of": "mpt", "teach": {"prompt_length": "5"}}})
+    short = made.varied("short")
+    assert (made.base("short"), short.teach.prompt_length, made.teach.prompt_length) == ("mpt", 5, 100)
+    assert short.model_copy(update={"teach": made.teach}).model_dump(exclude={"variants", "methods", "rates"}) == (
+        made.model_dump(exclude={"variants", "methods", "rates"})
     )
-    assert with_it.card.config["distill_weight"] == 0.9
-    assert without.card.config == {**with_it.card.config, "distill_weight": 0.0}
-    assert not torch.equal(with_it.shared, without.shared)
+    assert made.varied("mpt") is made
 
 
-def test_each_arm_adapts_its_own_multitask_prompt(finished):
-    folder, _, _ = finished
-    for method, name in (("mpt", "multitask"), ("mpt-no-distillation", "multitask-no-distillation")):
-        source = MultitaskPrompt.from_pretrained(folder / "out" / name)
-        prompt = prompt_of(folder, method, "colour-2-0")  # of no steps, from the vectors of the second source task
-        assert torch.equal(prompt.shared, source.shared)
-        assert torch.equal(prompt.task_vectors.u, source.task_vectors.u[1:])
+def test_what_is_wrong_with_variants_methods_and_names_is_said_at_once():
+    text = problems(
+        methods=["mpt", "loar"],
+        variants={"lora": {"of": "mpt"}, "odd": {"of": "mtp", "teech": {}}},
+        per_task={"boolq": {"steps": 3}},
+        spot_source="qnli",
+    )
+    assert "variants: lora is a method already; choose another name" in text
+    assert "variants.odd.of wants one of constant, zero-shot" in text
+    assert "got 'mtp'" in text
+    assert "variants.odd.teech is none of backbone, teach, distill, adapt" in text
+    assert "methods: loar is none of" in text
+    assert "per_task: boolq is none of the targets" in text
+    assert "spot_source wants one of the sources; got 'qnli'" in text
 
 
-def test_transfer_is_the_mean_of_the_source_tasks_as_it_is(finished):
-    folder, _, _ = finished
-    source = MultitaskPrompt.from_pretrained(folder / "out" / "multitask")
-    prompt, mean = prompt_of(folder, "transfer", "sound-0-0"), mean_of_vectors(source.task_vectors)
-    assert torch.equal(prompt.shared, source.shared)
-    assert torch.equal(prompt.task_vectors.u, mean.u)
-    assert torch.equal(prompt.task_vectors.v, mean.v)
+def test_a_variants_wrong_field_is_said_when_the_file_is_read(tmp_path):
+    file = tmp_path / "odd.yaml"
+    file.write_text(
+        "name: odd\nout: runs/odd\nsources: [sst2, mnli]\ntargets: [rte]\nmethods: [odd]\n"
+        "variants: {odd: {of: mpt, distill: {distil_weight: 0}}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"distill\.distil_weight is not a field\. Did you mean 'distill_weight'\?"):
+        Loaded.from_file(file)
 
 
-def test_seeds_and_shots_of_a_line_are_those_of_its_prompt(finished):
-    folder, _, lines = finished
-    rows = []
-    for seed in (0, 1):
-        lr = lines["prompt-tuning", "sound", seed]["lr"]
-        for method, cell in (("mpt", f"sound-2-{seed}"), ("prompt-tuning", f"sound-2-{seed}-{lr:g}")):
-            seeds = prompt_of(folder, method, cell).card.seeds
-            assert seeds["seed"] == seed
-            rows.append(seeds["shot_rows"]["sound"])
-    assert rows[0] == rows[1] != rows[2] == rows[3]  # both methods learn from the same examples
-    assert {len(r) for r in rows} == {4}
+def test_methods_without_examples_have_one_seed_and_no_shots():
+    made = recipe(shots=["4", "all"], seeds=3)
+    assert (made.shots_of("transfer"), made.seeds_of("transfer")) == ((0,), (0,))
+    assert (made.shots_of("from:mnli"), made.seeds_of("from:mnli")) == ((0,), (0,))
+    assert (made.shots_of("lora"), made.seeds_of("lora")) == ((4, None), (0, 1, 2))
 
 
-def test_a_line_says_what_its_prompt_scores_on_the_test_split(finished):
-    folder, recipe, lines = finished
-    backbone, task = load_backbone(recipe.recipe.backbone), recipe.targets[1]
-    judged = task.model_copy(update={"metrics": ("accuracy", "f1_macro")})
-    lr = lines["prompt-tuning", "sound", 0]["lr"]
-    for method, seed, cell in (("mpt", 1, "sound-2-1"), ("prompt-tuning", 0, f"sound-2-0-{lr:g}")):
-        prompt = prompt_of(folder, method, cell)
-        scores = evaluate(prompt, judged, backbone, split="test", config=EvaluateConfig(rows=15))
-        assert lines[method, "sound", seed]["scores"] == [s.as_dict() for s in scores]
-    bare = evaluate(None, judged, backbone, split="test", config=EvaluateConfig(rows=15))
-    assert lines["zero-shot", "sound", 0]["scores"] == [s.as_dict() for s in bare]
+def test_settings_of_one_target_go_before_the_methods():
+    made = recipe(per_task={"rte": {"epochs": "2", "max_input_tokens": "300"}}, budget={"steps": 5})
+    rte, cb = (for_target(made.lora, made, get_task(name), seed=4) for name in ("rte", "cb"))
+    assert (rte.epochs, rte.max_input_tokens, rte.seed, rte.steps) == (2.0, 300, 4, 5)
+    assert (cb.epochs, cb.max_input_tokens, cb.seed) == (None, 256, 4)
 
 
-def test_the_constant_answers_the_same_test_rows(finished):
-    _, _, lines = finished
-    line = lines["constant", "colour", 0]
-    assert line["answer"] in ("no", "yes")
-    assert [(s["metric"], s["examples"]) for s in line["scores"]] == [("accuracy", 15), ("f1_macro", 15)]
-    assert line["scores"][1]["value"] < line["scores"][0]["value"]  # one answer of two is never said
-
-
-def test_the_learning_rate_is_the_best_on_validation_rows_with_the_first_seed(finished):
-    folder, recipe, lines = finished
-    backbone = load_backbone(recipe.recipe.backbone)
-    for task in recipe.targets:
-        scores = {}
-        for lr in (0.01, 2.0):
-            prompt = prompt_of(folder, "prompt-tuning", f"{task.name}-2-0-{lr:g}")
-            assert (prompt.card.config["lr"], prompt.card.seeds["seed"]) == (lr, 0)
-            (first, *_) = evaluate(prompt, task, backbone, split="validation", config=EvaluateConfig(rows=12))
-            assert first.examples == 12
-            scores[lr] = first.value
-        for seed in (0, 1):
-            chosen = lines["prompt-tuning", task.name, seed]["lr"]
-            assert scores[chosen] == max(scores.values())
-            assert prompt_of(folder, "prompt-tuning", f"{task.name}-2-{seed}-{chosen:g}").card.config["lr"] == chosen
-
-
-def test_a_line_cut_by_a_kill_is_done_again_and_the_others_are_not(finished):
-    folder, recipe, _ = finished
-    file = folder / "out" / "results.jsonl"
-    whole = file.read_text()
-    *kept, last = whole.splitlines(keepends=True)
-    file.write_text("".join(kept) + last[: len(last) // 2])
-    run_recipe(recipe)
-    *same, again = file.read_text().splitlines(keepends=True)
-    assert same == kept
-    untimed = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (again, last)]
-    assert untimed[0] == untimed[1]
-
-
-def test_every_problem_of_the_data_is_said_before_anything_is_trained(tmp_path, monkeypatch):
-    recipe = loaded(tmp_path)
-    (tmp_path / "sound.test.jsonl").write_text('{"text": "a", "label": 7}\n')
-    monkeypatch.setattr(recipes, "load_backbone", lambda config: pytest.fail("the backbone was loaded"))
-    with pytest.raises(DataError, match="7"):
-        run_recipe(recipe)
-    assert not (tmp_path / "out" / "teachers").exists()
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_commit_is_that_of_a_checkout_which_holds_the_code(tmp_path, monkeypatch):
-    def git(*words):
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        done = subprocess.run(["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    code = tmp_path / "recipes.py"
-    code.write_text("one")
-    monkeypatch.setattr(recipes, "__file__", str(code))
-    assert commit() is None  # no checkout
-    git("init", "-q")
-    (tmp_path / "other.txt").write_text("other")
-    git("add", "other.txt")
-    git("commit", "-qm", "other")
-    assert commit() is None  # somebody else's: it does not hold the code
-    git("add", "recipes.py")
-    git("commit", "-qm", "one")
-    head = git("rev-parse", "HEAD")
-    assert commit() == head[:12]
-    code.write_text("two")
-    assert commit() == f"{head[:12]}-dirty"
+def test_a_field_that_a_methods_training_does_not_have_is_refused_by_target():
+    made = recipe(per_task={"rte": {"epoch": 2}})
+    with pytest.raises(ConfigError, match=r"toy: per_task\.rte: epoch is not a field"):
+        for_target(made.lora, made, get_task("rte"))

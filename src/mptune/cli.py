@@ -242,19 +242,50 @@ def predict(
 
 
 @app.command()
-def run(
+def bench(
     recipe: Annotated[Path, typer.Argument(help="A recipe's YAML file.")],
     out: Annotated[Path | None, typer.Option(help="In place of the recipe's folder.", metavar="DIR")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Only these methods and targets of the recipe.", metavar="METHOD,TASK")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what it will take here, from a short measurement, and stop.")
+    ] = False,
     settings: Settings = None,
 ) -> None:
-    """The whole pipeline in one file; what is finished is not done again."""
+    """A whole comparison from one file: sources, methods, targets, seeds. What is finished is not done again."""
+    from mptune.bench import TABLE, run_recipe
     from mptune.config import parse_overrides
-    from mptune.recipes import TABLE, Loaded, run_recipe
+    from mptune.plan import planned
+    from mptune.progress import board
+    from mptune.recipes import Loaded
 
     loaded = Loaded.from_file(recipe, parse_overrides(settings or []))
-    folder = run_recipe(loaded, out, say=lambda text: _say(text, err=True))
+    if plan:
+        expected = planned(loaded, only=_names(only), say=lambda text: _say(text, err=True))
+        _table(*expected.table())
+        _say(expected.summary())
+        return
+    with board(loaded.recipe.name) as shown:
+        folder = run_recipe(loaded, out, only=_names(only), watch=shown.show)
     _say((folder / TABLE).read_text(encoding="utf-8"))
     _say(f"Written to {folder / TABLE}", err=True)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="Folder with results.jsonl, as `run` wrote it.", metavar="RUN_DIR")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page's file; report.html in the folder without it.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write a run's results as one HTML page: verdict, scores, curves, similarities, alarms."""
+    from mptune.reports import write_report
+
+    file = out or run_dir / "report.html"
+    for headline in write_report(run_dir, file):
+        _say(headline)
+    _say(f"Written to {file}", err=True)
 
 
 @app.command()

@@ -8,6 +8,7 @@ MptuneError                 exit code 1: it could not be done
 ├── DataError               exit code 3: rows that do not fit their task, all at once
 ├── ArtifactError           a prompt folder that is missing, foreign or damaged
 │   └── BackboneMismatch    a prompt trained for another model
+├── ResultsError            a run's folder whose results are missing or damaged, all at once
 ├── BackboneError           a model that cannot be loaded or cannot read soft prompts
 ├── MissingExtraError       a part of the package whose libraries are not installed
 └── ShapeError              a tensor whose shape breaks its contract
@@ -71,6 +72,14 @@ class ArtifactError(MptuneError):
 
 class BackboneMismatch(ArtifactError):
     """A prompt trained for another model, where its numbers mean nothing."""
+
+
+class ResultsError(MptuneError):
+    """A run's folder whose results are missing or damaged; every problem at once."""
+
+    def __init__(self, head: str, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__(_bulleted(head, problems) if problems else head)
 
 
 class BackboneError(MptuneError):

@@ -1,5 +1,6 @@
 """Results as Markdown: a pure function of the lines of results.jsonl."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,13 +20,14 @@ def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequen
     table holds macro-F1 where that is not the first metric: a constant answer does not win it on unbalanced rows.
     """
     tasks = list(dict.fromkeys(line["task"] for line in lines))
-    shots = sorted({line["shots"] for line in lines if line["shots"]}) or [0]
+    found = {line["shots"] for line in lines if line["shots"] != 0}
+    shots = sorted(found, key=lambda k: math.inf if k is None else k) or [0]
     page = [f"# Results: {name}", "", *(f"- {_titled(note)}" for note in notes), ""]
     firsts, balanced = [_in(line) for line in lines], [_in(line, BALANCED) for line in lines]
     second = all(balanced) and firsts != balanced
     for k in shots:
-        if k:
-            page += [f"## {k} shots per class", ""]
+        if k != 0:
+            page += ["## All examples" if k is None else f"## {k} shots per class", ""]
         page += _comparison(firsts, methods, tasks, k)
         if second:
             page += ["The same answers by macro-F1:", "", *_comparison(balanced, methods, tasks, k)]
@@ -36,13 +38,25 @@ def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequen
     return "\n".join(page) + "\n"
 
 
+def standing_table(lines: Lines) -> list[list[str]]:
+    """Return the results so far: the mean of each method on each task, and how many runs made it."""
+    tasks = list(dict.fromkeys(line["task"] for line in lines))
+    methods = list(dict.fromkeys(line["method"] for line in lines if not line["method"].startswith("from:")))
+    rows = []
+    for method in methods:
+        own = [line for line in lines if line["method"] == method]
+        values = [[line["scores"][0]["value"] for line in own if line["task"] == task] for task in tasks]
+        rows.append([method, str(len(own)), *(f"{sum(v) / len(v):.1f}" if v else "" for v in values)])
+    return [["method", "runs", *tasks], *rows] if rows else []
+
+
 def _in(line: Mapping[str, Any], metric: str | None = None) -> dict[str, Any]:
     """Return a line with one score, that of a metric or the first; nothing where it has no such score."""
     scores = [s for s in line["scores"] if metric in (None, s["metric"])]
     return {**line, "score": scores[0]} if scores else {}
 
 
-def _comparison(lines: Lines, methods: Sequence[str], tasks: Sequence[str], shots: int) -> list[str]:
+def _comparison(lines: Lines, methods: Sequence[str], tasks: Sequence[str], shots: int | None) -> list[str]:
     """Return the table of one number of shots, and the differences below it."""
     page = ["| task | metric | test rows | " + " | ".join(methods) + " |", "|---" * (3 + len(methods)) + "|"]
     for task in tasks:
@@ -53,12 +67,12 @@ def _comparison(lines: Lines, methods: Sequence[str], tasks: Sequence[str], shot
     return [*page, "", *(line for m in methods if (line := _difference(lines, m, tasks, shots))), ""]
 
 
-def _values(lines: Lines, method: str, task: str, shots: int) -> dict[int, float]:
+def _values(lines: Lines, method: str, task: str, shots: int | None) -> dict[int, float]:
     """Return seed to score; a method without examples has one value for every number of shots."""
     return {
         line["seed"]: line["score"]["value"]
         for line in lines
-        if (line["method"], line["task"]) == (method, task) and line["shots"] in (0, shots)
+        if (line["method"], line["task"]) == (method, task) and (line["shots"] == 0 or line["shots"] == shots)
     }
 
 
@@ -66,7 +80,7 @@ def _cell(values: Mapping[int, float]) -> str:
     return str(interval(list(values.values()))) if values else "–"
 
 
-def _mean(lines: Lines, method: str, tasks: Sequence[str], shots: int) -> str:
+def _mean(lines: Lines, method: str, tasks: Sequence[str], shots: int | None) -> str:
     """Return the mean over tasks, its interval over seeds."""
     per_task = [_values(lines, method, task, shots) for task in tasks]
     seeds = sorted(set.intersection(*(set(values) for values in per_task)))
@@ -75,7 +89,7 @@ def _mean(lines: Lines, method: str, tasks: Sequence[str], shots: int) -> str:
     return f"**{interval([sum(values[s] for values in per_task) / len(tasks) for s in seeds])}**"
 
 
-def _difference(lines: Lines, method: str, tasks: Sequence[str], shots: int) -> str:
+def _difference(lines: Lines, method: str, tasks: Sequence[str], shots: int | None) -> str:
     """Return how a method differs from prompt tuning over the same tasks and seeds, as a list item."""
     if method in (REFERENCE, "constant", "zero-shot"):
         return ""

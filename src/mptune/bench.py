@@ -1,0 +1,375 @@
+"""Carrying out a recipe: methods by tasks, shots and seeds, one line of results a run.
+
+Each finished run stands in ``results.jsonl`` and is not done again; table and report are functions of those lines.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mptune.artifacts import MultitaskPrompt, prompt_folders, write_file
+from mptune.config import PUBLISHED_SEEDS
+from mptune.data import draw_rows, load_data
+from mptune.errors import ResumeError, UsageError
+from mptune.evaluation import Judged, judge
+from mptune.metrics import constant_answer, credits, score
+from mptune.progress import Standing
+from mptune.recipes import FROM, OF_GROUPS, Loaded, Recipe
+from mptune.runs import first_difference
+from mptune.systems import MULTITASK, Asked, Sources, System, from_source, train_system
+from mptune.tables import BALANCED, results_table, standing_table
+from mptune.tasks import Example, Task
+from mptune.training import versions
+
+RESULTS = "results.jsonl"
+TABLE = "results.md"
+RECIPE = "recipe.json"
+SIMILARITY = "similarity.json"
+
+# What may change between two calls that fill one folder: more of the same is welcome.
+FREE = ("name", "out", "targets", "methods", "variants", "shots", "seeds", "per_task", "budget", "rates")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a method, its targets (one, or all of them as a group), a number of shots and a seed."""
+
+    method: str
+    tasks: tuple[str, ...]
+    shots: int | None  # 0 where no examples are taken, None for all
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """The run in words."""
+        few = "" if self.shots == 0 else f", {'all' if self.shots is None else self.shots} shots, seed {self.seed}"
+        return f"{self.method}, {'+'.join(self.tasks)}{few}"
+
+    @property
+    def keys(self) -> list[tuple[Any, ...]]:
+        """What names the lines of this run, one for each of its tasks."""
+        return [(self.method, task, self.shots, self.seed) for task in self.tasks]
+
+
+def run_recipe(
+    loaded: Loaded,
+    out: Path | None = None,
+    *,
+    only: Sequence[str] = (),
+    watch: Callable[[Standing], None] = lambda _: None,
+) -> Path:
+    """Carry out what of a recipe is not done yet, and return the folder with results.jsonl and results.md.
+
+    Args:
+        out: in place of the recipe's folder.
+        only: methods and targets to restrict this call to; none of either kind means all of it.
+        watch: told what begins, and how far the comparison is.
+
+    Raises:
+        ResumeError: the folder holds results of another configuration; names the first field that differs.
+        UsageError: ``only`` names what the recipe does not have.
+    """
+    recipe = loaded.recipe
+    folder = out or Path(recipe.out)
+    cells = chosen_cells(loaded, only)
+    _refuse_change(folder, recipe)
+    # All data problems come first, before the backbone takes its time to load.
+    for task in (*loaded.sources, *loaded.targets):
+        load_data(
+            task,
+            ("train", "validation") if task in loaded.sources else ("train", "validation", "test"),
+            loaded.data_dir,
+        )
+    lines = read_results(folder)
+    todo = unfinished(cells, lines)
+
+    def tell(title: str) -> None:
+        left = unfinished(cells, lines)
+        watch(Standing(len(cells) - len(left), len(cells), title, _seconds(left, lines), standing_table(lines)))
+
+    sources = Sources(loaded, folder, tell)
+    for cell in todo:
+        tell(cell.title)
+        started = time.monotonic()
+        found = _outcome(cell, sources, lines)
+        seconds = round((time.monotonic() - started) / len(found), 1)
+        about = _circumstances(sources.backbone(recipe.varied(cell.method)).config.dtype)
+        found = [{**line, "seconds": seconds, **about} for line in found]
+        _append(folder / RESULTS, found)
+        lines += found
+    tell("")
+    if (folder / MULTITASK).is_dir():
+        write_file(folder / SIMILARITY, json.dumps(_similarities(folder)))
+    methods = [m for m in recipe.methods if m != "from-sources"]  # those stand in the report
+    write_file(folder / TABLE, results_table(recipe.name, _describe(recipe), lines, methods))
+    return folder
+
+
+def chosen_cells(loaded: Loaded, only: Sequence[str] = ()) -> list[Cell]:
+    """Return the runs of a recipe, those that do not vary with shots and seeds once.
+
+    Raises:
+        UsageError: ``only`` names what the recipe does not have.
+    """
+    recipe = loaded.recipe
+    targets = [task.name for task in loaded.targets]
+    unknown = [name for name in only if name not in (*recipe.methods, *targets)]
+    if unknown:
+        raise UsageError(
+            f"--only wants methods and targets of the recipe; got {', '.join(unknown)}. "
+            f"Its methods: {', '.join(recipe.methods)}. Its targets: {', '.join(targets)}."
+        )
+    methods = [m for m in recipe.methods if m in only] or list(recipe.methods)
+    tasks = [t for t in targets if t in only] or targets
+    cells = [cell for method in methods for cell in _cells(loaded, method, tasks)]
+    return sorted(cells, key=lambda cell: cell.seed)  # what is stopped early has run every method alike
+
+
+def _cells(loaded: Loaded, method: str, targets: Sequence[str]) -> Iterator[Cell]:
+    recipe, base = loaded.recipe, loaded.recipe.base(method)
+    names = [task.name for task in loaded.sources]
+    for shots in recipe.shots_of(method):
+        for seed in recipe.seeds_of(method):
+            if base in OF_GROUPS:  # the group is what it is, whatever part of it is asked for
+                yield Cell(method, tuple(task.name for task in loaded.targets), shots, seed)
+            elif base == "from-sources":
+                yield from (Cell(f"{FROM}{name}", (task,), shots, seed) for name in names for task in targets)
+            else:
+                wanted = [task for task in targets if base != "teacher" or task in names]
+                yield from (Cell(method, (task,), shots, seed) for task in wanted)
+
+
+def unfinished(cells: Sequence[Cell], lines: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    """Return the runs of which a line is missing."""
+    done = {_key(line) for line in lines}
+    return [cell for cell in cells if not done.issuperset(cell.keys)]
+
+
+def _seconds(cells: Sequence[Cell], lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return what runs will take, as finished ones of the same method did, or of any; None before the first."""
+    spent: dict[str, list[float]] = {}
+    for line in lines:
+        spent.setdefault(line["method"], []).append(line["seconds"])
+    if not spent:
+        return None
+    anything = [seconds for of_method in spent.values() for seconds in of_method]
+    known = [(len(cell.tasks), spent.get(cell.method, anything)) for cell in cells]
+    return sum(tasks * sum(seconds) / len(seconds) for tasks, seconds in known)
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of finished runs; a last line that was cut by a kill does not count."""
+    file = folder / RESULTS
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+def _outcome(cell: Cell, sources: Sources, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines of one run, one for each of its tasks, without its circumstances."""
+    loaded = sources.loaded
+    by_name = {task.name: task for task in loaded.targets}
+    tasks = tuple(by_name[name] for name in cell.tasks)
+    if cell.method == "constant":
+        return [_constant(cell, tasks[0], loaded)]
+    chosen: dict[str, Any] = {}
+    if cell.method.startswith(FROM):
+        systems = [from_source(cell.method.removeprefix(FROM), loaded.recipe, sources)]
+    else:
+        rate = _rate(cell, tasks, sources, lines)
+        chosen = {} if rate is None else {"lr": rate}
+        systems = _trained(cell, tasks, sources, rate)
+    found = []
+    for task, system in zip(tasks, systems, strict=True):
+        judged = _judged(system, _with_macro_f1(task), sources, cell)
+        found.append({
+            "method": cell.method, "task": task.name, "shots": cell.shots, "seed": cell.seed, **chosen, **system.chosen,
+            "scores": [s.as_dict() for s in judged.scores],
+            "credit": _credit(task, judged.examples, judged.texts),
+            "test_rows": _digest(judged.examples),
+            "parameters": {"trained": system.trained, "stored": system.stored},
+            "curve": list(system.metrics),
+        })  # fmt: skip
+    return found
+
+
+def _constant(cell: Cell, task: Task, loaded: Loaded) -> dict[str, Any]:
+    """Return the line of the predictor that always says the commonest training label."""
+    data = load_data(task, ("train", "test"), loaded.data_dir)
+    word = constant_answer(task, data.train)
+    rows = draw_rows(data.test, loaded.recipe.evaluate.rows or len(data.test), seed=0)  # those of the other methods
+    answers = [word] * len(rows)
+    return {
+        "method": cell.method, "task": task.name, "shots": 0, "seed": 0, "answer": word if task.verbalizer else None,
+        "scores": [s.as_dict() for s in score(_with_macro_f1(task), "test", rows, answers)],
+        "credit": _credit(task, rows, answers), "test_rows": _digest(rows),
+        "parameters": {"trained": 0, "stored": 0}, "curve": [],
+    }  # fmt: skip
+
+
+def _trained(cell: Cell, tasks: tuple[Task, ...], sources: Sources, rate: float | None) -> list[System]:
+    own_recipe = sources.loaded.recipe
+    recipe = own_recipe.varied(cell.method)
+    shots = "all" if cell.shots is None else cell.shots
+    name = "+".join(cell.tasks) if len(cell.tasks) == 1 else "group"
+    own = f"{name}-{shots}-{cell.seed}" + ("" if rate is None else f"-{rate:g}")
+    out = sources.folder / "targets" / cell.method / own
+    return train_system(own_recipe.base(cell.method), Asked(recipe, tasks, cell.shots, cell.seed, rate, out), sources)
+
+
+def _judged(system: System, task: Task, sources: Sources, cell: Cell) -> Judged:
+    config = sources.loaded.recipe.varied(cell.method).evaluate
+    return judge(
+        system.prompt, system.length, task, system.backbone, split="test", config=config,
+        data_dir=sources.loaded.data_dir,
+    )  # fmt: skip
+
+
+def _rate(cell: Cell, tasks: tuple[Task, ...], sources: Sources, lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the learning rate with the best validation score for the first seed of a task and number of shots.
+
+    None where the recipe has nothing to try.
+    """
+    recipe = sources.loaded.recipe
+    rates = recipe.rates.get(cell.method) or recipe.rates.get(recipe.base(cell.method)) or ()
+    if len(rates) < 2:
+        return rates[0] if rates else None
+    alike = (cell.method, cell.tasks[0], cell.shots)
+    for line in lines:
+        if (line["method"], line["task"], line["shots"]) == alike:
+            return float(line["lr"])
+    found = []
+    rows = recipe.varied(cell.method).evaluate.model_copy(update={"rows": recipe.tuning_rows})
+    for rate in rates:
+        systems = _trained(Cell(cell.method, cell.tasks, cell.shots, PUBLISHED_SEEDS[0]), tasks, sources, rate)
+        values = [
+            judge(
+                system.prompt, system.length, task, system.backbone, split="validation", config=rows,
+                data_dir=sources.loaded.data_dir,
+            ).scores[0].value
+            for task, system in zip(tasks, systems, strict=True)
+        ]  # fmt: skip
+        found.append((sum(values) / len(values), rate))
+    return max(found)[1]
+
+
+def _with_macro_f1(task: Task) -> Task:
+    """Return a task that is judged by macro-F1 too: unlike accuracy, it does not reward a constant answer."""
+    more = () if BALANCED in task.metrics or not task.verbalizer else (BALANCED,)
+    return task.model_copy(update={"metrics": (*task.metrics, *more)})
+
+
+def _credit(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> list[float] | None:
+    """Return each row's share of the score, as short as it can be written; None where rows have none."""
+    found = credits(task, examples, answers)
+    return None if found is None else [int(c) if c in (0, 1) else round(c, 4) for c in found]
+
+
+def _digest(examples: Sequence[Example]) -> str:
+    """Return a hash of the rows that were asked, so that only answers to the same rows are compared."""
+    rows = json.dumps([[e.input, e.target] for e in examples])
+    return hashlib.sha256(rows.encode()).hexdigest()[:16]
+
+
+def _similarities(folder: Path) -> dict[str, Any]:
+    """Return the cosines of all tasks' prompts and of their task matrices: sources, then targets of the first seed."""
+    source = MultitaskPrompt.from_pretrained(folder / MULTITASK)
+    prompts, matrices = [source.collapse()], [source.task_vectors.matrices]
+    tasks = [{"name": task.name, "role": "source"} for task in source.tasks]
+    adapted = folder / "targets" / "mpt"
+    for place in prompt_folders(adapted) if adapted.is_dir() else []:
+        made = MultitaskPrompt.from_pretrained(place)
+        if made.card.seeds.get("seed") == PUBLISHED_SEEDS[0] and made.tasks[0].name not in {t["name"] for t in tasks}:
+            tasks.append({"name": made.tasks[0].name, "role": "target"})
+            prompts.append(made.collapse())
+            matrices.append(made.task_vectors.matrices)
+    return {
+        "tasks": tasks,
+        **{
+            name: [[round(float(c), 4) for c in row] for row in _cosines(torch.cat(values).flatten(1))]
+            for name, values in (("prompts", prompts), ("matrices", matrices))
+        },
+    }
+
+
+def _cosines(rows: torch.Tensor) -> torch.Tensor:
+    unit = torch.nn.functional.normalize(rows, dim=1)
+    return unit @ unit.T
+
+
+def _refuse_change(folder: Path, recipe: Recipe) -> None:
+    """Raise ResumeError if the folder's results come from other settings; more methods or seeds are welcome."""
+    now = json.loads(recipe.model_dump_json())
+    file = folder / RECIPE
+    if file.is_file():
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            before = {}
+        changed = first_difference(*({k: v for k, v in each.items() if k not in FREE} for each in (before, now)))
+        if changed is not None:
+            field, old, new = changed
+            raise ResumeError(
+                f"{folder} holds results with {field} = {old}, and now it is {new}. "
+                "Take the old value, choose another --out, or remove the folder."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(file, json.dumps(now, indent=2))
+
+
+def _circumstances(dtype: str) -> dict[str, Any]:
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        machine = torch.cuda.get_device_name()
+    return {"dtype": dtype, "machine": machine, "versions": versions(), "commit": commit()}
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, with ``-dirty`` if it was changed; else None."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603  fixed words
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # site-packages may lie in somebody else's checkout
+        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _append(file: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Add the lines of one run, all or none."""
+    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if before and not before.endswith("\n"):  # cut by a kill of an earlier version
+        before = before[: before.rfind("\n") + 1]
+    write_file(file, before + "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (line["method"], line["task"], line["shots"], line["seed"])
+
+
+def _describe(recipe: Recipe) -> Sequence[str]:
+    tried = "; ".join(f"{m}: {', '.join(f'{lr:g}' for lr in lrs)}" for m, lrs in recipe.rates.items())
+    return (
+        f"Backbone: {recipe.backbone.name}, weights in {recipe.backbone.dtype}.",
+        f"Source tasks: {', '.join(Path(s).stem for s in recipe.sources)}.",
+        f"Prompt length {recipe.teach.prompt_length}; adaptation {recipe.adapt.steps} steps; "
+        f"prompt tuning {recipe.prompt_tuning.steps} steps; learning rates tried: {tried or 'none'}.",
+        f"Versions: {', '.join(f'{k} {v}' for k, v in versions().items())}; threads {torch.get_num_threads()}.",
+    )

@@ -1,0 +1,277 @@
+"""The systems of a comparison: each is one function from a recipe and a target to something that answers.
+
+A system's runs share what comes before them: backbones, teachers and multitask prompts, which `Sources` trains once.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mptune.artifacts import MultitaskPrompt, stack
+from mptune.backbone import FrozenBackbone, load_backbone
+from mptune.baselines.tuning import Tuned, tune_attempt, tune_dept, tune_weights
+from mptune.config import AdaptConfig, BackboneConfig, TeachConfig, TrainingConfig
+from mptune.prompts import compose, mean_of_vectors
+from mptune.readers import Reader
+from mptune.recipes import OF_WEIGHTS, WITHOUT_EXAMPLES, Loaded, Recipe, for_target
+from mptune.runs import read_metrics
+from mptune.stages.adaptation import adapt
+from mptune.stages.distillation import distill
+from mptune.stages.teachers import teach
+from mptune.tasks import Task
+
+MULTITASK = "multitask"  # folder of the multitask prompt, by the recipe's own settings
+
+
+@dataclass(frozen=True)
+class System:
+    """What answers for one task, and what it cost."""
+
+    prompt: Tensor | Reader  # [L, D], or what reads a batch
+    length: int  # L
+    backbone: FrozenBackbone
+    trained: int = 0  # numbers
+    stored: float = 0  # numbers that this task alone must keep
+    metrics: Sequence[dict[str, Any]] = ()  # as logged while it was trained
+    chosen: dict[str, Any] = field(default_factory=dict)  # what was found on the way
+
+
+@dataclass
+class Sources:
+    """What a recipe's runs begin with, each made when it is first asked for and kept in the recipe's folder."""
+
+    loaded: Loaded
+    folder: Path
+    say: Callable[[str], None]
+    _backbones: dict[BackboneConfig, FrozenBackbone] = field(default_factory=dict)
+    _prompts: dict[Path, MultitaskPrompt] = field(default_factory=dict)
+
+    def backbone(self, recipe: Recipe) -> FrozenBackbone:
+        """Return the frozen model."""
+        if recipe.backbone not in self._backbones:
+            self._backbones[recipe.backbone] = load_backbone(recipe.backbone)
+        return self._backbones[recipe.backbone]
+
+    def teachers(self, recipe: Recipe) -> list[MultitaskPrompt]:
+        """Return the source tasks' teacher prompts."""
+        folder = self.folder / self._named("teachers", recipe, "backbone", "teach")
+        return [self._kept(folder / task.name, f"teacher: {task.name}", self._teach, recipe, task)
+                for task in self.loaded.sources]  # fmt: skip
+
+    def multitask(self, recipe: Recipe, seed: int = 0) -> MultitaskPrompt:
+        """Return the multitask prompt from which a target's seed starts."""
+        own = recipe.distill.seed + seed % recipe.source_seeds
+        recipe = recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"seed": own})})
+        folder = self.folder / self._named(MULTITASK, recipe, "backbone", "teach", "distill")
+        return self._kept(folder, f"source training: {folder.name}", self._distill, recipe)
+
+    def _teach(self, out: Path, recipe: Recipe, task: Task) -> MultitaskPrompt:
+        return teach(task, self.backbone(recipe), recipe.teach, out=out, data_dir=self.loaded.data_dir)
+
+    def _distill(self, out: Path, recipe: Recipe) -> MultitaskPrompt:
+        teachers = self.teachers(recipe)
+        return distill(
+            self.loaded.sources, teachers, self.backbone(recipe), recipe.distill, out=out, data_dir=self.loaded.data_dir
+        )
+
+    def _kept(self, out: Path, title: str, make: Callable[..., MultitaskPrompt], *given: Any) -> MultitaskPrompt:
+        if out not in self._prompts:
+            self.say(title)
+            self._prompts[out] = make(out, *given)
+        return self._prompts[out]
+
+    def _named(self, name: str, recipe: Recipe, *sections: str) -> str:
+        """Return a folder's name: plain for the recipe's own settings, with their hash for others."""
+        chosen, own = ([getattr(r, s).model_dump(mode="json") for s in sections] for r in (recipe, self.loaded.recipe))
+        return name if chosen == own else f"{name}-{hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One run: a method's settings, targets (one, or a group), examples and seed."""
+
+    recipe: Recipe  # with the variant's settings
+    tasks: tuple[Task, ...]
+    shots: int | None  # 0 takes none, None all
+    seed: int
+    lr: float | None  # a rate that was tried, in place of the section's
+    out: Path | None  # where the run's files stand
+
+    def config(self, section: str, rate: str = "lr") -> Any:
+        """Return a section's configuration for this run.
+
+        Args:
+            rate: the field that ``lr`` replaces.
+        """
+        few: dict[str, Any] = {"shots": self.shots, "seed": self.seed}
+        if self.lr is not None:
+            few[rate] = self.lr
+        config: TrainingConfig = getattr(self.recipe, section)
+        if len(self.tasks) == 1:
+            return for_target(config, self.recipe, self.tasks[0], **few)
+        # A group takes as many examples of each task as a run of its own.
+        many = {name: len(self.tasks) * getattr(config, name) for name in ("steps", "validate_every")}
+        return config.model_copy(update={**many, **few})
+
+
+def section_of(method: str) -> str | None:
+    """Return the recipe's section by which a built-in method learns from a target's examples; None if it does not."""
+    if method in WITHOUT_EXAMPLES:
+        return None
+    return {
+        "multitask-fine-tuning": "fine_tuning",
+        "spot": "prompt_tuning",
+        "spot-closest": "prompt_tuning",
+        "mpt": "adapt",
+        "mpt-group": "adapt",
+    }.get(method, method.replace("-", "_"))
+
+
+def train_system(method: str, asked: Asked, sources: Sources) -> list[System]:
+    """Return what a built-in method made of the targets, one answer to each."""
+    if method in OF_WEIGHTS or method == "multitask-fine-tuning":
+        section = str(section_of(method))
+        kind, config = section.replace("_", "-"), asked.config(section)
+        backbone = sources.backbone(asked.recipe)
+        tuned = tune_weights(kind, asked.tasks, backbone, config, out=asked.out, data_dir=sources.loaded.data_dir)
+        return _of_tuned(tuned, 0, len(asked.tasks))
+    return SYSTEMS[method](asked, sources)
+
+
+def _zero_shot(asked: Asked, sources: Sources) -> list[System]:
+    backbone = sources.backbone(asked.recipe)
+    return [System(torch.zeros(0, backbone.width), 0, backbone)]
+
+
+def _teacher(asked: Asked, sources: Sources) -> list[System]:
+    """The teacher of a target that is a source task too."""
+    names = [task.name for task in sources.loaded.sources]
+    made = sources.teachers(asked.recipe)[names.index(asked.tasks[0].name)]
+    return [_of_prompt(made, sources.backbone(asked.recipe), None, made.shared.numel())]
+
+
+def _transfer(asked: Asked, sources: Sources) -> list[System]:
+    """The multitask prompt with the mean of the source tasks' vectors, as it is."""
+    source = sources.multitask(asked.recipe)
+    mean = compose(source.shared, mean_of_vectors(source.task_vectors))[0].detach()
+    return [System(mean, len(mean), sources.backbone(asked.recipe))]
+
+
+def _prompt_tuning(asked: Asked, sources: Sources) -> list[System]:
+    config: TeachConfig = asked.config("prompt_tuning")
+    backbone = sources.backbone(asked.recipe)
+    made = teach(asked.tasks[0], backbone, config, out=asked.out, data_dir=sources.loaded.data_dir)
+    return [_of_prompt(made, backbone, asked.out, made.shared.numel())]
+
+
+def _spot(asked: Asked, sources: Sources) -> list[System]:
+    """Prompt tuning from one teacher, the same for every target (Vu et al. 2022, generic)."""
+    teachers = sources.teachers(asked.recipe)
+    names = [task.name for task in sources.loaded.sources]
+    wanted = (asked.recipe.spot_source or names[0]).partition("@")[0]
+    return _tuned_from(teachers[names.index(wanted)], asked, sources)
+
+
+def _spot_closest(asked: Asked, sources: Sources) -> list[System]:
+    """Prompt tuning from the teacher most like the target's own tuned prompt (Vu et al. 2022, targeted).
+
+    Likeness is the cosine of the prompts' mean soft tokens.
+    """
+    own = asked.out.with_name(f"{asked.out.name}-own") if asked.out is not None else None
+    (tuned,) = _prompt_tuning(Asked(asked.recipe, asked.tasks, asked.shots, asked.seed, asked.lr, own), sources)
+    teachers = sources.teachers(asked.recipe)
+    assert isinstance(tuned.prompt, Tensor)
+    likeness = torch.cosine_similarity(stack(teachers).cpu().mean(1), tuned.prompt.cpu().mean(0)[None], dim=-1)  # [K]
+    closest = teachers[int(likeness.argmax())]
+    return _tuned_from(closest, asked, sources, {"source": closest.tasks[0].name})
+
+
+def _tuned_from(
+    teacher: MultitaskPrompt, asked: Asked, sources: Sources, chosen: dict[str, Any] | None = None
+) -> list[System]:
+    """Return prompt tuning that starts at a teacher; with the budget and rate of prompt tuning from scratch."""
+    config: TeachConfig = asked.config("prompt_tuning")
+    common = {name: getattr(config, name) for name in TrainingConfig.model_fields}
+    update = AdaptConfig(**common, shared_lr=config.lr, initialise="shared", train="shared")
+    backbone = sources.backbone(asked.recipe)
+    made = adapt(teacher, asked.tasks[0], backbone, update, out=asked.out, data_dir=sources.loaded.data_dir)
+    return [_of_prompt(made, backbone, asked.out, made.shared.numel(), chosen=chosen)]
+
+
+def _attempt(asked: Asked, sources: Sources) -> list[System]:
+    prompts = stack(sources.teachers(asked.recipe))
+    tuned = tune_attempt(
+        prompts, asked.tasks[0], sources.backbone(asked.recipe), asked.config("attempt"),
+        out=asked.out, data_dir=sources.loaded.data_dir,
+    )  # fmt: skip
+    return _of_tuned(tuned, prompts.shape[1], 1)
+
+
+def _dept(asked: Asked, sources: Sources) -> list[System]:
+    config = asked.config("dept")
+    tuned = tune_dept(
+        asked.tasks[0], sources.backbone(asked.recipe), config, out=asked.out, data_dir=sources.loaded.data_dir
+    )
+    return _of_tuned(tuned, config.prompt_length, 1)
+
+
+def _mpt(asked: Asked, sources: Sources) -> list[System]:
+    """One adaptation, of a task or of a group that shares a prompt."""
+    config: AdaptConfig = asked.config("adapt", rate="shared_lr")
+    source, backbone = sources.multitask(asked.recipe, asked.seed), sources.backbone(asked.recipe)
+    made = adapt(source, asked.tasks, backbone, config, out=asked.out, data_dir=sources.loaded.data_dir)
+    trained = trained_numbers(made, config)
+    return [_of_prompt(made, backbone, asked.out, trained, number=k) for k in range(len(asked.tasks))]
+
+
+SYSTEMS: dict[str, Callable[[Asked, Sources], list[System]]] = {
+    "zero-shot": _zero_shot,
+    "teacher": _teacher,
+    "transfer": _transfer,
+    "prompt-tuning": _prompt_tuning,
+    "spot": _spot,
+    "spot-closest": _spot_closest,
+    "attempt": _attempt,
+    "dept": _dept,
+    "mpt": _mpt,
+    "mpt-group": _mpt,
+}
+
+
+def from_source(name: str, recipe: Recipe, sources: Sources) -> System:
+    """Return the multitask prompt as one of its source tasks uses it, for any target."""
+    made = sources.multitask(recipe)
+    return _of_prompt(made, sources.backbone(recipe), None, 0, number=made.task_number(name))
+
+
+def trained_numbers(prompt: MultitaskPrompt, config: AdaptConfig) -> int:
+    """Return how many numbers an adaptation trains: on T5-base 77,668 for one task, 76,800 + 868 a task for a group."""
+    vectors = sum(p.numel() for p in (*prompt.u, *prompt.v))
+    shared = prompt.shared.numel()
+    counts: dict[str, int] = {"all": shared + vectors, "shared": shared, "task-vectors": vectors}
+    return counts[config.train]
+
+
+def _of_prompt(
+    made: MultitaskPrompt,
+    backbone: FrozenBackbone,
+    out: Path | None,
+    trained: int,
+    *,
+    number: int = 0,
+    chosen: dict[str, Any] | None = None,
+) -> System:
+    metrics = read_metrics(out) if out is not None else []
+    stored = trained / len(made.tasks)
+    return System(made.collapse()[number], made.prompt_length, backbone, trained, stored, metrics, chosen or {})
+
+
+def _of_tuned(tuned: Tuned, length: int, count: int) -> list[System]:
+    stored = tuned.parameters / count
+    return [System(tuned.reader, length, tuned.backbone, tuned.parameters, stored, tuned.metrics)] * count

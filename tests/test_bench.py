@@ -1,0 +1,387 @@
+"""A comparison on a tiny model: what each line of its results claims is what stands in its folders."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+from conftest import make_task
+from mptune import bench, systems, training
+from mptune.artifacts import MultitaskPrompt
+from mptune.backbone import load_backbone
+from mptune.bench import chosen_cells, commit, read_results, run_recipe
+from mptune.config import EvaluateConfig
+from mptune.errors import DataError, ResumeError, UsageError
+from mptune.evaluation import evaluate
+from mptune.recipes import METHODS, Loaded, Recipe
+from trained import trained_backbone
+
+SETTINGS = {
+    "name": "toy",
+    "sources": ["mood", "speed"],
+    "targets": ["colour", "sound"],
+    "methods": [*METHODS, "alone"],
+    "variants": {"alone": {"of": "mpt", "distill": {"distill_weight": 0.0}}},
+    "shots": [2],
+    "seeds": 2,
+    "budget": {"steps": 6, "validate_every": 3},
+    "teach": {"steps": 3, "prompt_length": 4},
+    "distill": {"steps": 24, "validate_every": 4},
+    "adapt": {"steps": 0, "initialise": "speed"},
+    "prompt_tuning": {"prompt_length": 4},
+    "attempt": {"projection": 3},
+    "dept": {"prompt_length": 2, "rank": 2},
+    "rates": {"prompt-tuning": [0.01, 2.0]},
+    "tuning_rows": 12,
+    "evaluate": {"rows": 15},
+}
+
+
+def loaded(folder, **changes):
+    tasks = [make_task(folder, name, good, bad) for name, good, bad in (
+        ("mood", "good", "awful"), ("speed", "fast", "slow"), ("colour", "blue", "red"), ("sound", "cat", "dog"),
+    )]  # fmt: skip
+    backbone = {"name": str(folder / "model")}
+    recipe = Recipe.read({**SETTINGS, "out": str(folder / "out"), "backbone": backbone, **changes}, "test")
+    return Loaded(recipe, tuple(tasks[:2]), tuple(tasks[2:]), None)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished recipe: its folder, its tasks and its lines by method, task and seed."""
+    folder = tmp_path_factory.mktemp("recipe")
+    backbone = trained_backbone()
+    backbone.model.save_pretrained(folder / "model")
+    backbone.tokenizer.save_pretrained(folder / "model")
+    recipe = loaded(folder)
+    run_recipe(recipe)
+    lines = {(line["method"], line["task"], line["seed"]): line for line in read_results(folder / "out")}
+    return folder, recipe, lines
+
+
+def prompt_of(folder, method, cell):
+    return MultitaskPrompt.from_pretrained(folder / "out" / "targets" / method / cell)
+
+
+ONCE = ("constant", "zero-shot", "transfer", "from:mood", "from:speed")
+TRAINED = (*(m for m in METHODS if m not in ("constant", "zero-shot", "transfer", "from-sources", "teacher")), "alone")
+
+
+def test_every_method_runs_on_every_target_and_those_with_examples_with_every_seed(finished):
+    _, _, lines = finished
+    targets = ("colour", "sound")
+    once = {(method, task, 0) for method in ONCE for task in targets}
+    assert set(lines) == once | {(method, task, seed) for method in TRAINED for task in targets for seed in (0, 1)}
+    assert {line["shots"] for line in lines.values() if line["method"] in ONCE} == {0}
+
+
+def test_teachers_are_scored_on_targets_that_are_source_tasks_too(finished):
+    _folder, recipe, _ = finished
+    values = {"targets": ["speed", "colour"], "methods": ["teacher"]}
+    both = Loaded(recipe.recipe.model_copy(update=values), recipe.sources, (recipe.sources[1], recipe.targets[0]), None)
+    assert [cell.tasks for cell in chosen_cells(both)] == [("speed",)]
+
+
+def test_runs_of_the_first_seed_come_first(finished):
+    folder, _, _ = finished
+    seeds = [line["seed"] for line in read_results(folder / "out")]
+    assert seeds == sorted(seeds)
+
+
+def test_a_variant_differs_in_its_own_settings_alone(finished):
+    folder, _, _ = finished
+    (other,) = (p for p in (folder / "out").glob("multitask-*") if p.is_dir())
+    with_it, without = (MultitaskPrompt.from_pretrained(p) for p in (folder / "out" / "multitask", other))
+    assert with_it.card.config["distill_weight"] == 0.9
+    assert without.card.config == {**with_it.card.config, "distill_weight": 0.0}
+    for method, source in (("mpt", with_it), ("alone", without)):
+        prompt = prompt_of(folder, method, "colour-2-0")  # of no steps, from the vectors of the second source task
+        assert torch.equal(prompt.shared, source.shared)
+        assert torch.equal(prompt.task_vectors.u, source.task_vectors.u[1:])
+    assert not torch.equal(with_it.shared, without.shared)
+
+
+def test_seeds_and_shots_of_a_line_are_those_of_its_prompt(finished):
+    folder, _, lines = finished
+    rows = []
+    for seed in (0, 1):
+        lr = lines["prompt-tuning", "sound", seed]["lr"]
+        for method, cell in (("mpt", f"sound-2-{seed}"), ("prompt-tuning", f"sound-2-{seed}-{lr:g}")):
+            seeds = prompt_of(folder, method, cell).card.seeds
+            assert seeds["seed"] == seed
+            rows.append(seeds["shot_rows"]["sound"])
+    assert rows[0] == rows[1] != rows[2] == rows[3]  # both methods learn from the same examples
+    assert {len(r) for r in rows} == {4}
+
+
+def test_every_method_answers_the_same_test_rows(finished):
+    _, recipe, lines = finished
+    for task in recipe.targets:
+        own = [line for line in lines.values() if line["task"] == task.name]
+        assert len({line["test_rows"] for line in own}) == 1
+        assert {len(line["credit"]) for line in own} == {15}
+
+
+def test_the_credits_of_a_line_add_up_to_its_accuracy(finished):
+    _, _, lines = finished
+    for line in lines.values():
+        assert 100 * sum(line["credit"]) / 15 == pytest.approx(line["scores"][0]["value"])
+
+
+def test_a_line_tells_what_was_trained_and_what_a_task_must_store(finished):
+    _folder, recipe, lines = finished
+    width = load_backbone(recipe.recipe.backbone).width
+    assert lines["mpt", "colour", 0]["parameters"] == {
+        "trained": 4 * width + 4 + width,
+        "stored": 4 * width + 4 + width,
+    }
+    group = 4 * width + 2 * (4 + width)
+    assert lines["mpt-group", "colour", 0]["parameters"] == {"trained": group, "stored": group / 2}
+    assert lines["transfer", "colour", 0]["parameters"] == {"trained": 0, "stored": 0}
+    assert lines["multitask-fine-tuning", "sound", 1]["parameters"]["stored"] * 2 == sum(
+        p.numel() for p in load_backbone(recipe.recipe.backbone).model.parameters()
+    )
+
+
+def test_a_line_holds_the_curve_of_its_training(finished):
+    _, _, lines = finished
+    for method in ("prompt-tuning", "lora", "attempt"):
+        curve = lines[method, "colour", 1]["curve"]
+        assert [point["step"] for point in curve if "validation" in point] == [0, 3, 6], method
+        assert [point["step"] for point in curve if "loss" in point] == [3, 6], method
+
+
+def test_cosines_of_all_tasks_are_kept(finished):
+    folder, _, _ = finished
+    found = json.loads((folder / "out" / "similarity.json").read_text())
+    assert [(t["name"], t["role"]) for t in found["tasks"]] == [
+        ("mood", "source"), ("speed", "source"), ("colour", "target"), ("sound", "target"),
+    ]  # fmt: skip
+    source, target = (
+        MultitaskPrompt.from_pretrained(folder / "out" / "multitask"),
+        prompt_of(folder, "mpt", "sound-2-0"),
+    )
+    for name, mood, sound in (
+        ("prompts", source.collapse()[0], target.collapse()[0]),
+        ("matrices", source.task_vectors.matrices[0], target.task_vectors.matrices[0]),
+    ):
+        cosine = float(torch.cosine_similarity(mood.flatten(), sound.flatten(), dim=0))
+        assert found[name][0][3] == pytest.approx(cosine, abs=1e-3)
+
+
+def test_a_line_says_what_its_prompt_scores_on_the_test_split(finished):
+    folder, recipe, lines = finished
+    backbone, task = load_backbone(recipe.recipe.backbone), recipe.targets[1]
+    judged = task.model_copy(update={"metrics": ("accuracy", "f1_macro")})
+    lr = lines["prompt-tuning", "sound", 0]["lr"]
+    for method, seed, cell in (("mpt", 1, "sound-2-1"), ("prompt-tuning", 0, f"sound-2-0-{lr:g}")):
+        prompt = prompt_of(folder, method, cell)
+        scores = evaluate(prompt, judged, backbone, split="test", config=EvaluateConfig(rows=15))
+        assert lines[method, "sound", seed]["scores"] == [s.as_dict() for s in scores]
+    bare = evaluate(None, judged, backbone, split="test", config=EvaluateConfig(rows=15))
+    assert lines["zero-shot", "sound", 0]["scores"] == [s.as_dict() for s in bare]
+
+
+def test_the_constant_answers_the_same_test_rows(finished):
+    _, _, lines = finished
+    line = lines["constant", "colour", 0]
+    assert line["answer"] in ("no", "yes")
+    assert [(s["metric"], s["examples"]) for s in line["scores"]] == [("accuracy", 15), ("f1_macro", 15)]
+    assert line["scores"][1]["value"] < line["scores"][0]["value"]  # one answer of two is never said
+
+
+def test_the_learning_rate_is_the_best_on_validation_rows_with_the_first_seed(finished):
+    folder, recipe, lines = finished
+    backbone = load_backbone(recipe.recipe.backbone)
+    for task in recipe.targets:
+        scores = {}
+        for lr in (0.01, 2.0):
+            prompt = prompt_of(folder, "prompt-tuning", f"{task.name}-2-0-{lr:g}")
+            assert (prompt.card.config["lr"], prompt.card.seeds["seed"]) == (lr, 0)
+            (first, *_) = evaluate(prompt, task, backbone, split="validation", config=EvaluateConfig(rows=12))
+            assert first.examples == 12
+            scores[lr] = first.value
+        for seed in (0, 1):
+            chosen = lines["prompt-tuning", task.name, seed]["lr"]
+            assert scores[chosen] == max(scores.values())
+            assert prompt_of(folder, "prompt-tuning", f"{task.name}-2-{seed}-{chosen:g}").card.config["lr"] == chosen
+
+
+def test_a_line_cut_by_a_kill_is_done_again_and_the_others_are_not(finished):
+    folder, recipe, _ = finished
+    file = folder / "out" / "results.jsonl"
+    whole = file.read_text()
+    *kept, last = whole.splitlines(keepends=True)
+    file.write_text("".join(kept) + last[: len(last) // 2])
+    run_recipe(recipe)
+    *same, again = file.read_text().splitlines(keepends=True)
+    assert same == kept
+    untimed = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in (again, last)]
+    assert untimed[0] == untimed[1]
+
+
+def test_every_problem_of_the_data_is_said_before_anything_is_trained(tmp_path, monkeypatch):
+    recipe = loaded(tmp_path)
+    (tmp_path / "sound.test.jsonl").write_text('{"text": "a", "label": 7}\n')
+    monkeypatch.setattr(systems, "load_backbone", lambda config: pytest.fail("the backbone was loaded"))
+    with pytest.raises(DataError, match="7"):
+        run_recipe(recipe)
+    assert not (tmp_path / "out" / "teachers").exists()
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture
+def small(finished, tmp_path):
+    """A recipe of few runs on the finished one's model, into a folder of its own."""
+    _folder, recipe, _ = finished
+
+    def made(name, **changes):
+        values = {
+            "methods": ["constant", "prompt-tuning", "lora", "mpt", "mpt-group"],
+            "rates": {},
+            "seeds": 1,
+            **changes,
+        }
+        own = Recipe.read({**recipe.recipe.model_dump(), "out": str(tmp_path / name), **values}, "test")
+        return Loaded(own, recipe.sources, recipe.targets, None), tmp_path / name
+
+    return made
+
+
+def timeless(folder):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_results(folder)]
+
+
+def test_interrupted_three_times_the_results_are_those_of_one_run_through(small):
+    whole, straight = small("whole")
+    run_recipe(whole)
+    halting, folder = small("halting")
+    for runs in (2, 4, 3):
+        seen = []
+
+        def stop(standing, seen=seen, runs=runs):
+            seen.append(standing)
+            if len(seen) == runs:
+                raise Stop
+
+        with pytest.raises(Stop):
+            run_recipe(halting, watch=stop)
+    run_recipe(halting)
+    assert timeless(folder) == timeless(straight)
+    assert (folder / "results.md").read_text() == (straight / "results.md").read_text()
+
+
+def test_a_run_that_is_killed_within_its_training_goes_on_there(small, monkeypatch):
+    whole, straight = small("straight", methods=["lora"], lora={"steps": 6, "validate_every": 3, "save_every": 2})
+    run_recipe(whole)
+    killed, folder = small("killed", methods=["lora"], lora={"steps": 6, "validate_every": 3, "save_every": 2})
+    save = training.Learner.save
+
+    def once(learner):
+        save(learner)
+        monkeypatch.setattr(training.Learner, "save", save)
+        raise Stop
+
+    monkeypatch.setattr(training.Learner, "save", once)
+    with pytest.raises(Stop):
+        run_recipe(killed)
+    assert (folder / "targets" / "lora" / "colour-2-0.partial" / "state.safetensors").is_file()
+    run_recipe(killed)
+    assert timeless(folder) == timeless(straight)
+
+
+def test_a_finished_comparison_does_nothing_again(small, monkeypatch):
+    recipe, folder = small("again")
+    run_recipe(recipe)
+    before = (folder / "results.jsonl").read_bytes()
+    monkeypatch.setattr(bench, "_outcome", lambda *_: pytest.fail("a finished run was done again"))
+    run_recipe(recipe)
+    assert (folder / "results.jsonl").read_bytes() == before
+
+
+def test_only_restricts_to_methods_and_targets(small):
+    recipe, folder = small("only")
+    run_recipe(recipe, only=["lora", "constant", "sound"])
+    assert [(line["method"], line["task"]) for line in read_results(folder)] == [
+        ("constant", "sound"),
+        ("lora", "sound"),
+    ]
+    run_recipe(recipe)
+    assert len(read_results(folder)) == 10
+
+
+def test_only_names_what_the_recipe_has(small):
+    recipe, _ = small("none")
+    with pytest.raises(
+        UsageError, match=r"got lore\. Its methods: constant, prompt-tuning, .* Its targets: colour, sound\."
+    ):
+        run_recipe(recipe, only=["lore"])
+
+
+def test_other_settings_need_another_folder_and_more_methods_do_not(small):
+    recipe, _folder = small("first", methods=["constant"])
+    run_recipe(recipe)
+    more, _ = small("first", methods=["constant", "zero-shot"], seeds=2)
+    run_recipe(more)
+    other, _ = small("first", methods=["constant"], lora={"steps": 7})
+    with pytest.raises(ResumeError, match=r"holds results with lora\.steps = 6, and now it is 7"):
+        run_recipe(other)
+
+
+def test_what_is_left_is_told_before_every_run(small):
+    told = []
+    run_recipe(small("told", methods=["constant", "mpt"])[0], watch=told.append)
+    runs = [standing for standing in told if not standing.title.startswith(("teacher", "source training"))]
+    assert [(s.done, s.total, s.title) for s in runs] == [
+        (0, 4, "constant, colour"), (1, 4, "constant, sound"), (2, 4, "mpt, colour, 2 shots, seed 0"),
+        (3, 4, "mpt, sound, 2 shots, seed 0"), (4, 4, ""),
+    ]  # fmt: skip
+    assert runs[0].seconds_left is None
+    assert runs[-1].seconds_left == 0
+    assert runs[2].table == [
+        ["method", "runs", "colour", "sound"], ["constant", "2", *runs[2].table[1][2:]],
+    ]  # fmt: skip
+
+
+def test_all_examples_and_settings_of_one_target(small):
+    recipe, folder = small(
+        "all", methods=["mpt"], shots=["all"], adapt={"steps": 1}, budget={}, per_task={"sound": {"steps": 2}}
+    )
+    run_recipe(recipe)
+    assert {line["shots"] for line in read_results(folder)} == {None}
+    steps = {
+        task: MultitaskPrompt.from_pretrained(folder / "targets" / "mpt" / f"{task}-all-0").card
+        for task in ("colour", "sound")
+    }
+    assert [card.config["steps"] for card in steps.values()] == [1, 2]
+    assert [card.config["shots"] for card in steps.values()] == [None, None]
+    assert "## All examples" in (folder / "results.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_is_that_of_a_checkout_which_holds_the_code(tmp_path, monkeypatch):
+    def git(*words):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        done = subprocess.run(["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    code = tmp_path / "bench.py"
+    code.write_text("one")
+    monkeypatch.setattr(bench, "__file__", str(code))
+    assert commit() is None  # no checkout
+    git("init", "-q")
+    (tmp_path / "other.txt").write_text("other")
+    git("add", "other.txt")
+    git("commit", "-qm", "other")
+    assert commit() is None  # somebody else's: it does not hold the code
+    git("add", "bench.py")
+    git("commit", "-qm", "one")
+    head = git("rev-parse", "HEAD")
+    assert commit() == head[:12]
+    code.write_text("two")
+    assert commit() == f"{head[:12]}-dirty"
