@@ -14,9 +14,16 @@ import torch
 from pyarrow import parquet
 
 from conftest import make_task, write_rows
+from mptune import data
 from mptune.data import draw_rows, draw_shots, load_data
 from mptune.errors import DataError
 from mptune.tasks import Dataset, Example, HubData, Task, builtin_tasks, load_task
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_said_before():
+    data._warn_once.cache_clear()
+
 
 ROWS = [{"text": "a calm day", "label": "good"}, {"text": "a flat tyre", "label": "bad"}]
 
@@ -428,6 +435,14 @@ def test_overlap_drop_leaves_such_rows_out_of_training_with_a_warning(tmp_path, 
         data = load_data(overlapping(tmp_path, overlap="drop"), ["train", "validation", "test"])
     assert [e.row for e in data.train] == [1, 4]
     assert (len(data.validation), len(data.test)) == (1, 3)
+    assert caplog.messages == ["mood: 2 training rows stand in test.jsonl too and are left out"]
+
+
+def test_what_a_tasks_data_are_is_said_once_however_often_they_are_read(tmp_path, caplog):
+    task = mood(train=write(tmp_path / "train.jsonl", [*ROWS, {"text": "rain", "label": "bad"}]),
+                test=write(tmp_path / "test.jsonl", ROWS), overlap="drop")  # fmt: skip
+    for _ in range(3):
+        load_data(task, ("train", "test"))
     assert caplog.messages == ["mood: 2 training rows stand in test.jsonl too and are left out"]
 
 

@@ -9,6 +9,7 @@ import logging
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,9 @@ def _sources(task: Task, data_dir: Path | None) -> dict[str, list[str]]:
             found[split] = files
     if "test" in named and "test" not in found and "validation" in found:
         found["test"] = found.pop("validation")
-        logger.warning("%s: there are no test rows in %s/; the validation rows are tested", task.name, data_dir.name)
+        _warn_once(f"{task.name}: there are no test rows in {data_dir.name}/; the validation rows are tested")
     elif "test" in named and "test" not in found and "train" in found:
-        logger.warning("%s: there are only training rows in %s/; some are held out", task.name, data_dir.name)
+        _warn_once(f"{task.name}: there are only training rows in {data_dir.name}/; some are held out")
     missing = ("train", "test") if "train" not in found else ()
     for split in missing:
         if split in named and split not in found:
@@ -295,9 +296,7 @@ def _check_overlap(task: Task, found: dict[str, list[Example]], places: dict[str
         if not shared:
             continue
         if task.dataset.overlap == "drop":
-            logger.warning(
-                "%s: %d training rows stand in %s too and are left out", task.name, len(shared), places[split]
-            )
+            _warn_once(f"{task.name}: {len(shared)} training rows stand in {places[split]} too and are left out")
             found["train"] = [e for e in found["train"] if normal(e.input) not in seen]
         else:
             problems.extend(
@@ -305,6 +304,12 @@ def _check_overlap(task: Task, found: dict[str, list[Example]], places: dict[str
                 "(`overlap: drop` under dataset leaves such rows out of training)"
                 for e in shared
             )
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Warn of what a task's data are; a comparison reads them many times."""
+    logger.warning(message)
 
 
 def _first_line(error: BaseException) -> str:
