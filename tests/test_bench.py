@@ -333,6 +333,18 @@ def test_other_settings_need_another_folder_and_more_methods_do_not(small):
         run_recipe(other)
 
 
+def test_a_variant_may_be_added_and_not_changed(small):
+    def recipe(**variants):
+        return small(
+            "varied", methods=["constant", *variants], variants={k: {"of": "mpt", **v} for k, v in variants.items()}
+        )
+
+    run_recipe(recipe(short={"adapt": {"steps": 1}})[0], only=["constant"])
+    run_recipe(recipe(short={"adapt": {"steps": 1}}, long={"adapt": {"steps": 2}})[0], only=["constant"])
+    with pytest.raises(ResumeError, match=r"variants\.short\.adapt\.steps = 1, and now it is 3"):
+        run_recipe(recipe(short={"adapt": {"steps": 3}})[0], only=["constant"])
+
+
 def test_what_is_left_is_told_before_every_run(small):
     told = []
     run_recipe(small("told", methods=["constant", "mpt"])[0], watch=told.append)

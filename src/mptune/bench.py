@@ -35,8 +35,8 @@ TABLE = "results.md"
 RECIPE = "recipe.json"
 SIMILARITY = "similarity.json"
 
-# What may change between two calls that fill one folder: more of the same is welcome.
-FREE = ("name", "out", "targets", "methods", "variants", "shots", "seeds", "per_task", "budget", "rates")
+# What may change between two calls that fill one folder: more of the same. The budget stands in the sections.
+FREE = ("name", "out", "targets", "methods", "shots", "seeds", "budget")
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,11 @@ def _refuse_change(folder: Path, recipe: Recipe) -> None:
             before = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             before = {}
-        changed = first_difference(*({k: v for k, v in each.items() if k not in FREE} for each in (before, now)))
+        kept = [{k: v for k, v in each.items() if k not in FREE} for each in (before, now)]
+        common = before.get("variants", {}).keys() & now["variants"].keys()  # new ones are welcome
+        for each in kept:
+            each["variants"] = {name: each.get("variants", {}).get(name) for name in common}
+        changed = first_difference(*kept)
         if changed is not None:
             field, old, new = changed
             raise ResumeError(
