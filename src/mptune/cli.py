@@ -36,7 +36,7 @@ app = typer.Typer(
 Backbone = Annotated[
     str | None,
     typer.Option(
-        "--backbone", help="Hugging Face id or folder of the frozen model; `embedded` without one.", metavar="ID"
+        "--backbone", help="Hugging Face id or folder of the frozen model; the prompt's own, or `embedded`, without it.", metavar="ID"
     ),
 ]
 Data = Annotated[
@@ -45,14 +45,14 @@ Data = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A field of a stage, as distill.temperature=2; repeatable. `mptune schema` lists them.",
+    typer.Option("--set", help="A field of a stage that this command runs, as distill.temperature=2; repeatable.",
                  metavar="STAGE.FIELD=VALUE"),
 ]  # fmt: skip
 Trackers = Annotated[
     str | None, typer.Option("--report-to", help="Trackers by name: tensorboard,wandb,trackio,mlflow.", metavar="NAMES")
 ]
 Seed = Annotated[int | None, typer.Option(help="Decides initialisation, order and few-shot rows.", min=0)]
-Shots = Annotated[int | None, typer.Option(help="Labelled examples per class; all without it.", min=1)]
+Shots = Annotated[int | None, typer.Option(help="Training examples per class, and as many for validation; all without it.", min=1)]
 
 
 @app.callback(invoke_without_command=True)
@@ -262,7 +262,7 @@ def bench(
 
     loaded = Loaded.from_file(recipe, parse_overrides(settings or []))
     if plan:
-        expected = planned(loaded, only=_names(only), say=lambda text: _say(text, err=True))
+        expected = planned(loaded, out, only=_names(only), say=lambda text: _say(text, err=True))
         _table(*expected.table())
         _say(expected.summary())
         return
@@ -274,7 +274,7 @@ def bench(
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="Folder with results.jsonl, as `run` wrote it.", metavar="RUN_DIR")],
+    run_dir: Annotated[Path, typer.Argument(help="Folder with results.jsonl, as `bench` wrote it.", metavar="RUN_DIR")],
     out: Annotated[
         Path | None, typer.Option(help="The page's file; report.html in the folder without it.", metavar="FILE")
     ] = None,

@@ -68,12 +68,13 @@ class Recipe(Config):
     seeds: int = Field(3, ge=1, le=len(PUBLISHED_SEEDS))
     """The first so many of the ten published seeds."""
     source_seeds: int = Field(1, ge=1, le=len(PUBLISHED_SEEDS))
-    """How many source trainings the seeds take turns with. With one, all seeds share its luck."""
+    """How many distillations the seeds take turns with. With one, all seeds share its luck; teachers are always shared."""
     budget: dict[str, Any] = Field(default_factory=dict)
-    """Fields of every method's training on targets, as ``{steps: 30, batch_size: 8}``: one budget for all. A method's
-    own section goes before it."""
+    """Fields of every method's training on targets, as ``{steps: 30, batch_size: 8}``. A method's own section overrides
+    it. Without a budget each method takes its section's defaults, which differ."""
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Fields of the training on one target, as ``{mnli: {epochs: 10}}``; before budget and sections."""
+    """Fields of the training on one target, as ``{mnli: {epochs: 10}}``, which override sections and budget; groups
+    of targets have none."""
     rates: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Method to learning rates to try, in its section's unit (of mpt, those of the shared prompt). The best on
     validation rows, with the first seed, is taken per task and number of shots."""

@@ -137,10 +137,10 @@ def read_run(folder: Path) -> Run:
         ResultsError: there are no results, or a file of them is damaged; a last line that was cut does not count.
     """
     if not folder.is_dir():
-        raise ResultsError(f"there is no folder {folder}; name the one that `mptune bench` or `mptune run` wrote")
+        raise ResultsError(f"there is no folder {folder}; name the one that `mptune bench` wrote")
     file = folder / RESULTS
     if not file.is_file():
-        raise ResultsError(f"{folder} holds no {RESULTS}; name the folder that `mptune bench` or `mptune run` wrote")
+        raise ResultsError(f"{folder} holds no {RESULTS}; name the folder that `mptune bench` wrote")
     problems: list[str] = []
     lines = _lines(file, problems)
     recipe = _object(folder / RECIPE, problems)
