@@ -3,9 +3,12 @@
 import json
 import shutil
 import subprocess
+import time
+from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
 
 from conftest import make_task
 from mptune import bench, systems, training
@@ -345,6 +348,64 @@ def test_a_variant_may_be_added_and_not_changed(small):
         run_recipe(recipe(short={"adapt": {"steps": 3}})[0], only=["constant"])
 
 
+def test_a_variant_that_was_left_out_for_a_while_may_not_come_back_changed(small):
+    def recipe(**variants):
+        named = {name: {"of": "mpt", **fields} for name, fields in variants.items()}
+        return small("gone", methods=["constant", *variants], variants=named)[0]
+
+    run_recipe(recipe(short={"adapt": {"steps": 1}}), only=["constant"])
+    run_recipe(recipe(), only=["constant"])
+    with pytest.raises(ResumeError, match="variants"):
+        run_recipe(recipe(short={"adapt": {"steps": 3}}), only=["constant"])
+
+
+def test_another_target_is_welcome_but_in_a_group(small, finished):
+    _, recipe, _ = finished
+
+    def of(targets, methods):
+        loaded, _ = small("growing", methods=methods)
+        chosen = [task for task in recipe.targets if task.name in targets]
+        return replace(
+            loaded, recipe=loaded.recipe.model_copy(update={"targets": tuple(targets)}), targets=tuple(chosen)
+        )
+
+    run_recipe(of(["colour"], ["constant"]))
+    run_recipe(of(["colour", "sound"], ["constant"]))
+    with pytest.raises(ResumeError, match="targets"):
+        run_recipe(of(["colour"], ["constant", "mpt-group"]))
+
+
+def test_test_rows_that_changed_between_two_runs_are_refused(small, tmp_path):
+    recipe, folder = small("rows", methods=["constant", "zero-shot"])
+    run_recipe(recipe, only=["constant"])
+    lines = [{**line, "test_rows": "other"} for line in read_results(folder)]
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ResumeError, match="the test rows of colour are others than those of the results so far"):
+        run_recipe(recipe)
+
+
+def test_one_process_at_a_time_fills_a_folder(small):
+    recipe, folder = small("locked", methods=["constant"])
+    folder.mkdir()
+    with FileLock(folder / ".bench.lock"), pytest.raises(UsageError, match="another process is filling"):
+        run_recipe(recipe)
+    run_recipe(recipe)
+
+
+def test_a_folder_whose_recipe_is_damaged_is_refused(small):
+    recipe, folder = small("damaged", methods=["constant"])
+    folder.mkdir()
+    (folder / "recipe.json").write_text("[1")
+    with pytest.raises(ResumeError, match=r"recipe\.json is damaged"):
+        run_recipe(recipe)
+
+
+def test_only_may_not_leave_nothing(small):
+    recipe, _ = small("nothing", methods=["constant", "teacher"])
+    with pytest.raises(UsageError, match="teacher, sound leaves no run: teacher wants a target"):
+        run_recipe(recipe, only=["teacher", "sound"])
+
+
 def test_what_is_left_is_told_before_every_run(small):
     told = []
     run_recipe(small("told", methods=["constant", "mpt"])[0], watch=told.append)
@@ -397,3 +458,18 @@ def test_the_commit_is_that_of_a_checkout_which_holds_the_code(tmp_path, monkeyp
     assert commit() == head[:12]
     code.write_text("two")
     assert commit() == f"{head[:12]}-dirty"
+
+
+def test_the_seconds_of_a_run_are_its_own(small, monkeypatch):
+    make = systems.distill
+
+    def slowly(*given, **named):
+        time.sleep(1.5)
+        return make(*given, **named)
+
+    monkeypatch.setattr(systems, "distill", slowly)
+    recipe, folder = small("seconds", methods=["mpt"])
+    began = time.monotonic()
+    run_recipe(recipe)
+    assert time.monotonic() - began > 1.5
+    assert sum(line["seconds"] for line in read_results(folder)) < 1.4

@@ -105,7 +105,7 @@ def test_every_row_of_scores_in_the_readme_is_in_its_committed_results(begins, e
 
 
 def test_committed_results_carry_the_versions_they_came_from():
-    files = list((ROOT / "results").glob("*/results.jsonl"))
+    files = list((ROOT / "results").rglob("results.jsonl"))
     assert files
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():

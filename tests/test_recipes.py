@@ -45,16 +45,12 @@ def test_what_is_wrong_with_variants_methods_and_names_is_said_at_once():
     text = problems(
         methods=["mpt", "loar"],
         variants={"lora": {"of": "mpt"}, "odd": {"of": "mtp", "teech": {}}},
-        per_task={"boolq": {"steps": 3}},
-        spot_source="qnli",
     )
     assert "variants: lora is a method already; choose another name" in text
     assert "variants.odd.of wants one of constant, zero-shot" in text
     assert "got 'mtp'" in text
     assert "variants.odd.teech is none of backbone, teach, distill, adapt" in text
     assert "methods: loar is none of" in text
-    assert "per_task: boolq is none of the targets" in text
-    assert "spot_source wants one of the sources; got 'qnli'" in text
 
 
 def test_a_variants_wrong_field_is_said_when_the_file_is_read(tmp_path):
@@ -65,6 +61,72 @@ def test_a_variants_wrong_field_is_said_when_the_file_is_read(tmp_path):
     )
     with pytest.raises(ConfigError, match=r"distill\.distil_weight is not a field\. Did you mean 'distill_weight'\?"):
         Loaded.from_file(file)
+
+
+def test_names_of_tasks_are_those_in_their_files(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "name: opinions\ndataset: {train: a.jsonl}\ntemplate: '{text}'\nverbalizer: {0: no, 1: yes}\n"
+    )
+    file = tmp_path / "odd.yaml"
+    file.write_text(
+        "name: odd\nout: runs/odd\nsources: [mine.yaml, mnli@paper]\ntargets: [rte@paper]\nspot_source: mine\n"
+        "per_task: {rte@paper: {steps: 3}}\n"
+    )
+    with pytest.raises(ConfigError) as found:
+        Loaded.from_file(file)
+    assert "per_task: rte@paper is none of the targets (rte)" in str(found.value)
+    assert "spot_source wants the name of a source task; got 'mine'" in str(found.value)
+    right = file.read_text().replace("spot_source: mine", "spot_source: opinions").replace("{rte@paper:", "{rte:")
+    file.write_text(right)
+    assert Loaded.from_file(file).recipe.spot_source == "opinions"
+
+
+def test_steps_that_are_named_take_the_place_of_epochs_below():
+    made = recipe(
+        budget={"epochs": 20}, lora={"steps": 100}, per_task={"rte": {"steps": "500"}},
+        methods=["mpt", "short"], variants={"short": {"of": "mpt", "adapt": {"steps": 7}}},
+    )  # fmt: skip
+    assert (made.lora.epochs, made.lora.steps, made.adapt.epochs) == (None, 100, 20)
+    assert (made.varied("short").adapt.epochs, made.varied("short").adapt.steps) == (None, 7)
+    rte = for_target(made.dept, made, get_task("rte"))
+    assert (rte.epochs, rte.steps) == (None, 500)
+
+
+def test_steps_set_by_hand_take_the_place_of_a_files_epochs(tmp_path):
+    file = tmp_path / "long.yaml"
+    file.write_text("name: long\nout: runs/long\nsources: [sst2, mnli]\ntargets: [rte]\nbudget: {epochs: 20}\n")
+    adapt = Loaded.from_file(file, {"adapt": {"steps": "2"}}).recipe.adapt
+    assert (adapt.epochs, adapt.steps) == (None, 2)
+
+
+def test_rates_are_not_compared_on_rows_that_were_trained_on():
+    text = problems(budget={"validation_shots": 0}, rates={"lora": [0.1, 0.2]}, methods=["lora"])
+    assert "rates.lora: rates are compared on validation rows, on which validation_shots = 0 trains" in text
+    assert recipe(budget={"validation_shots": 0}, rates={"lora": [0.1]}).rates == {"lora": (0.1,)}
+
+
+@pytest.mark.parametrize(
+    ("variant", "says"),
+    [
+        ({"of": "mpt", "adapt": ""}, "variants.odd.adapt wants {field: value}; got ''"),
+        ({"of": "constant"}, "variants.odd: constant has no settings to vary"),
+        ({"of": "from-sources"}, "variants.odd: from-sources has no settings to vary"),
+        ({"of": "mpt", "evaluate": {"rows": 5}}, "variants.odd.evaluate.rows: all methods answer the same test rows"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_refused(variant, says):
+    assert says in problems(variants={"odd": variant})
+
+
+def test_a_variants_name_may_be_a_folders():
+    assert "letters, digits, _, - and . only; got '../x'" in problems(variants={"../x": {"of": "mpt"}})
+
+
+@pytest.mark.parametrize(
+    ("shots", "says"), [(["0"], "greater than or equal to 1"), ([], "at least 1 item"), (["4", "4"], "4 stands twice")]
+)
+def test_shots_are_numbers_from_one_each_once(shots, says):
+    assert says in problems(shots=shots)
 
 
 def test_methods_without_examples_have_one_seed_and_no_shots():

@@ -5,6 +5,7 @@ Each finished run stands in ``results.jsonl`` and is not done again; table and r
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
-from mptune.artifacts import MultitaskPrompt, prompt_folders, write_file
+from mptune.artifacts import MultitaskPrompt, write_file
 from mptune.config import PUBLISHED_SEEDS
 from mptune.data import draw_rows, load_data
 from mptune.errors import ResumeError, UsageError
@@ -27,7 +29,7 @@ from mptune.recipes import FROM, OF_GROUPS, Loaded, Recipe
 from mptune.runs import first_difference
 from mptune.systems import MULTITASK, Asked, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
-from mptune.tasks import Example, Task
+from mptune.tasks import SPLITS, Example, Task
 from mptune.training import versions
 
 RESULTS = "results.jsonl"
@@ -78,17 +80,25 @@ def run_recipe(
         ResumeError: the folder holds results of another configuration; names the first field that differs.
         UsageError: ``only`` names what the recipe does not have.
     """
-    recipe = loaded.recipe
-    folder = out or Path(recipe.out)
+    folder = out or Path(loaded.recipe.out)
     cells = chosen_cells(loaded, only)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".bench.lock")
+    try:
+        with lock.acquire(timeout=0):
+            return _run(loaded, folder, cells, watch)
+    except Timeout:
+        raise UsageError(f"another process is filling {folder}; wait for it, or choose another --out") from None
+
+
+def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[Standing], None]) -> Path:
+    recipe = loaded.recipe
     _refuse_change(folder, recipe)
     # All data problems come first, before the backbone takes its time to load.
-    for task in (*loaded.sources, *loaded.targets):
-        load_data(
-            task,
-            ("train", "validation") if task in loaded.sources else ("train", "validation", "test"),
-            loaded.data_dir,
-        )
+    for tasks, splits in ((loaded.sources, SPLITS[:2]), (loaded.targets, SPLITS)):
+        for task in tasks:
+            load_data(task, splits, loaded.data_dir)
+    _note_recipe(folder, recipe)
     lines = read_results(folder)
     todo = unfinished(cells, lines)
 
@@ -99,16 +109,18 @@ def run_recipe(
     sources = Sources(loaded, folder, tell)
     for cell in todo:
         tell(cell.title)
-        started = time.monotonic()
+        started, shared = time.monotonic(), sources.seconds
         found = _outcome(cell, sources, lines)
-        seconds = round((time.monotonic() - started) / len(found), 1)
+        own = time.monotonic() - started - (sources.seconds - shared)  # what later runs find made is nobody's own
+        seconds = round(own / len(found), 1)
         about = _circumstances(sources.backbone(recipe.varied(cell.method)).config.dtype)
         found = [{**line, "seconds": seconds, **about} for line in found]
+        _refuse_other_rows(found, lines)
         _append(folder / RESULTS, found)
         lines += found
     tell("")
     if (folder / MULTITASK).is_dir():
-        write_file(folder / SIMILARITY, json.dumps(_similarities(folder)))
+        write_file(folder / SIMILARITY, json.dumps(_similarities(folder, lines)))
     methods = [m for m in recipe.methods if m != "from-sources"]  # those stand in the report
     write_file(folder / TABLE, results_table(recipe.name, _describe(recipe), lines, methods))
     return folder
@@ -131,6 +143,8 @@ def chosen_cells(loaded: Loaded, only: Sequence[str] = ()) -> list[Cell]:
     methods = [m for m in recipe.methods if m in only] or list(recipe.methods)
     tasks = [t for t in targets if t in only] or targets
     cells = [cell for method in methods for cell in _cells(loaded, method, tasks)]
+    if not cells:
+        raise UsageError(f"{', '.join(only)} leaves no run: teacher wants a target that is a source task too")
     return sorted(cells, key=lambda cell: cell.seed)  # what is stopped early has run every method alike
 
 
@@ -161,7 +175,8 @@ def _seconds(cells: Sequence[Cell], lines: Sequence[Mapping[str, Any]]) -> float
         spent.setdefault(line["method"], []).append(line["seconds"])
     if not spent:
         return None
-    anything = [seconds for of_method in spent.values() for seconds in of_method]
+    trained = [line["seconds"] for line in lines if line["parameters"]["trained"]]
+    anything = trained or [line["seconds"] for line in lines]
     known = [(len(cell.tasks), spent.get(cell.method, anything)) for cell in cells]
     return sum(tasks * sum(seconds) / len(seconds) for tasks, seconds in known)
 
@@ -223,11 +238,15 @@ def _constant(cell: Cell, task: Task, loaded: Loaded) -> dict[str, Any]:
 def _trained(cell: Cell, tasks: tuple[Task, ...], sources: Sources, rate: float | None) -> list[System]:
     own_recipe = sources.loaded.recipe
     recipe = own_recipe.varied(cell.method)
-    shots = "all" if cell.shots is None else cell.shots
-    name = "+".join(cell.tasks) if len(cell.tasks) == 1 else "group"
-    own = f"{name}-{shots}-{cell.seed}" + ("" if rate is None else f"-{rate:g}")
-    out = sources.folder / "targets" / cell.method / own
+    out = _place(sources.folder, cell, rate)
     return train_system(own_recipe.base(cell.method), Asked(recipe, tasks, cell.shots, cell.seed, rate, out), sources)
+
+
+def _place(folder: Path, cell: Cell, rate: float | None) -> Path:
+    """Return the folder of a run's files."""
+    name = cell.tasks[0] if len(cell.tasks) == 1 else "group"
+    shots = "all" if cell.shots is None else cell.shots
+    return folder / "targets" / cell.method / (f"{name}-{shots}-{cell.seed}" + ("" if rate is None else f"-{rate:g}"))
 
 
 def _judged(system: System, task: Task, sources: Sources, cell: Cell) -> Judged:
@@ -284,16 +303,21 @@ def _digest(examples: Sequence[Example]) -> str:
     return hashlib.sha256(rows.encode()).hexdigest()[:16]
 
 
-def _similarities(folder: Path) -> dict[str, Any]:
-    """Return the cosines of all tasks' prompts and of their task matrices: sources, then targets of the first seed."""
+def _similarities(folder: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the cosines of all tasks' prompts and of their task matrices.
+
+    Source tasks come first, then targets as `mpt` adapted them with the first seed and the fewest shots.
+    """
     source = MultitaskPrompt.from_pretrained(folder / MULTITASK)
     prompts, matrices = [source.collapse()], [source.task_vectors.matrices]
     tasks = [{"name": task.name, "role": "source"} for task in source.tasks]
-    adapted = folder / "targets" / "mpt"
-    for place in prompt_folders(adapted) if adapted.is_dir() else []:
-        made = MultitaskPrompt.from_pretrained(place)
-        if made.card.seeds.get("seed") == PUBLISHED_SEEDS[0] and made.tasks[0].name not in {t["name"] for t in tasks}:
-            tasks.append({"name": made.tasks[0].name, "role": "target"})
+    adapted = [line for line in lines if line["method"] == "mpt" and line["seed"] == PUBLISHED_SEEDS[0]]
+    for line in sorted(adapted, key=lambda line: math.inf if line["shots"] is None else line["shots"]):
+        place = _place(folder, Cell("mpt", (line["task"],), line["shots"], line["seed"]), line.get("lr"))
+        # A prompt may have been removed since, and of a target that is a source task its own vectors stand already.
+        if line["task"] not in {task["name"] for task in tasks} and place.is_dir():
+            made = MultitaskPrompt.from_pretrained(place)
+            tasks.append({"name": line["task"], "role": "target"})
             prompts.append(made.collapse())
             matrices.append(made.task_vectors.matrices)
     return {
@@ -316,10 +340,13 @@ def _refuse_change(folder: Path, recipe: Recipe) -> None:
     file = folder / RECIPE
     if file.is_file():
         try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            before = {}
-        kept = [{k: v for k, v in each.items() if k not in FREE} for each in (before, now)]
+            before = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise ResumeError(f"{file} is damaged: it is no JSON object. Choose another --out.") from None
+        # A group is what it is: with another target it would be another.
+        grouped = any(recipe.base(method) in OF_GROUPS for method in recipe.methods)
+        free = [field for field in FREE if field != "targets" or not grouped]
+        kept = [{k: v for k, v in each.items() if k not in free} for each in (before, now)]
         common = before.get("variants", {}).keys() & now["variants"].keys()  # new ones are welcome
         for each in kept:
             each["variants"] = {name: each.get("variants", {}).get(name) for name in common}
@@ -330,8 +357,25 @@ def _refuse_change(folder: Path, recipe: Recipe) -> None:
                 f"{folder} holds results with {field} = {old}, and now it is {new}. "
                 "Take the old value, choose another --out, or remove the folder."
             )
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _note_recipe(folder: Path, recipe: Recipe) -> None:
+    """Keep the recipe beside its results; variants of earlier calls too, since their lines stay."""
+    now, file = json.loads(recipe.model_dump_json()), folder / RECIPE
+    if file.is_file():
+        now["variants"] = {**json.loads(file.read_text(encoding="utf-8")).get("variants", {}), **now["variants"]}
     write_file(file, json.dumps(now, indent=2))
+
+
+def _refuse_other_rows(found: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ResumeError where a task's test rows are not those of the lines before."""
+    asked = {line["task"]: line["test_rows"] for line in lines}
+    for line in found:
+        if asked.get(line["task"], line["test_rows"]) != line["test_rows"]:
+            raise ResumeError(
+                f"the test rows of {line['task']} are others than those of the results so far, or rendered otherwise. "
+                "Take the old rows and template, or choose another --out."
+            )
 
 
 def _circumstances(dtype: str) -> dict[str, Any]:

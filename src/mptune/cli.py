@@ -36,7 +36,9 @@ app = typer.Typer(
 Backbone = Annotated[
     str | None,
     typer.Option(
-        "--backbone", help="Hugging Face id or folder of the frozen model; the prompt's own, or `embedded`, without it.", metavar="ID"
+        "--backbone",
+        help="Hugging Face id or folder of the frozen model; the prompt's own, or `embedded`, without it.",
+        metavar="ID",
     ),
 ]
 Data = Annotated[
@@ -52,7 +54,9 @@ Trackers = Annotated[
     str | None, typer.Option("--report-to", help="Trackers by name: tensorboard,wandb,trackio,mlflow.", metavar="NAMES")
 ]
 Seed = Annotated[int | None, typer.Option(help="Decides initialisation, order and few-shot rows.", min=0)]
-Shots = Annotated[int | None, typer.Option(help="Training examples per class, and as many for validation; all without it.", min=1)]
+Shots = Annotated[
+    int | None, typer.Option(help="Training examples per class, and as many for validation; all without it.", min=1)
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -199,7 +203,7 @@ def evaluate(
     model = _load(_backbone_config(backbone, sections["backbone"], folder, loaded.backbone_config if loaded else None))
     lines = []
     for one in chosen:
-        lines += score(loaded, one, model, split=split, config=config, data_dir=data or stored_data)  # type: ignore[arg-type]
+        lines += score(loaded, one, model, split=split, config=config, data_dir=data or stored_data)
     if as_json:
         for line in lines:
             _say(json.dumps(line.as_dict()))

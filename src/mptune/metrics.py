@@ -6,6 +6,7 @@ All run from 0 to 100 and larger is better, but for these: Matthews and the corr
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -77,7 +78,7 @@ def _value(name: str, task: Task, examples: Sequence[Example], answers: Sequence
 def constant_answer(task: Task, examples: Sequence[Example]) -> str:
     """Return the commonest target: what a predictor that learnt nothing but the frequencies says."""
     targets = [e.target for e in examples]
-    return max(dict.fromkeys(targets), key=targets.count)
+    return Counter(targets).most_common(1)[0][0]
 
 
 def _classes(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -5,7 +5,6 @@ Other tasks are reckoned by their tokens.
 """
 
 import math
-import resource
 import sys
 import tempfile
 import time
@@ -21,10 +20,10 @@ from mptune.bench import Cell, chosen_cells, read_results, unfinished
 from mptune.config import TrainingConfig
 from mptune.data import draw_rows, load_data
 from mptune.evaluation import judge
-from mptune.recipes import TARGET_SECTIONS, Loaded, Recipe
+from mptune.recipes import TARGET_SECTIONS, Loaded, Recipe, section_of
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
-from mptune.systems import Asked, Sources, section_of, train_system
+from mptune.systems import Asked, Sources, train_system
 from mptune.tasks import Task
 
 SHOTS = 8  # training rows per class of a measurement
@@ -111,7 +110,9 @@ def planned(
         width = meter.backbone(recipe).width
     if torch.cuda.is_available():
         memory = torch.cuda.max_memory_allocated() / 2**30
-    else:  # kilobytes on Linux, bytes on macOS
+    else:
+        import resource  # of Unix alone; kilobytes on Linux, bytes on macOS
+
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     prompts = sum(c.runs for c in costs) * recipe.teach.prompt_length * width * 4 / 2**30
     return Plan(tuple(costs), memory, recipe.distill.teacher_cache + prompts)
@@ -234,7 +235,7 @@ class _Meter:
         def run(steps: int) -> None:
             varied = self._bare(recipe.varied(method))
             sections = {s: _short(getattr(varied, s), steps) for s in TARGET_SECTIONS}
-            asked = Asked(varied.model_copy(update=sections), (task,), SHOTS, 0, None, None)
+            asked = Asked(varied.model_copy(update={**sections, "per_task": {}}), (task,), SHOTS, 0, None, None)
             made[:] = train_system(base, asked, self._sources)
 
         run(0)  # what is made once, a multitask prompt say, is not counted

@@ -33,7 +33,7 @@ class Board:
     """What is seen of many runs: the table so far, and one bar over all of them with the time left."""
 
     def __init__(self, name: str, live: Live | None) -> None:
-        self._name, self._live, self._start = name, live, time.monotonic()
+        self._name, self._live = name, live
         self._standing = Standing(0, 1, "", None)
 
     def show(self, standing: Standing) -> None:

@@ -1,8 +1,9 @@
 """A recipe: the whole comparison in one file, from source tasks and methods to seeds and settings."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -63,12 +64,12 @@ class Recipe(Config):
     task's own prompt on each target; ``teacher`` scores the teachers of targets that are source tasks too."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Methods with other settings: ``{no-distillation: {of: mpt, distill: {distill_weight: 0}}}``."""
-    shots: tuple[int | Literal["all"], ...] = (16,)
+    shots: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = Field((16,), min_length=1)
     """Labelled target examples per class (in all, for free text), or ``all``."""
     seeds: int = Field(3, ge=1, le=len(PUBLISHED_SEEDS))
     """The first so many of the ten published seeds."""
     source_seeds: int = Field(1, ge=1, le=len(PUBLISHED_SEEDS))
-    """How many distillations the seeds take turns with. With one, all seeds share its luck; teachers are always shared."""
+    """How many distillations the seeds take turns with. With one, all seeds share its luck. Teachers are shared."""
     budget: dict[str, Any] = Field(default_factory=dict)
     """Fields of every method's training on targets, as ``{steps: 30, batch_size: 8}``. A method's own section overrides
     it. Without a budget each method takes its section's defaults, which differ."""
@@ -107,10 +108,10 @@ class Recipe(Config):
     evaluate: EvaluateConfig = EvaluateConfig()
     """How the test split is scored."""
 
-    @field_validator("sources", "targets", "methods")
+    @field_validator("sources", "targets", "methods", "shots")
     @classmethod
-    def _names_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({name for name in names if names.count(name) > 1})
+    def _names_differ(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} stands twice")
         return names
@@ -123,7 +124,7 @@ class Recipe(Config):
         if not isinstance(budget, dict) or not budget:
             return values
         own = {section: values.get(section) or {} for section in TARGET_SECTIONS}
-        return {**values, **{s: {**budget, **fields} for s, fields in own.items() if isinstance(fields, dict)}}
+        return {**values, **{s: _over(budget, fields) for s, fields in own.items() if isinstance(fields, dict)}}
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -133,17 +134,27 @@ class Recipe(Config):
                 problems.append(f"variants: {name} is a method already; choose another name")
             if fields.get("of") not in METHODS:
                 problems.append(f"variants.{name}.of wants one of {', '.join(METHODS)}; got {fields.get('of')!r}")
-            for section in set(fields) - {"of"} - set(VARIED):
+            if fields.get("of") in ("constant", "from-sources"):
+                problems.append(f"variants.{name}: {fields['of']} has no settings to vary")
+            if not re.fullmatch(NAME, name):
+                problems.append(f"variants: a name has letters, digits, _, - and . only; got {name!r}")
+            for section in sorted(set(fields) - {"of"} - set(VARIED)):
                 problems.append(f"variants.{name}.{section} is none of {', '.join(VARIED)}")
+            for section, values in fields.items():
+                if section in VARIED and not isinstance(values, dict):
+                    problems.append(f"variants.{name}.{section} wants {{field: value}}; got {values!r}")
+            if isinstance(fields.get("evaluate"), dict) and "rows" in fields["evaluate"]:
+                problems.append(f"variants.{name}.evaluate.rows: all methods answer the same test rows")
         known = (*METHODS, *self.variants)
         for where, names in (("methods", self.methods), ("rates", tuple(self.rates))):
             if unknown := [name for name in names if name not in known]:
                 problems.append(f"{where}: {', '.join(unknown)} is none of {', '.join(known)}")
-        strangers = sorted(set(self.per_task) - {_stem(t) for t in self.targets})
-        if strangers:
-            problems.append(f"per_task: {', '.join(strangers)} is none of the targets")
-        if self.spot_source is not None and self.spot_source not in map(_stem, self.sources):
-            problems.append(f"spot_source wants one of the sources; got {self.spot_source!r}")
+        for method, rates in self.rates.items():
+            learnt_by = section_of(self.base(method))
+            if learnt_by and len(rates) > 1 and getattr(self, learnt_by).validation_shots == 0:
+                problems.append(
+                    f"rates.{method}: rates are compared on validation rows, on which validation_shots = 0 trains"
+                )
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -165,7 +176,7 @@ class Recipe(Config):
         values = self.model_dump(exclude={"budget", "variants", "methods", "rates"})
         for section, fields in self.variants[method].items():
             if section != "of":
-                values[section] = {**values[section], **fields}
+                values[section] = _over(values[section], fields)
         return self.read(values, f"{self.name}: variants.{method}")
 
     def seeds_of(self, method: str) -> tuple[int, ...]:
@@ -177,6 +188,19 @@ class Recipe(Config):
         if self.base(method) in WITHOUT_EXAMPLES:
             return (0,)
         return tuple(None if k == "all" else k for k in self.shots)
+
+
+def section_of(method: str) -> str | None:
+    """Return the recipe's section by which a built-in method learns from a target's examples; None if it does not."""
+    if method in WITHOUT_EXAMPLES:
+        return None
+    return {
+        "multitask-fine-tuning": "fine_tuning",
+        "spot": "prompt_tuning",
+        "spot-closest": "prompt_tuning",
+        "mpt": "adapt",
+        "mpt-group": "adapt",
+    }.get(method, method.replace("-", "_"))
 
 
 TARGET_SECTIONS = ("adapt", "prompt_tuning", "fine_tuning", "bitfit", "adapters", "lora", "ia3", "attempt", "dept")
@@ -202,7 +226,7 @@ class Loaded:
         """
         values = read_yaml(path)
         for section, fields in (overrides or {}).items():
-            values[section] = {**(values.get(section) or {}), **fields}
+            values[section] = _over(values.get(section) or {}, fields)
         recipe = Recipe.read(values, str(path))
         for method in recipe.methods:
             recipe.varied(method)  # what is wrong with a variant is said now
@@ -212,6 +236,14 @@ class Loaded:
 
         sources = get_tasks([located(n) for n in recipe.sources])
         targets = get_tasks([located(n) for n in recipe.targets])
+        problems = []
+        names = [task.name for task in targets]
+        if strangers := sorted(set(recipe.per_task) - set(names)):
+            problems.append(f"per_task: {', '.join(strangers)} is none of the targets ({', '.join(names)})")
+        if recipe.spot_source is not None and recipe.spot_source not in [task.name for task in sources]:
+            problems.append(f"spot_source wants the name of a source task; got {recipe.spot_source!r}")
+        if problems:
+            raise ConfigError(str(path), problems)
         data_dir = path.parent / recipe.data if recipe.data else None
         if data_dir is not None and not data_dir.is_dir():
             raise ConfigError(str(path), [f"data: there is no folder {recipe.data} beside the recipe"])
@@ -220,9 +252,11 @@ class Loaded:
 
 def for_target(config: C, recipe: Recipe, task: Task, **few: Any) -> C:
     """Return a method's configuration for one target: with what ``per_task`` says, shots and seed."""
-    fields = {**config.model_dump(), **recipe.per_task.get(task.name, {}), **few}
+    fields = _over(config.model_dump(), {**recipe.per_task.get(task.name, {}), **few})
     return type(config).read(fields, f"{recipe.name}: per_task.{task.name}")
 
 
-def _stem(name: str) -> str:
-    return Path(name).stem.partition("@")[0] if name.endswith((".yaml", ".yml")) else name.partition("@")[0]
+def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return fields with others over them; steps that are named take the place of epochs below."""
+    counted = {"epochs": None} if "steps" in own and "epochs" not in own and "epochs" in base else {}
+    return {**base, **counted, **own}

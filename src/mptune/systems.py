@@ -5,6 +5,8 @@ A system's runs share what comes before them: backbones, teachers and multitask 
 
 import hashlib
 import json
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +21,7 @@ from mptune.baselines.tuning import Tuned, tune_attempt, tune_dept, tune_weights
 from mptune.config import AdaptConfig, BackboneConfig, TeachConfig, TrainingConfig
 from mptune.prompts import compose, mean_of_vectors
 from mptune.readers import Reader
-from mptune.recipes import OF_WEIGHTS, WITHOUT_EXAMPLES, Loaded, Recipe, for_target
+from mptune.recipes import OF_WEIGHTS, Loaded, Recipe, for_target, section_of
 from mptune.runs import read_metrics
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
@@ -37,7 +39,7 @@ class System:
     length: int  # L
     backbone: FrozenBackbone
     trained: int = 0  # numbers
-    stored: float = 0  # numbers that this task alone must keep
+    stored: int = 0  # numbers that this task alone must keep; of what a group shares, its part
     metrics: Sequence[dict[str, Any]] = ()  # as logged while it was trained
     chosen: dict[str, Any] = field(default_factory=dict)  # what was found on the way
 
@@ -49,6 +51,7 @@ class Sources:
     loaded: Loaded
     folder: Path
     say: Callable[[str], None]
+    seconds: float = 0.0  # that making them took so far
     _backbones: dict[BackboneConfig, FrozenBackbone] = field(default_factory=dict)
     _prompts: dict[Path, MultitaskPrompt] = field(default_factory=dict)
 
@@ -83,7 +86,9 @@ class Sources:
     def _kept(self, out: Path, title: str, make: Callable[..., MultitaskPrompt], *given: Any) -> MultitaskPrompt:
         if out not in self._prompts:
             self.say(title)
+            began, before = time.monotonic(), self.seconds
             self._prompts[out] = make(out, *given)
+            self.seconds = before + time.monotonic() - began  # a multitask prompt's teachers are in it already
         return self._prompts[out]
 
     def _named(self, name: str, recipe: Recipe, *sections: str) -> str:
@@ -118,19 +123,6 @@ class Asked:
         # A group takes as many examples of each task as a run of its own.
         many = {name: len(self.tasks) * getattr(config, name) for name in ("steps", "validate_every")}
         return config.model_copy(update={**many, **few})
-
-
-def section_of(method: str) -> str | None:
-    """Return the recipe's section by which a built-in method learns from a target's examples; None if it does not."""
-    if method in WITHOUT_EXAMPLES:
-        return None
-    return {
-        "multitask-fine-tuning": "fine_tuning",
-        "spot": "prompt_tuning",
-        "spot-closest": "prompt_tuning",
-        "mpt": "adapt",
-        "mpt-group": "adapt",
-    }.get(method, method.replace("-", "_"))
 
 
 def train_system(method: str, asked: Asked, sources: Sources) -> list[System]:
@@ -174,8 +166,7 @@ def _spot(asked: Asked, sources: Sources) -> list[System]:
     """Prompt tuning from one teacher, the same for every target (Vu et al. 2022, generic)."""
     teachers = sources.teachers(asked.recipe)
     names = [task.name for task in sources.loaded.sources]
-    wanted = (asked.recipe.spot_source or names[0]).partition("@")[0]
-    return _tuned_from(teachers[names.index(wanted)], asked, sources)
+    return _tuned_from(teachers[names.index(asked.recipe.spot_source or names[0])], asked, sources)
 
 
 def _spot_closest(asked: Asked, sources: Sources) -> list[System]:
@@ -268,10 +259,10 @@ def _of_prompt(
     chosen: dict[str, Any] | None = None,
 ) -> System:
     metrics = read_metrics(out) if out is not None else []
-    stored = trained / len(made.tasks)
+    stored = math.ceil(trained / len(made.tasks))
     return System(made.collapse()[number], made.prompt_length, backbone, trained, stored, metrics, chosen or {})
 
 
 def _of_tuned(tuned: Tuned, length: int, count: int) -> list[System]:
-    stored = tuned.parameters / count
+    stored = math.ceil(tuned.parameters / count)
     return [System(tuned.reader, length, tuned.backbone, tuned.parameters, stored, tuned.metrics)] * count

@@ -19,8 +19,8 @@ METRICS = (
 _OF_CLASSES = ("f1", "f1_macro", "matthews")
 _OF_TEXT = tuple(m for m in METRICS if m not in _OF_CLASSES)
 SMALLER_IS_BETTER = ("ter",)
-SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 # {name} and {name[key]}, nothing else: a template may come from a stranger's prompt, and attribute access as in
 # {text.__class__} would let it read this program's memory.
@@ -262,7 +262,7 @@ class Task(Config):
         """Return the task with its data files' paths relative to ``folder`` made absolute."""
         if self.dataset is None or self.dataset.hub is not None:
             return self
-        files = {s: str((folder / p).resolve()) for s in SPLITS if (p := getattr(self.dataset, s))}
+        files: dict[str, Any] = {s: str((folder / p).resolve()) for s in SPLITS if (p := getattr(self.dataset, s))}
         return self.model_copy(update={"dataset": self.dataset.model_copy(update=files)})
 
     def without_paths(self) -> Self:
