@@ -104,6 +104,42 @@ def test_every_row_of_scores_in_the_readme_is_in_its_committed_results(begins, e
         assert row in table
 
 
+SYSTEMS = {
+    "(IA)³": "ia3",
+    "**MPT**": "mpt",
+    "LoRA": "lora",
+    "SPoT, closest source": "spot-closest",
+    "fine-tuning": "fine-tuning",
+    "SPoT, from mnli": "spot",
+    "adapters": "adapters",
+    "ATTEMPT": "attempt",
+    "*constant*": "constant",
+    "multitask fine-tuning": "multitask-fine-tuning",
+    "MPT as a group": "mpt-group",
+    "prompt tuning": "prompt-tuning",
+    "BitFit": "bitfit",
+    "DePT": "dept",
+    "*zero-shot*": "zero-shot",
+}
+
+
+def test_the_table_of_systems_in_the_readme_is_that_of_the_committed_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme[readme.index("## Against every other system") : readme.index("## What it is not")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
+    table = {name: cells for name, *cells in rows[1:]}
+    assert set(table) == set(SYSTEMS)
+    file = ROOT / "results" / "small" / "fewshot" / "results.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    for name, method in SYSTEMS.items():
+        own = [line for line in lines if line["method"] == method]
+        accuracy, f1, trained = (cell.strip("*") for cell in table[name])
+        for said, metric in ((accuracy, "accuracy"), (f1, "f1_macro")):
+            values = [s["value"] for line in own for s in line["scores"] if s["metric"] == metric]
+            assert said == f"{sum(values) / len(values):.1f}", (name, metric)
+        assert trained.partition(" ")[0] == f"{own[0]['parameters']['trained']:,}"
+
+
 def test_committed_results_carry_the_versions_they_came_from():
     files = list((ROOT / "results").rglob("results.jsonl"))
     assert files
