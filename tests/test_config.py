@@ -9,6 +9,7 @@ from mptune.config import (
     AdaptConfig,
     AttemptConfig,
     BackboneConfig,
+    BaselineConfig,
     DeptConfig,
     DistillConfig,
     EvaluateConfig,
@@ -21,7 +22,7 @@ from mptune.errors import ConfigError, UnknownNameError
 from mptune.tasks import Dataset, HubData, Task
 
 BASELINES = [WeightsConfig, AttemptConfig, DeptConfig]
-ALL = [*STAGES.values(), *BASELINES, TrainingConfig, Task, Dataset, HubData]
+ALL = [*STAGES.values(), *BASELINES, TrainingConfig, BaselineConfig, Task, Dataset, HubData]
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda c: c.__name__)

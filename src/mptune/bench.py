@@ -29,7 +29,7 @@ from mptune.recipes import FROM, OF_GROUPS, Loaded, Recipe
 from mptune.runs import first_difference
 from mptune.systems import MULTITASK, Asked, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
-from mptune.tasks import SPLITS, Example, Task
+from mptune.tasks import SPLITS, Example, Split, Task
 from mptune.training import versions
 
 RESULTS = "results.jsonl"
@@ -209,7 +209,7 @@ def _outcome(cell: Cell, sources: Sources, lines: Sequence[Mapping[str, Any]]) -
         systems = _trained(cell, tasks, sources, rate)
     found = []
     for task, system in zip(tasks, systems, strict=True):
-        judged = _judged(system, _with_macro_f1(task), sources, cell)
+        judged = _judged(system, _with_macro_f1(task), sources, cell, "test", loaded.recipe.evaluate.rows)
         found.append({
             "method": cell.method, "task": task.name, "shots": cell.shots, "seed": cell.seed, **chosen, **system.chosen,
             "scores": [s.as_dict() for s in judged.scores],
@@ -249,10 +249,10 @@ def _place(folder: Path, cell: Cell, rate: float | None) -> Path:
     return folder / "targets" / cell.method / (f"{name}-{shots}-{cell.seed}" + ("" if rate is None else f"-{rate:g}"))
 
 
-def _judged(system: System, task: Task, sources: Sources, cell: Cell) -> Judged:
-    config = sources.loaded.recipe.varied(cell.method).evaluate
+def _judged(system: System, task: Task, sources: Sources, cell: Cell, split: Split, rows: int | None) -> Judged:
+    config = sources.loaded.recipe.varied(cell.method).evaluate.model_copy(update={"rows": rows})
     return judge(
-        system.prompt, system.length, task, system.backbone, split="test", config=config,
+        system.prompt, system.length, task, system.backbone, split=split, config=config,
         data_dir=sources.loaded.data_dir,
     )  # fmt: skip
 
@@ -263,7 +263,7 @@ def _rate(cell: Cell, tasks: tuple[Task, ...], sources: Sources, lines: Sequence
     None where the recipe has nothing to try.
     """
     recipe = sources.loaded.recipe
-    rates = recipe.rates.get(cell.method) or recipe.rates.get(recipe.base(cell.method)) or ()
+    rates = recipe.rates_of(cell.method)
     if len(rates) < 2:
         return rates[0] if rates else None
     alike = (cell.method, cell.tasks[0], cell.shots)
@@ -271,16 +271,12 @@ def _rate(cell: Cell, tasks: tuple[Task, ...], sources: Sources, lines: Sequence
         if (line["method"], line["task"], line["shots"]) == alike:
             return float(line["lr"])
     found = []
-    rows = recipe.varied(cell.method).evaluate.model_copy(update={"rows": recipe.tuning_rows})
     for rate in rates:
         systems = _trained(Cell(cell.method, cell.tasks, cell.shots, PUBLISHED_SEEDS[0]), tasks, sources, rate)
         values = [
-            judge(
-                system.prompt, system.length, task, system.backbone, split="validation", config=rows,
-                data_dir=sources.loaded.data_dir,
-            ).scores[0].value
+            _judged(system, task, sources, cell, "validation", recipe.tuning_rows).scores[0].value
             for task, system in zip(tasks, systems, strict=True)
-        ]  # fmt: skip
+        ]
         found.append((sum(values) / len(values), rate))
     return max(found)[1]
 

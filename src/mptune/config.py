@@ -163,8 +163,8 @@ class AdaptConfig(TrainingConfig):
     """Learning rate of u and v, which are about one."""
 
 
-class WeightsConfig(TrainingConfig):
-    """A baseline that changes the backbone's weights, or adds some to them."""
+class BaselineConfig(TrainingConfig):
+    """What baselines have in common: a budget of the size of an adaptation."""
 
     steps: int = Field(100, ge=0)
     """Optimizer updates."""
@@ -172,6 +172,11 @@ class WeightsConfig(TrainingConfig):
     """Examples per update, over all devices."""
     validate_every: int = Field(20, ge=1)
     """Steps between two scores on the validation rows; the best state of a run is kept."""
+
+
+class WeightsConfig(BaselineConfig):
+    """A baseline that changes the backbone's weights, or adds some to them."""
+
     lr: float = Field(3e-4, gt=0)
     """Learning rate of AdamW. The paper's baselines: 3e-4."""
     rank: int = Field(8, ge=1)
@@ -180,15 +185,9 @@ class WeightsConfig(TrainingConfig):
     """D over the bottleneck's width, of adapters. The paper's: 32, 24 wide on T5-base."""
 
 
-class AttemptConfig(TrainingConfig):
+class AttemptConfig(BaselineConfig):
     """ATTEMPT: a target prompt, and for every text a mixture of source prompts beside it."""
 
-    steps: int = Field(100, ge=0)
-    """Optimizer updates."""
-    batch_size: int = Field(8, ge=1)
-    """Examples per update, over all devices."""
-    validate_every: int = Field(20, ge=1)
-    """Steps between two scores on the validation rows; the best state of a run is kept."""
     lr: float = Field(0.3, gt=0)
     """Learning rate of the target prompt, in units of the embeddings' RMS."""
     attention_lr: float = Field(0.1, gt=0)
@@ -199,15 +198,9 @@ class AttemptConfig(TrainingConfig):
     """Of the softmax over prompts; e times D where absent, as in Asai et al. 2022."""
 
 
-class DeptConfig(TrainingConfig):
+class DeptConfig(BaselineConfig):
     """DePT: a shorter prompt, and a low-rank update of the embedded text by position."""
 
-    steps: int = Field(100, ge=0)
-    """Optimizer updates."""
-    batch_size: int = Field(8, ge=1)
-    """Examples per update, over all devices."""
-    validate_every: int = Field(20, ge=1)
-    """Steps between two scores on the validation rows; the best state of a run is kept."""
     prompt_length: int = Field(40, ge=1)
     """Soft tokens of the shorter prompt. Shi and Lipani 2024: 20 to 80, searched per task."""
     rank: int = Field(45, ge=1)

@@ -27,6 +27,7 @@ from mptune.systems import Asked, Sources, train_system
 from mptune.tasks import Task
 
 SHOTS = 8  # training rows per class of a measurement
+STEPS = (1, 3)  # of two measurements
 ROWS = (8, 24)  # test rows of two measurements
 OF_STUDENT = ("mpt", "mpt-group", "transfer", "from-sources")
 OF_TEACHERS = ("spot", "spot-closest", "attempt", "teacher")
@@ -146,7 +147,7 @@ def _target_cost(recipe: Recipe, method: str, cells: Sequence[Cell], meter: "_Me
         return Cost(method, len(cells), 0, 0, 0)
     pace, length = meter.method(method)
     section = section_of(base)
-    tried = len(recipe.rates.get(method) or recipe.rates.get(base) or ())
+    tried = len(recipe.rates_of(method))
     parts = []
     for cell in cells:
         tasks = [texts[name] for name in cell.tasks]
@@ -209,7 +210,7 @@ class _Meter:
         """Measure stage 1."""
         self._say("measuring: teachers")
         task, length = self._loaded.sources[0], recipe.teach.prompt_length
-        step = self._step(lambda n: teach(task, self.backbone(recipe), _short(recipe.teach, n), **self._data))
+        step = _each(lambda n: teach(task, self.backbone(recipe), _short(recipe.teach, n), **self._data), *STEPS)
         return self._pace(step, torch.zeros(length, self.backbone(recipe).width), length, task, self.backbone(recipe))
 
     def distilling(self, recipe: Recipe) -> Pace:
@@ -217,12 +218,13 @@ class _Meter:
         self._say("measuring: source training")
         teachers, backbone = self._sources.teachers(self._bare(recipe)), self.backbone(recipe)
         made: list[Any] = []
-        step = self._step(lambda n: made.append(
-            distill(self._loaded.sources, teachers, backbone, _short(recipe.distill, n), **self._data)))  # fmt: skip
-        pace = self._pace(step, made[-1].collapse()[0], made[-1].prompt_length, self._loaded.sources[0], backbone)
-        return replace(
-            pace, tokens=_mean([self.texts(t).tokens for t in self._loaded.sources]) + made[-1].prompt_length
-        )
+
+        def run(steps: int) -> None:
+            made[:] = [distill(self._loaded.sources, teachers, backbone, _short(recipe.distill, steps), **self._data)]
+
+        step = _each(run, *STEPS)
+        pace = self._pace(step, made[0].collapse()[0], made[0].prompt_length, self._loaded.sources[0], backbone)
+        return replace(pace, tokens=_mean([self.texts(t).tokens for t in self._loaded.sources]) + made[0].prompt_length)
 
     def method(self, method: str) -> tuple[Pace, int]:
         """Measure a method on the first target, and return its prompt length too."""
@@ -239,7 +241,7 @@ class _Meter:
             made[:] = train_system(base, asked, self._sources)
 
         run(0)  # what is made once, a multitask prompt say, is not counted
-        step = self._step(run) if section_of(base) else 0.0
+        step = _each(run, *STEPS) if section_of(base) else 0.0
         (system,) = made
         return self._pace(step, system.prompt, system.length, task, system.backbone), system.length
 
@@ -250,10 +252,6 @@ class _Meter:
     def _bare(self, recipe: Recipe) -> Recipe:
         """Return a recipe whose teachers and multitask prompts are untrained, of the right shapes."""
         return recipe.model_copy(update={s: _short(getattr(recipe, s), 0) for s in ("teach", "distill")})
-
-    def _step(self, run: Callable[[int], object]) -> float:
-        """Return the seconds of one step."""
-        return _each(run, 1, 3)
 
     def _pace(self, step: float, prompt: Any, length: int, task: Task, backbone: FrozenBackbone) -> Pace:
         splits = ("train", "test") if task in self._loaded.targets else ("train",)

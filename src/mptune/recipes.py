@@ -165,6 +165,10 @@ class Recipe(Config):
             return "from-sources"
         return str(self.variants[method]["of"]) if method in self.variants else method
 
+    def rates_of(self, method: str) -> tuple[float, ...]:
+        """Return the learning rates to try for a method; a variant without its own has those of its method."""
+        return self.rates.get(method) or self.rates.get(self.base(method)) or ()
+
     def varied(self, method: str) -> Self:
         """Return the recipe with a variant's settings; itself for a built-in method.
 

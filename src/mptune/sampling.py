@@ -34,6 +34,13 @@ def all_tasks(sizes: Sequence[int], batch_size: int, generator: torch.Generator)
         turn += batch_size
 
 
+def tasks_alike(sizes: Sequence[int], batch_size: int, generator: torch.Generator) -> Iterator[list[Pick]]:
+    """Return batches of the only task, or of all tasks in equal shares."""
+    if len(sizes) == 1:
+        return single_task(sizes[0], batch_size, generator)
+    return all_tasks(sizes, batch_size, generator)
+
+
 def stochastic_tasks(
     sizes: Sequence[int], rates: Sequence[float], batch_size: int, generator: torch.Generator
 ) -> Iterator[list[Pick]]:

@@ -19,7 +19,7 @@ from mptune.errors import UnknownNameError
 from mptune.losses import task_loss
 from mptune.readers import Baseline
 from mptune.runs import opened
-from mptune.sampling import all_tasks, single_task
+from mptune.sampling import tasks_alike
 from mptune.tasks import Task
 from mptune.training import Learner, Taking, identity_of, local_of, make_card, train, training_data, with_steps
 
@@ -126,10 +126,7 @@ def _fit(
     with opened(out, identity, local_of(tasks, backbone, data_dir)) as run:
         random = torch.Generator().manual_seed(config.seed)
         sizes = [len(rows.examples) for rows in data.train]
-        one = len(tasks) == 1
-        batches = (
-            single_task(sizes[0], config.batch_size, random) if one else all_tasks(sizes, config.batch_size, random)
-        )
+        batches = tasks_alike(sizes, config.batch_size, random)
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
         def losses(taking: Taking) -> list[Tensor]:

@@ -19,7 +19,7 @@ from mptune.losses import task_loss
 from mptune.optimization import two_speed
 from mptune.prompts import TaskVectors, mean_of_matrices, mean_of_vectors, neutral_vectors
 from mptune.runs import Run, first_difference, opened
-from mptune.sampling import all_tasks, single_task
+from mptune.sampling import tasks_alike
 from mptune.tasks import Task
 from mptune.training import Learner, identity_of, label_losses, local_of, make_card, train, training_data, with_steps
 
@@ -115,10 +115,7 @@ def adapt_together(
                 task_lr=config.task_lr if config.train != "shared" else None,
             )
             sizes = [len(rows.examples) for rows in data.train]
-            one = len(tasks) == 1
-            batches = (
-                single_task(sizes[0], config.batch_size, random) if one else all_tasks(sizes, config.batch_size, random)
-            )
+            batches = tasks_alike(sizes, config.batch_size, random)
             learners.append(Learner(prompt, optimizer, batches, data, config, run))
             made_now.append((run, prompt))
             prompts.append(prompt)
