@@ -156,6 +156,53 @@ def test_a_line_holds_the_curve_of_its_training(finished):
         assert [point["step"] for point in curve if "loss" in point] == [3, 6], method
 
 
+def test_a_line_holds_the_settings_and_rows_of_everything_that_was_trained_for_it(finished):
+    folder, recipe, lines = finished
+    line = lines["alone", "sound", 1]
+    (multitask,) = (p for p in (folder / "out").glob("multitask-*") if p.is_dir())
+    teachers = [MultitaskPrompt.from_pretrained(folder / "out" / "teachers" / name).card for name in ("mood", "speed")]
+    source = MultitaskPrompt.from_pretrained(multitask).card
+    target = prompt_of(folder, "alone", "sound-2-1").card
+    assert [(t["stage"], t["config"]) for t in line["trainings"]] == [
+        ("teacher", teachers[0].config), ("source", source.config), ("target", target.config),
+    ]  # fmt: skip
+    assert [t["data"] for t in line["trainings"]] == [teachers[0].data | teachers[1].data, source.data, target.data]
+    assert line["trainings"][2]["shot_rows"] == target.seeds["shot_rows"] != {}
+    assert line["trainings"][1]["shot_rows"] == {}
+    assert line["evaluate"]["rows"] == 15
+    backbone = load_backbone(recipe.recipe.backbone)
+    assert line["backbone"] == {"name": "model", "revision": None, "fingerprint": backbone.fingerprint()}
+
+
+STAGES_OF = {
+    "zero-shot": [], "transfer": ["teacher", "source"], "from:mood": ["teacher", "source"],
+    "prompt-tuning": ["teacher"], "spot": ["teacher", "target"], "attempt": ["teacher", "attempt"], "dept": ["dept"],
+    "mpt-group": ["teacher", "source", "target"], "lora": ["lora"], "multitask-fine-tuning": ["fine-tuning"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", STAGES_OF)
+def test_a_line_names_what_its_method_trained(finished, method):
+    _, _, lines = finished
+    line = lines[method, "sound", 0]
+    assert [t["stage"] for t in line["trainings"]] == STAGES_OF[method]
+    drawn = [t["shot_rows"]["sound"] for t in line["trainings"] if t["shot_rows"]]
+    assert [len(rows) for rows in drawn] == ([] if method in ONCE else [4])
+
+
+def test_unadapted_prompts_are_scored_from_every_source_training(small):
+    recipe, folder = small("luck", methods=["transfer", "from-sources", "mpt"], seeds=3, source_seeds=2)
+    run_recipe(recipe)
+    lines = {(line["method"], line["task"], line["seed"]): line for line in read_results(folder)}
+    assert sorted({(method, seed) for method, _, seed in lines}) == [
+        (method, seed) for method, seeds in (("from:mood", 2), ("from:speed", 2), ("mpt", 3), ("transfer", 2))
+        for seed in range(seeds)
+    ]  # fmt: skip
+    for method in ("transfer", "from:mood", "mpt"):
+        settings = [lines[method, "colour", seed]["trainings"][1]["config"]["seed"] for seed in (0, 1)]
+        assert settings == [0, 1], method
+
+
 def test_cosines_of_all_tasks_are_kept(finished):
     folder, _, _ = finished
     found = json.loads((folder / "out" / "similarity.json").read_text())

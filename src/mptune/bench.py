@@ -18,12 +18,14 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from mptune.artifacts import MultitaskPrompt, write_file
+from mptune.artifacts import Card, MultitaskPrompt, write_file
+from mptune.backbone import FrozenBackbone
 from mptune.config import PUBLISHED_SEEDS
 from mptune.data import draw_rows, load_data
 from mptune.errors import ResumeError, UsageError
 from mptune.evaluation import Judged, judge
 from mptune.metrics import constant_answer, credits, score
+from mptune.modelcard import public_name
 from mptune.progress import Standing
 from mptune.recipes import FROM, OF_GROUPS, Loaded, Recipe
 from mptune.runs import first_difference
@@ -202,7 +204,7 @@ def _outcome(cell: Cell, sources: Sources, lines: Sequence[Mapping[str, Any]]) -
         return [_constant(cell, tasks[0], loaded)]
     chosen: dict[str, Any] = {}
     if cell.method.startswith(FROM):
-        systems = [from_source(cell.method.removeprefix(FROM), loaded.recipe, sources)]
+        systems = [from_source(cell.method.removeprefix(FROM), loaded.recipe, sources, cell.seed)]
     else:
         rate = _rate(cell, tasks, sources, lines)
         chosen = {} if rate is None else {"lr": rate}
@@ -217,7 +219,29 @@ def _outcome(cell: Cell, sources: Sources, lines: Sequence[Mapping[str, Any]]) -
             "test_rows": _digest(judged.examples),
             "parameters": {"trained": system.trained, "stored": system.stored},
             "curve": list(system.metrics),
+            "trainings": trainings(system.cards),
+            "evaluate": loaded.recipe.varied(cell.method).evaluate.model_dump(mode="json"),
+            "backbone": _named(sources.backbone(loaded.recipe.varied(cell.method))),
         })  # fmt: skip
+    return found
+
+
+def _named(backbone: FrozenBackbone) -> dict[str, str | None]:
+    name, revision = public_name(backbone.config.name), backbone.config.revision
+    return {"name": name, "revision": revision, "fingerprint": backbone.fingerprint()}
+
+
+def trainings(cards: Sequence[Card]) -> list[dict[str, Any]]:
+    """Return what was trained for a run, stage by stage: settings as they were resolved, rows, and which were drawn.
+
+    Teachers with the same settings are one entry. ``data`` is a hash of each task's rows as they were rendered.
+    """
+    found: list[dict[str, Any]] = []
+    for card in cards:
+        if not found or (found[-1]["stage"], found[-1]["config"]) != (card.stage, card.config):
+            found.append({"stage": card.stage, "config": card.config, "data": {}, "shot_rows": {}})
+        found[-1]["data"] |= card.data
+        found[-1]["shot_rows"] |= card.seeds["shot_rows"]
     return found
 
 

@@ -24,7 +24,8 @@ from mptune.errors import ConfigError
 from mptune.tasks import Task, get_tasks
 from mptune.tasks.yaml import read_yaml
 
-WITHOUT_EXAMPLES = ("constant", "zero-shot", "teacher", "transfer", "from-sources")  # run once, for all shots and seeds
+UNADAPTED = ("transfer", "from-sources")  # a multitask prompt as it is
+WITHOUT_EXAMPLES = ("constant", "zero-shot", "teacher", *UNADAPTED)  # run once for all shots
 OF_WEIGHTS = ("fine-tuning", "bitfit", "adapters", "lora", "ia3")
 OF_GROUPS = ("multitask-fine-tuning", "mpt-group")  # learn all targets in one run
 METHODS = (
@@ -184,7 +185,12 @@ class Recipe(Config):
         return self.read(values, f"{self.name}: variants.{method}")
 
     def seeds_of(self, method: str) -> tuple[int, ...]:
-        """Return the seeds of a method's runs: one where it draws no examples."""
+        """Return the seeds of a method's runs.
+
+        Without examples there is one, or one for each multitask prompt of which it takes its answers.
+        """
+        if self.base(method) in UNADAPTED:
+            return PUBLISHED_SEEDS[: min(self.seeds, self.source_seeds)]
         return (0,) if self.base(method) in WITHOUT_EXAMPLES else PUBLISHED_SEEDS[: self.seeds]
 
     def shots_of(self, method: str) -> tuple[int | None, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mptune.artifacts import MultitaskPrompt, stack
+from mptune.artifacts import Card, MultitaskPrompt, stack
 from mptune.backbone import FrozenBackbone, load_backbone
 from mptune.baselines.tuning import Tuned, tune_attempt, tune_dept, tune_weights
 from mptune.config import AdaptConfig, BackboneConfig, TeachConfig, TrainingConfig
@@ -42,6 +42,7 @@ class System:
     stored: int = 0  # numbers that this task alone must keep; of what a group shares, its part
     metrics: Sequence[dict[str, Any]] = ()  # as logged while it was trained
     chosen: dict[str, Any] = field(default_factory=dict)  # what was found on the way
+    cards: Sequence[Card] = ()  # of everything that was trained for it, in that order
 
 
 @dataclass
@@ -150,9 +151,9 @@ def _teacher(asked: Asked, sources: Sources) -> list[System]:
 
 def _transfer(asked: Asked, sources: Sources) -> list[System]:
     """The multitask prompt with the mean of the source tasks' vectors, as it is."""
-    source = sources.multitask(asked.recipe)
+    source = sources.multitask(asked.recipe, asked.seed)
     mean = compose(source.shared, mean_of_vectors(source.task_vectors))[0].detach()
-    return [System(mean, len(mean), sources.backbone(asked.recipe))]
+    return [System(mean, len(mean), sources.backbone(asked.recipe), cards=_cards(asked.recipe, sources, source))]
 
 
 def _prompt_tuning(asked: Asked, sources: Sources) -> list[System]:
@@ -192,16 +193,17 @@ def _tuned_from(
     update = AdaptConfig(**common, shared_lr=config.lr, initialise="shared", train="shared")
     backbone = sources.backbone(asked.recipe)
     made = adapt(teacher, asked.tasks[0], backbone, update, out=asked.out, data_dir=sources.loaded.data_dir)
-    return [_of_prompt(made, backbone, asked.out, made.shared.numel(), chosen=chosen)]
+    return [_of_prompt(made, backbone, asked.out, made.shared.numel(), chosen=chosen, before=[teacher.card])]
 
 
 def _attempt(asked: Asked, sources: Sources) -> list[System]:
-    prompts = stack(sources.teachers(asked.recipe))
+    teachers = sources.teachers(asked.recipe)
+    prompts = stack(teachers)
     tuned = tune_attempt(
         prompts, asked.tasks[0], sources.backbone(asked.recipe), asked.config("attempt"),
         out=asked.out, data_dir=sources.loaded.data_dir,
     )  # fmt: skip
-    return _of_tuned(tuned, prompts.shape[1], 1)
+    return _of_tuned(tuned, prompts.shape[1], 1, [teacher.card for teacher in teachers])
 
 
 def _dept(asked: Asked, sources: Sources) -> list[System]:
@@ -217,8 +219,8 @@ def _mpt(asked: Asked, sources: Sources) -> list[System]:
     config: AdaptConfig = asked.config("adapt", rate="shared_lr")
     source, backbone = sources.multitask(asked.recipe, asked.seed), sources.backbone(asked.recipe)
     made = adapt(source, asked.tasks, backbone, config, out=asked.out, data_dir=sources.loaded.data_dir)
-    trained = trained_numbers(made, config)
-    return [_of_prompt(made, backbone, asked.out, trained, number=k) for k in range(len(asked.tasks))]
+    trained, before = trained_numbers(made, config), _cards(asked.recipe, sources, source)
+    return [_of_prompt(made, backbone, asked.out, trained, number=k, before=before) for k in range(len(asked.tasks))]
 
 
 SYSTEMS: dict[str, Callable[[Asked, Sources], list[System]]] = {
@@ -235,10 +237,11 @@ SYSTEMS: dict[str, Callable[[Asked, Sources], list[System]]] = {
 }
 
 
-def from_source(name: str, recipe: Recipe, sources: Sources) -> System:
+def from_source(name: str, recipe: Recipe, sources: Sources, seed: int) -> System:
     """Return the multitask prompt as one of its source tasks uses it, for any target."""
-    made = sources.multitask(recipe)
-    return _of_prompt(made, sources.backbone(recipe), None, 0, number=made.task_number(name))
+    made = sources.multitask(recipe, seed)
+    number, teachers = made.task_number(name), [teacher.card for teacher in sources.teachers(recipe)]
+    return _of_prompt(made, sources.backbone(recipe), None, 0, number=number, before=teachers)
 
 
 def trained_numbers(prompt: MultitaskPrompt, config: AdaptConfig) -> int:
@@ -257,12 +260,18 @@ def _of_prompt(
     *,
     number: int = 0,
     chosen: dict[str, Any] | None = None,
+    before: Sequence[Card] = (),
 ) -> System:
     metrics = read_metrics(out) if out is not None else []
-    stored = math.ceil(trained / len(made.tasks))
-    return System(made.collapse()[number], made.prompt_length, backbone, trained, stored, metrics, chosen or {})
+    stored, cards = math.ceil(trained / len(made.tasks)), [*before, made.card]
+    return System(made.collapse()[number], made.prompt_length, backbone, trained, stored, metrics, chosen or {}, cards)
 
 
-def _of_tuned(tuned: Tuned, length: int, count: int) -> list[System]:
-    stored = math.ceil(tuned.parameters / count)
-    return [System(tuned.reader, length, tuned.backbone, tuned.parameters, stored, tuned.metrics)] * count
+def _of_tuned(tuned: Tuned, length: int, count: int, before: Sequence[Card] = ()) -> list[System]:
+    stored, cards = math.ceil(tuned.parameters / count), [*before, tuned.reader.card]
+    return [System(tuned.reader, length, tuned.backbone, tuned.parameters, stored, tuned.metrics, cards=cards)] * count
+
+
+def _cards(recipe: Recipe, sources: Sources, source: MultitaskPrompt) -> list[Card]:
+    """Return the cards of a multitask prompt and of the teachers before it."""
+    return [*(teacher.card for teacher in sources.teachers(recipe)), source.card]

@@ -270,7 +270,11 @@ def gains(run: Run) -> tuple[list[str], list[str], list[list[float | None]]]:
 
 def _gain(run: Run, method: str, task: str) -> float | None:
     ours, bare = (values(run.of(m, task, 0)) for m in (method, ZERO_SHOT))
-    return next(iter(ours.values())) - next(iter(bare.values())) if ours and bare else None
+    return _average(ours) - _average(bare) if ours and bare else None
+
+
+def _average(by_seed: BySeed) -> float:
+    return sum(by_seed.values()) / len(by_seed)
 
 
 def _difference(ours: Sequence[Line], theirs: Sequence[Line]) -> BySeed:
