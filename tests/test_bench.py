@@ -455,17 +455,57 @@ def test_only_may_not_leave_nothing(small):
 
 def test_what_is_left_is_told_before_every_run(small):
     told = []
-    run_recipe(small("told", methods=["constant", "mpt"])[0], watch=told.append)
+    recipe, folder = small("told", methods=["constant", "mpt"])
+    run_recipe(recipe, watch=told.append)
     runs = [standing for standing in told if not standing.title.startswith(("teacher", "source training"))]
     assert [(s.done, s.total, s.title) for s in runs] == [
         (0, 4, "constant, colour"), (1, 4, "constant, sound"), (2, 4, "mpt, colour, 2 shots, seed 0"),
         (3, 4, "mpt, sound, 2 shots, seed 0"), (4, 4, ""),
     ]  # fmt: skip
-    assert runs[0].seconds_left is None
+    assert [runs[0].seconds_left, runs[1].seconds_left] == [None, None]  # how long a source training takes is not known
+    assert all(standing.seconds_left is None for standing in told if standing.title.startswith("source training"))
+    own = read_results(folder)[2]["seconds"]
+    assert runs[3].seconds_left == pytest.approx(own)  # it is made by now
     assert runs[-1].seconds_left == 0
     assert runs[2].table == [
         ["method", "runs", "colour", "sound"], ["constant", "2", *runs[2].table[1][2:]],
     ]  # fmt: skip
+
+
+def test_the_time_left_has_every_source_training_that_is_to_come(small, monkeypatch):
+    make = systems.distill
+
+    def slowly(*given, **named):
+        time.sleep(2)
+        return make(*given, **named)
+
+    monkeypatch.setattr(systems, "distill", slowly)
+    told = []
+    recipe, _ = small("left", methods=["mpt"], seeds=3, source_seeds=3)
+    run_recipe(recipe, watch=told.append)
+    left = [s.seconds_left for s in told if s.title.startswith("source training")]
+    assert left[0] is None
+    assert left[1] > 4  # two more
+    assert left[2] == pytest.approx(left[1] / 2, rel=0.5)
+    assert told[-2].seconds_left < 2
+
+
+def test_no_rate_is_trained_twice_with_the_first_seed(small, monkeypatch):
+    trained = []
+    train = bench.train_system
+    monkeypatch.setattr(bench, "train_system", lambda *given: trained.append(given[1]) or train(*given))
+    rates = {"lora": (1e-3, 1e-1)}
+    recipe, folder = small("rates", methods=["lora"], rates=rates, seeds=2)
+    run_recipe(recipe)
+    assert [(asked.tasks[0].name, asked.seed, asked.lr) for asked in trained[:4]] == [
+        ("colour", 0, 1e-3), ("colour", 0, 1e-1), ("sound", 0, 1e-3), ("sound", 0, 1e-1),
+    ]  # fmt: skip
+    chosen = {line["task"]: line["lr"] for line in read_results(folder)}
+    assert [(asked.tasks[0].name, asked.seed, asked.lr) for asked in trained[4:]] == [
+        ("colour", 1, chosen["colour"]), ("sound", 1, chosen["sound"]),
+    ]  # fmt: skip
+    for line in read_results(folder):
+        assert line["trainings"][0]["config"]["lr"] == line["lr"]
 
 
 def test_all_examples_and_settings_of_one_target(small):

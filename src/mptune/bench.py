@@ -11,7 +11,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from mptune.modelcard import public_name
 from mptune.progress import Standing
 from mptune.recipes import FROM, OF_GROUPS, Loaded, Recipe
 from mptune.runs import first_difference
-from mptune.systems import MULTITASK, Asked, Sources, System, from_source, train_system
+from mptune.systems import MULTITASK, Asked, Kind, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
 from mptune.tasks import SPLITS, Example, Split, Task
 from mptune.training import versions
@@ -106,7 +106,8 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
 
     def tell(title: str) -> None:
         left = unfinished(cells, lines)
-        watch(Standing(len(cells) - len(left), len(cells), title, _seconds(left, lines), standing_table(lines)))
+        seconds = _seconds_left(left, lines, sources)
+        watch(Standing(len(cells) - len(left), len(cells), title, seconds, standing_table(lines)))
 
     sources = Sources(loaded, folder, tell)
     for cell in todo:
@@ -170,17 +171,25 @@ def unfinished(cells: Sequence[Cell], lines: Sequence[Mapping[str, Any]]) -> lis
     return [cell for cell in cells if not done.issuperset(cell.keys)]
 
 
-def _seconds(cells: Sequence[Cell], lines: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return what runs will take, as finished ones of the same method did, or of any; None before the first."""
+def _seconds_left(cells: Sequence[Cell], lines: Sequence[Mapping[str, Any]], sources: Sources) -> float | None:
+    """Return what runs will take, as finished ones of the same method did, or of any, with what they begin with.
+
+    None where nothing of a kind is finished yet, and so nothing tells.
+    """
     spent: dict[str, list[float]] = {}
     for line in lines:
         spent.setdefault(line["method"], []).append(line["seconds"])
-    if not spent:
-        return None
     trained = [line["seconds"] for line in lines if line["parameters"]["trained"]]
     anything = trained or [line["seconds"] for line in lines]
     known = [(len(cell.tasks), spent.get(cell.method, anything)) for cell in cells]
-    return sum(tasks * sum(seconds) / len(seconds) for tasks, seconds in known)
+    pending: dict[Kind, set[Path]] = {}
+    for method in dict.fromkeys(cell.method for cell in cells):
+        for kind, folders in sources.pending(method).items():
+            pending.setdefault(kind, set()).update(folders)
+    known += [(len(folders), sources.spent.get(kind, [])) for kind, folders in pending.items() if folders]
+    if not all(seconds for _, seconds in known):
+        return None
+    return sum(count * sum(seconds) / len(seconds) for count, seconds in known)
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -206,9 +215,8 @@ def _outcome(cell: Cell, sources: Sources, lines: Sequence[Mapping[str, Any]]) -
     if cell.method.startswith(FROM):
         systems = [from_source(cell.method.removeprefix(FROM), loaded.recipe, sources, cell.seed)]
     else:
-        rate = _rate(cell, tasks, sources, lines)
+        rate, systems = _at_its_rate(cell, tasks, sources, lines)
         chosen = {} if rate is None else {"lr": rate}
-        systems = _trained(cell, tasks, sources, rate)
     found = []
     for task, system in zip(tasks, systems, strict=True):
         judged = _judged(system, _with_macro_f1(task), sources, cell, "test", loaded.recipe.evaluate.rows)
@@ -281,28 +289,36 @@ def _judged(system: System, task: Task, sources: Sources, cell: Cell, split: Spl
     )  # fmt: skip
 
 
-def _rate(cell: Cell, tasks: tuple[Task, ...], sources: Sources, lines: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the learning rate with the best validation score for the first seed of a task and number of shots.
+def _at_its_rate(
+    cell: Cell, tasks: tuple[Task, ...], sources: Sources, lines: Sequence[Mapping[str, Any]]
+) -> tuple[float | None, list[System]]:
+    """Return a run's learning rate and what it made.
 
-    None where the recipe has nothing to try.
+    Of several rates it is that with the best validation score for the first seed of a task and number of shots; None
+    where the recipe has nothing to try.
     """
     recipe = sources.loaded.recipe
     rates = recipe.rates_of(cell.method)
+    if len(rates) > 1:
+        alike = (cell.method, cell.tasks[0], cell.shots)
+        rates = next(((line["lr"],) for line in lines if _key(line)[:3] == alike), rates)
     if len(rates) < 2:
-        return rates[0] if rates else None
-    alike = (cell.method, cell.tasks[0], cell.shots)
-    for line in lines:
-        if (line["method"], line["task"], line["shots"]) == alike:
-            return float(line["lr"])
-    found = []
+        rate = rates[0] if rates else None
+        return rate, _trained(cell, tasks, sources, rate)
+    first = replace(cell, seed=PUBLISHED_SEEDS[0])
+    best: tuple[float, float] | None = None
+    made: list[System] = []
     for rate in rates:
-        systems = _trained(Cell(cell.method, cell.tasks, cell.shots, PUBLISHED_SEEDS[0]), tasks, sources, rate)
+        systems = _trained(first, tasks, sources, rate)
         values = [
             _judged(system, task, sources, cell, "validation", recipe.tuning_rows).scores[0].value
             for task, system in zip(tasks, systems, strict=True)
         ]
-        found.append((sum(values) / len(values), rate))
-    return max(found)[1]
+        found = (sum(values) / len(values), rate)
+        if best is None or found > best:
+            best, made = found, systems
+    assert best is not None
+    return best[1], made if cell == first else _trained(cell, tasks, sources, best[1])
 
 
 def _with_macro_f1(task: Task) -> Task:

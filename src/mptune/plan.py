@@ -17,20 +17,18 @@ import torch
 
 from mptune.backbone import FrozenBackbone
 from mptune.bench import Cell, chosen_cells, read_results, unfinished
-from mptune.config import TrainingConfig
+from mptune.config import PUBLISHED_SEEDS, TrainingConfig
 from mptune.data import draw_rows, load_data
 from mptune.evaluation import judge
 from mptune.recipes import TARGET_SECTIONS, Loaded, Recipe, section_of
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
-from mptune.systems import Asked, Sources, train_system
-from mptune.tasks import Task
+from mptune.systems import Asked, Sources, System, train_system
+from mptune.tasks import SPLITS, Split, Task
 
-SHOTS = 8  # training rows per class of a measurement
 STEPS = (1, 3)  # of two measurements
 ROWS = (8, 24)  # test rows of two measurements
-OF_STUDENT = ("mpt", "mpt-group", "transfer", "from-sources")
-OF_TEACHERS = ("spot", "spot-closest", "attempt", "teacher")
+STATES = 4  # times its parameters is what an unfinished run keeps: they, two moments of AdamW, and the best so far
 COUNTED = 200  # rows of a task whose tokens are counted
 
 
@@ -75,8 +73,13 @@ class Texts:
 
     tokens: float  # of a row, on average
     train: int
+    validation: int
     test: int
     classes: int
+
+    def drawn(self, shots: int | None) -> int:
+        """Return how many training rows so many shots are."""
+        return self.train if shots is None else min(self.train, shots * self.classes)
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,11 @@ class Pace:
     """How fast a method is on the task it was measured on."""
 
     step: float  # seconds
+    size: int  # rows of such a step
     row: float  # seconds, of scoring one
     tokens: float  # of a row of that task, prompt included
+    length: int = 0  # soft tokens
+    trained: int = 0  # numbers that learn
 
 
 def planned(
@@ -98,88 +104,98 @@ def planned(
         only: methods and targets to restrict it to.
         say: told what is measured.
     """
-    recipe = loaded.recipe
-    cells = unfinished(chosen_cells(loaded, only), read_results(out or Path(recipe.out)))
+    recipe, folder = loaded.recipe, out or Path(loaded.recipe.out)
+    cells = unfinished(chosen_cells(loaded, only), read_results(folder))
     methods = list(dict.fromkeys(cell.method for cell in cells))
     with tempfile.TemporaryDirectory() as scratch:
         meter = _Meter(loaded, Path(scratch), say)
         texts = {task.name: meter.texts(task) for task in (*loaded.sources, *loaded.targets)}
-        costs = list(_source_costs(loaded, methods, meter, texts))
-        for method in methods:
-            own = [cell for cell in cells if cell.method == method]
-            costs.append(_target_cost(recipe, method, own, meter, texts))
-        width = meter.backbone(recipe).width
+        sources = Sources(loaded, folder, lambda _: None)
+        costs = list(_source_costs(sources, methods, meter, texts))
+        cache = recipe.distill.teacher_cache if any("source training" in cost.what for cost in costs) else 0.0
+        paces = {method: meter.method(method) for method in methods}
+        costs += [_target_cost(recipe, m, [c for c in cells if c.method == m], paces[m], texts) for m in methods]
+        length = max(recipe.teach.prompt_length, *(pace.length for pace in paces.values()))
+        prompts = sum(cost.runs for cost in costs if cost.steps) * length * meter.backbone(recipe).width
+        state = STATES * max(pace.trained for pace in paces.values())
     if torch.cuda.is_available():
         memory = torch.cuda.max_memory_allocated() / 2**30
     else:
         import resource  # of Unix alone; kilobytes on Linux, bytes on macOS
 
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    prompts = sum(c.runs for c in costs) * recipe.teach.prompt_length * width * 4 / 2**30
-    return Plan(tuple(costs), memory, recipe.distill.teacher_cache + prompts)
+    return Plan(tuple(costs), memory, cache + 4 * (prompts + state) / 2**30)
 
 
-def _source_costs(loaded: Loaded, methods: Sequence[str], meter: "_Meter", texts: dict[str, Texts]) -> Iterator[Cost]:
-    """Yield what teachers and source trainings take; those that several methods share count once."""
-    teachers: dict[str, Recipe] = {}
-    students: dict[str, Recipe] = {}
+def _source_costs(sources: Sources, methods: Sequence[str], meter: "_Meter", texts: dict[str, Texts]) -> Iterator[Cost]:
+    """Yield what teachers and source trainings take that are not made yet; those that methods share count once."""
+    recipe, names = sources.loaded.recipe, [task.name for task in sources.loaded.sources]
+    teachers: dict[str, tuple[Recipe, list[Path]]] = {}
+    students: dict[str, tuple[Recipe, dict[Path, None]]] = {}
     for method in methods:
-        base, varied = loaded.recipe.base(method), loaded.recipe.varied(method)
-        if base in OF_STUDENT:
-            students.setdefault(f"{varied.backbone}{varied.teach}{varied.distill}", varied)
-        if base in (*OF_STUDENT, *OF_TEACHERS):
-            teachers.setdefault(f"{varied.backbone}{varied.teach}", varied)
-    of_sources = [texts[task.name] for task in loaded.sources]
-    for number, varied in enumerate(teachers.values()):
+        varied, pending = recipe.varied(method), sources.pending(method)
+        if pending["teacher"]:
+            teachers.setdefault(f"{varied.backbone}{varied.teach}", (varied, pending["teacher"]))
+        if pending["source training"]:
+            _, folders = students.setdefault(f"{varied.backbone}{varied.teach}{varied.distill}", (varied, {}))
+            folders.update(dict.fromkeys(pending["source training"]))
+    for number, (varied, untaught) in enumerate(teachers.values(), start=1):
         pace = meter.teaching(varied)
-        parts = [_training(varied.teach, [t], varied.teach.prompt_length, pace) for t in of_sources]
-        yield _sum("teachers" if number == 0 else f"teachers, settings {number + 1}", parts)
-    for number, varied in enumerate(students.values()):
+        tasks = [texts[folder.name] for folder in untaught]
+        yield _sum(_numbered("teachers", number), [training_cost(varied.teach, [t], pace) for t in tasks])
+    for number, (varied, made) in enumerate(students.values(), start=1):
         pace = meter.distilling(varied)
-        length = varied.distill.prompt_length or varied.teach.prompt_length
-        parts = [_training(varied.distill, of_sources, length, pace)] * varied.source_seeds
-        yield _sum("source training" if number == 0 else f"source training, settings {number + 1}", parts)
+        one = training_cost(varied.distill, [texts[name] for name in names], pace)
+        yield _sum(_numbered("source training", number), [one] * len(made))
 
 
-def _target_cost(recipe: Recipe, method: str, cells: Sequence[Cell], meter: "_Meter", texts: dict[str, Texts]) -> Cost:
+def _numbered(what: str, number: int) -> str:
+    return what if number == 1 else f"{what}, settings {number}"
+
+
+def _target_cost(recipe: Recipe, method: str, cells: Sequence[Cell], pace: Pace, texts: dict[str, Texts]) -> Cost:
     base, varied = recipe.base(method), recipe.varied(method)
-    if base == "constant":
-        return Cost(method, len(cells), 0, 0, 0)
-    pace, length = meter.method(method)
-    section = section_of(base)
-    tried = len(recipe.rates_of(method))
+    section, tried = section_of(base), len(recipe.rates_of(method))
     parts = []
     for cell in cells:
         tasks = [texts[name] for name in cell.tasks]
-        rows = sum(min(t.test, varied.evaluate.rows or t.test) for t in tasks)
-        answered = rows * pace.row * _mean([t.tokens + length for t in tasks]) / pace.tokens
-        trained = Cost("", 1, 0, 0, 0)
+        tests = [min(t.test, varied.evaluate.rows or t.test) for t in tasks]
+        run = Cost("", 1, 0, 0, _answering(tests, tasks, pace))
         if section:
             config: TrainingConfig = getattr(varied, section)
             fields = varied.per_task.get(cell.tasks[0], {}) if len(tasks) == 1 else {}
             config = type(config).read({**config.model_dump(), **fields, "shots": cell.shots}, "per_task")
-            if len(tasks) > 1:
-                config = config.model_copy(update={"steps": config.steps * len(tasks)})
-            trained = _training(config, tasks, length, pace)
-        first = 1 + (tried if tried > 1 and cell.seed == 0 else 0)  # rates are tried with the first seed
-        parts.append(Cost("", trained.runs * first, trained.steps * first, trained.tokens * first,
-                          (trained.hours + answered / 3600) * first))  # fmt: skip
+            many = {name: getattr(config, name) * len(tasks) for name in ("steps", "validate_every")}
+            trained = training_cost(config.model_copy(update=many), tasks, pace)
+            if base == "spot-closest":  # finds its teacher by a training of its own; `pace` has both in a step
+                trained = replace(trained, steps=2 * trained.steps, tokens=2 * trained.tokens)
+            if tried > 1 and cell.seed == PUBLISHED_SEEDS[0]:  # every rate is tried; the best of them is this run
+                compared = _answering([min(recipe.tuning_rows, t.validation) for t in tasks], tasks, pace)
+                trained = replace(_sum("", [trained] * tried), hours=tried * (trained.hours + compared))
+            run = replace(_sum("", [trained, run]), runs=trained.runs)
+        parts.append(run)
     return _sum(method, parts)
 
 
-def _training(config: TrainingConfig, tasks: Sequence[Texts], length: int, pace: Pace) -> Cost:
-    """Return what one training takes, its validations included."""
-    few = [t.train if config.shots is None else min(t.train, config.shots * t.classes) for t in tasks]
+def _answering(rows: Sequence[int], tasks: Sequence[Texts], pace: Pace) -> float:
+    """Return the hours that answers to so many rows of each task take."""
+    tokens = sum(count * (task.tokens + pace.length) for count, task in zip(rows, tasks, strict=True))
+    return tokens * pace.row / pace.tokens / 3600
+
+
+def training_cost(config: TrainingConfig, tasks: Sequence[Texts], pace: Pace) -> Cost:
+    """Return what one training of tasks takes, validations included."""
+    few = [task.drawn(config.shots) for task in tasks]
     steps = config.steps if config.epochs is None else math.ceil(config.epochs * sum(few) / config.batch_size)
-    tokens = _mean([t.tokens for t in tasks]) + length
     size = min(config.batch_size, few[0]) if len(tasks) == 1 else config.batch_size
-    checks = 0.0
+    tokens = size * (_mean([t.tokens for t in tasks]) + pace.length)
+    hours = steps * pace.step * tokens / (pace.size * pace.tokens) / 3600
     if config.validation_shots != 0:
         shots = config.validation_shots or config.shots
-        rows = sum(config.validation_rows if shots is None else shots * t.classes for t in tasks)
-        checks = rows * (2 + steps // config.validate_every) * pace.row
-    ratio = tokens / pace.tokens
-    return Cost("", 1, steps, steps * size * tokens, (steps * pace.step + checks) * ratio / 3600)
+        most = [config.validation_rows if shots is None else shots * task.classes for task in tasks]
+        rows = [min(count, task.validation) for count, task in zip(most, tasks, strict=True)]
+        hours += (1 + math.ceil(steps / config.validate_every)) * _answering(rows, tasks, pace)
+    return Cost("", 1, steps, steps * tokens, hours)
 
 
 class _Meter:
@@ -187,10 +203,9 @@ class _Meter:
 
     def __init__(self, loaded: Loaded, scratch: Path, say: Callable[[str], None]) -> None:
         self._loaded, self._scratch, self._say = loaded, scratch, say
-        untrained = {"steps": 0, "epochs": None, "shots": SHOTS, "validation_shots": 0}
-        recipe = loaded.recipe
-        start = {s: getattr(recipe, s).model_copy(update=untrained) for s in ("teach", "distill")}
-        self._sources = Sources(replace(loaded, recipe=recipe.model_copy(update=start)), scratch, lambda _: None)
+        start = {s: _short(getattr(loaded.recipe, s), 0) for s in ("teach", "distill")}
+        self._sources = Sources(replace(loaded, recipe=loaded.recipe.model_copy(update=start)), scratch, lambda _: None)
+        self._texts: dict[str, Texts] = {}
 
     def backbone(self, recipe: Recipe) -> FrozenBackbone:
         """Return the frozen model."""
@@ -198,20 +213,24 @@ class _Meter:
 
     def texts(self, task: Task) -> Texts:
         """Count a task's rows, and the tokens of some."""
-        splits = ("train", "test") if task in self._loaded.targets else ("train",)
-        data = load_data(task, splits, self._loaded.data_dir)  # type: ignore[arg-type]
-        recipe = self._loaded.recipe
-        longest = recipe.adapt.max_input_tokens if data.test else recipe.teach.max_input_tokens
-        some = [e.input for e in draw_rows(data.train, COUNTED, seed=0)]
-        ids = self.backbone(recipe).encode_inputs(some, longest, 0, 0)
-        return Texts(_mean([len(i) for i in ids]), len(data.train), len(data.test), max(1, len(task.verbalizer)))
+        if task.name not in self._texts:
+            splits = SPLITS if task in self._loaded.targets else SPLITS[:2]
+            data = load_data(task, splits, self._loaded.data_dir)
+            recipe = self._loaded.recipe
+            longest = recipe.adapt.max_input_tokens if data.test else recipe.teach.max_input_tokens
+            some = [e.input for e in draw_rows(data.train, COUNTED, seed=0)]
+            tokens = _mean([len(ids) for ids in self.backbone(recipe).encode_inputs(some, longest, 0, 0)])
+            rows = (len(data.train), len(data.validation), len(data.test))
+            self._texts[task.name] = Texts(tokens, *rows, max(1, len(task.verbalizer)))
+        return self._texts[task.name]
 
     def teaching(self, recipe: Recipe) -> Pace:
         """Measure stage 1."""
         self._say("measuring: teachers")
         task, length = self._loaded.sources[0], recipe.teach.prompt_length
         step = _each(lambda n: teach(task, self.backbone(recipe), _short(recipe.teach, n), **self._data), *STEPS)
-        return self._pace(step, torch.zeros(length, self.backbone(recipe).width), length, task, self.backbone(recipe))
+        untrained = System(torch.zeros(length, self.backbone(recipe).width), length, self.backbone(recipe))
+        return self._pace(step, recipe.teach, untrained, task)
 
     def distilling(self, recipe: Recipe) -> Pace:
         """Measure stage 2."""
@@ -223,27 +242,31 @@ class _Meter:
             made[:] = [distill(self._loaded.sources, teachers, backbone, _short(recipe.distill, steps), **self._data)]
 
         step = _each(run, *STEPS)
-        pace = self._pace(step, made[0].collapse()[0], made[0].prompt_length, self._loaded.sources[0], backbone)
-        return replace(pace, tokens=_mean([self.texts(t).tokens for t in self._loaded.sources]) + made[0].prompt_length)
+        student = System(made[0].collapse()[0], made[0].prompt_length, backbone)
+        pace = self._pace(step, recipe.distill, student, self._loaded.sources[0])
+        tokens = _mean([self.texts(task).tokens for task in self._loaded.sources]) + student.length
+        return replace(pace, size=recipe.distill.batch_size, tokens=tokens)
 
-    def method(self, method: str) -> tuple[Pace, int]:
-        """Measure a method on the first target, and return its prompt length too."""
-        self._say(f"measuring: {method}")
+    def method(self, method: str) -> Pace:
+        """Measure a method on the first target."""
         recipe, task = self._loaded.recipe, self._loaded.targets[0]
         base = recipe.base(method)
+        if base == "constant":
+            return Pace(0, 1, 0, 1)
+        self._say(f"measuring: {method}")
         base = "transfer" if base in ("from-sources", "teacher") else base  # what it costs to ask them is the same
+        varied, section = self._bare(recipe.varied(method)), section_of(base)
         made: list[Any] = []
 
         def run(steps: int) -> None:
-            varied = self._bare(recipe.varied(method))
             sections = {s: _short(getattr(varied, s), steps) for s in TARGET_SECTIONS}
-            asked = Asked(varied.model_copy(update={**sections, "per_task": {}}), (task,), SHOTS, 0, None, None)
-            made[:] = train_system(base, asked, self._sources)
+            own = varied.model_copy(update={**sections, "per_task": {}})
+            shots = sections[section].shots if section else 0
+            made[:] = train_system(base, Asked(own, (task,), shots, 0, None, None), self._sources)
 
         run(0)  # what is made once, a multitask prompt say, is not counted
-        step = _each(run, *STEPS) if section_of(base) else 0.0
-        (system,) = made
-        return self._pace(step, system.prompt, system.length, task, system.backbone), system.length
+        step = _each(run, *STEPS) if section else 0.0
+        return self._pace(step, getattr(varied, section) if section else None, made[0], task)
 
     @property
     def _data(self) -> dict[str, Any]:
@@ -253,19 +276,23 @@ class _Meter:
         """Return a recipe whose teachers and multitask prompts are untrained, of the right shapes."""
         return recipe.model_copy(update={s: _short(getattr(recipe, s), 0) for s in ("teach", "distill")})
 
-    def _pace(self, step: float, prompt: Any, length: int, task: Task, backbone: FrozenBackbone) -> Pace:
-        splits = ("train", "test") if task in self._loaded.targets else ("train",)
-        config = self._loaded.recipe.evaluate
+    def _pace(self, step: float, config: TrainingConfig | None, system: System, task: Task) -> Pace:
+        split: Split = "test" if task in self._loaded.targets else "validation"
+        evaluate = self._loaded.recipe.evaluate
 
         def ask(rows: int) -> object:
-            of = config.model_copy(update={"rows": rows})
-            return judge(prompt, length, task, backbone, split=splits[-1], config=of, **self._data)  # type: ignore[arg-type]
+            of = evaluate.model_copy(update={"rows": rows})
+            return judge(system.prompt, system.length, task, system.backbone, split=split, config=of, **self._data)
 
-        return Pace(step, _each(ask, *ROWS), self.texts(task).tokens + length)
+        texts = self.texts(task)
+        size = min(config.batch_size, texts.drawn(config.batch_size)) if config else 1
+        return Pace(step, size, _each(ask, *ROWS), texts.tokens + system.length, system.length, system.trained)
 
 
 def _short(config: Any, steps: int) -> Any:
-    return config.model_copy(update={"steps": steps, "epochs": None, "shots": SHOTS, "validation_shots": 0})
+    """Return a configuration of few steps, with as many shots as fill its batches."""
+    few = {"steps": steps, "epochs": None, "shots": config.batch_size, "validation_shots": 0}
+    return config.model_copy(update=few)
 
 
 def _each(run: Callable[[int], object], few: int, many: int) -> float:

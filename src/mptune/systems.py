@@ -7,21 +7,21 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from mptune.artifacts import Card, MultitaskPrompt, stack
+from mptune.artifacts import TENSORS, Card, MultitaskPrompt, stack
 from mptune.backbone import FrozenBackbone, load_backbone
 from mptune.baselines.tuning import Tuned, tune_attempt, tune_dept, tune_weights
 from mptune.config import AdaptConfig, BackboneConfig, TeachConfig, TrainingConfig
 from mptune.prompts import compose, mean_of_vectors
 from mptune.readers import Reader
-from mptune.recipes import OF_WEIGHTS, Loaded, Recipe, for_target, section_of
+from mptune.recipes import OF_WEIGHTS, UNADAPTED, Loaded, Recipe, for_target, section_of
 from mptune.runs import read_metrics
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
@@ -29,6 +29,9 @@ from mptune.stages.teachers import teach
 from mptune.tasks import Task
 
 MULTITASK = "multitask"  # folder of the multitask prompt, by the recipe's own settings
+FROM_MULTITASK = ("mpt", "mpt-group", *UNADAPTED)  # methods that begin with a multitask prompt
+Kind = Literal["teacher", "source training"]  # of what runs begin with
+FROM_TEACHERS = ("spot", "spot-closest", "attempt", "teacher", *FROM_MULTITASK)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Sources:
     loaded: Loaded
     folder: Path
     say: Callable[[str], None]
-    seconds: float = 0.0  # that making them took so far
+    seconds: float = 0.0  # that making them, or reading them again, took so far
+    spent: dict[Kind, list[float]] = field(default_factory=dict)  # seconds for each that was made, without its teachers
     _backbones: dict[BackboneConfig, FrozenBackbone] = field(default_factory=dict)
     _prompts: dict[Path, MultitaskPrompt] = field(default_factory=dict)
 
@@ -64,16 +68,31 @@ class Sources:
 
     def teachers(self, recipe: Recipe) -> list[MultitaskPrompt]:
         """Return the source tasks' teacher prompts."""
-        folder = self.folder / self._named("teachers", recipe, "backbone", "teach")
-        return [self._kept(folder / task.name, f"teacher: {task.name}", self._teach, recipe, task)
-                for task in self.loaded.sources]  # fmt: skip
+        return [self._kept("teacher", folder, task.name, self._teach, recipe, task)
+                for task, folder in zip(self.loaded.sources, self._teacher_folders(recipe), strict=True)]  # fmt: skip
 
     def multitask(self, recipe: Recipe, seed: int = 0) -> MultitaskPrompt:
         """Return the multitask prompt from which a target's seed starts."""
-        own = recipe.distill.seed + seed % recipe.source_seeds
-        recipe = recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"seed": own})})
-        folder = self.folder / self._named(MULTITASK, recipe, "backbone", "teach", "distill")
-        return self._kept(folder, f"source training: {folder.name}", self._distill, recipe)
+        recipe = _of_seed(recipe, seed)
+        folder = self._multitask_folder(recipe)
+        return self._kept("source training", folder, folder.name, self._distill, recipe)
+
+    def pending(self, method: str) -> dict[Kind, list[Path]]:
+        """Return the folders of the teachers and multitask prompts that a method needs and nobody has made yet."""
+        base, recipe = self.loaded.recipe.base(method), self.loaded.recipe.varied(method)
+        seeds = self.loaded.recipe.seeds_of(method) if base in FROM_MULTITASK else ()
+        needed: dict[Kind, Iterable[Path]] = {
+            "teacher": self._teacher_folders(recipe) if base in FROM_TEACHERS else (),
+            "source training": dict.fromkeys(self._multitask_folder(_of_seed(recipe, seed)) for seed in seeds),
+        }
+        return {kind: [f for f in folders if not (f / TENSORS).is_file()] for kind, folders in needed.items()}
+
+    def _teacher_folders(self, recipe: Recipe) -> list[Path]:
+        folder = self.folder / self._named("teachers", recipe, "backbone", "teach")
+        return [folder / task.name for task in self.loaded.sources]
+
+    def _multitask_folder(self, recipe: Recipe) -> Path:
+        return self.folder / self._named(MULTITASK, recipe, "backbone", "teach", "distill")
 
     def _teach(self, out: Path, recipe: Recipe, task: Task) -> MultitaskPrompt:
         return teach(task, self.backbone(recipe), recipe.teach, out=out, data_dir=self.loaded.data_dir)
@@ -84,18 +103,29 @@ class Sources:
             self.loaded.sources, teachers, self.backbone(recipe), recipe.distill, out=out, data_dir=self.loaded.data_dir
         )
 
-    def _kept(self, out: Path, title: str, make: Callable[..., MultitaskPrompt], *given: Any) -> MultitaskPrompt:
+    def _kept(
+        self, kind: Kind, out: Path, name: str, make: Callable[..., MultitaskPrompt], *given: Any
+    ) -> MultitaskPrompt:
         if out not in self._prompts:
-            self.say(title)
-            began, before = time.monotonic(), self.seconds
+            self.say(f"{kind}: {name}")
+            began, before, read = time.monotonic(), self.seconds, (out / TENSORS).is_file()
             self._prompts[out] = make(out, *given)
-            self.seconds = before + time.monotonic() - began  # a multitask prompt's teachers are in it already
+            took = time.monotonic() - began  # a multitask prompt's teachers are in it
+            if not read:
+                self.spent.setdefault(kind, []).append(took - (self.seconds - before))
+            self.seconds = before + took
         return self._prompts[out]
 
     def _named(self, name: str, recipe: Recipe, *sections: str) -> str:
         """Return a folder's name: plain for the recipe's own settings, with their hash for others."""
         chosen, own = ([getattr(r, s).model_dump(mode="json") for s in sections] for r in (recipe, self.loaded.recipe))
         return name if chosen == own else f"{name}-{hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:8]}"
+
+
+def _of_seed(recipe: Recipe, seed: int) -> Recipe:
+    """Return the recipe with the seed of the distillation from which a target's seed starts."""
+    own = recipe.distill.seed + seed % recipe.source_seeds
+    return recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"seed": own})})
 
 
 @dataclass(frozen=True)
