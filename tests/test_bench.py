@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -11,12 +12,12 @@ import torch
 from filelock import FileLock
 
 from conftest import make_task
-from mptune import bench, systems, training
+from mptune import bench, metrics, systems, training
 from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import load_backbone
 from mptune.bench import chosen_cells, commit, read_results, run_recipe
 from mptune.config import EvaluateConfig
-from mptune.errors import DataError, ResumeError, UsageError
+from mptune.errors import DataError, MissingExtraError, ResumeError, UsageError
 from mptune.evaluation import evaluate
 from mptune.recipes import METHODS, Loaded, Recipe
 from trained import trained_backbone
@@ -352,6 +353,25 @@ def test_a_finished_comparison_does_nothing_again(small, monkeypatch):
     monkeypatch.setattr(bench, "_outcome", lambda *_: pytest.fail("a finished run was done again"))
     run_recipe(recipe)
     assert (folder / "results.jsonl").read_bytes() == before
+
+
+def test_a_library_that_a_method_needs_is_missed_before_anything_is_trained(small, monkeypatch):
+    monkeypatch.setattr(bench, "load_data", lambda *_: pytest.fail("the data were read"))
+    monkeypatch.setitem(sys.modules, "peft", None)
+    recipe, _ = small("nopeft", methods=["constant", "lora"])
+    with pytest.raises(MissingExtraError, match=r"LoRA or \(IA\)³ needs more libraries"):
+        run_recipe(recipe)
+    monkeypatch.undo()
+    run_recipe(recipe, only=["constant"])
+
+
+def test_a_library_that_a_metric_needs_is_missed_before_anything_is_trained(small, monkeypatch):
+    recipe, _ = small("nonlg", methods=["constant"])
+    tale = recipe.targets[0].model_copy(update={"metrics": ("accuracy", "chrf")})
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench, "load_data", lambda *_: pytest.fail("the data were read"))
+    with pytest.raises(MissingExtraError, match=r"scoring written text \(bleu, chrf, .*mptune\[nlg\]"):
+        run_recipe(replace(recipe, targets=(tale, recipe.targets[1])))
 
 
 def test_only_restricts_to_methods_and_targets(small):

@@ -105,6 +105,24 @@ def test_rates_are_not_compared_on_rows_that_were_trained_on():
     assert recipe(budget={"validation_shots": 0}, rates={"lora": [0.1]}).rates == {"lora": (0.1,)}
 
 
+def test_a_rate_is_a_methods_that_learns_and_above_zero():
+    assert "rates.transfer: it does not learn from a target's examples" in problems(rates={"transfer": [0.1]})
+    assert "rates.lora.1: input should be greater than 0" in problems(rates={"lora": [0.1, 0]})
+    assert "rates: loar is none of" in problems(rates={"loar": [0.1, 0.2]})
+
+
+def test_a_wrong_setting_of_one_target_is_said_when_the_file_is_read(tmp_path):
+    file = tmp_path / "odd.yaml"
+    file.write_text(
+        "name: odd\nout: runs/odd\nsources: [sst2, mnli]\ntargets: [cb, rte]\nmethods: [constant, mpt-group, lora]\n"
+        "per_task: {rte: {shared_lr: 0.1}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"per_task\.rte: shared_lr is not a field"):
+        Loaded.from_file(file)
+    file.write_text(file.read_text().replace("shared_lr", "lr"))
+    assert Loaded.from_file(file).recipe.per_task == {"rte": {"lr": "0.1"}}
+
+
 @pytest.mark.parametrize(
     ("variant", "says"),
     [

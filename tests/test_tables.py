@@ -1,6 +1,6 @@
 """The page of results is a pure function of the lines, and every number on it can be worked out from them."""
 
-from mptune.tables import results_table
+from mptune.tables import results_table, standing_table
 
 
 def line(method, task, seed, value, shots=4):
@@ -21,8 +21,14 @@ METHODS = ("zero-shot", "prompt-tuning", "mpt")
 
 def test_cells_are_means_with_intervals_over_seeds():
     page = results_table("toy", ["Backbone: embedded, weights in float32."], LINES, METHODS)
-    assert "| a | accuracy | 10 | 51.0 | 55.0 ± 12.4 | 65.0 ± 11.4 |" in page
-    assert "| **mean** | | | **50.0** | **50.0 ± 10.8** |" in page
+    assert page.splitlines()[6:12] == [
+        "| method | a | b | **mean** |",
+        "|---|---|---|---|",
+        "| *metric* | accuracy | accuracy |  |",
+        "| *test rows* | 10 | 10 |  |",
+        "| zero-shot | 51.0 | 49.0 | **50.0** |",
+        "| prompt-tuning | 55.0 ± 12.4 | 45.0 ± 12.4 | **50.0 ± 10.8** |",
+    ]
     assert "a FLAN-T5-small derivative" in page
 
 
@@ -35,8 +41,11 @@ def test_the_paired_difference_pairs_task_and_seed():
 
 def test_the_order_of_lines_does_not_matter_to_a_cell_and_a_missing_method_is_a_dash():
     page = results_table("toy", [], LINES, (*METHODS, "transfer"))
-    assert "| a | accuracy | 10 | 51.0 | 55.0 ± 12.4 | 65.0 ± 11.4 | – |" in page
-    again = results_table("toy", [], list(LINES), (*METHODS, "transfer"))
+    assert "| mpt | 65.0 ± 11.4 | 55.3 ± 11.7 | **60.2 ± 11.1** |" in page
+    assert "| transfer | – | – | – |" in page
+    again = results_table(
+        "toy", [], sorted(LINES, key=lambda line: (line["task"], -line["seed"])), (*METHODS, "transfer")
+    )
     assert page == again
 
 
@@ -44,7 +53,10 @@ def test_each_number_of_shots_has_its_own_table():
     more = [line("mpt", "a", 0, 80.0, shots=16), line("prompt-tuning", "a", 0, 79.0, shots=16)]
     page = results_table("toy", [], [*LINES, *more], METHODS)
     assert page.index("## 4 shots per class") < page.index("## 16 shots per class")
-    assert "| a | accuracy | 10 | 51.0 | 79.0 | 80.0 |" in page
+    many = page[page.index("## 16 shots") :]
+    assert "| prompt-tuning | 79.0 | – | – |" in many
+    assert "| mpt | 80.0 | – | – |" in many
+    assert "| zero-shot | 51.0 | 49.0 | **50.0** |" in many  # takes no examples, and stands beside both
 
 
 def test_a_method_without_examples_is_paired_with_every_seed():
@@ -52,6 +64,30 @@ def test_a_method_without_examples_is_paired_with_every_seed():
     page = results_table("toy", [], lines, ("prompt-tuning", "transfer"))
     assert "- transfer minus prompt-tuning: +2.5 " in page  # 58 - 55 and 47 - 45
     assert "6 pairs" in page
+
+
+def test_without_prompt_tuning_the_others_are_compared_with_mpt():
+    renamed = [{**one, "method": one["method"].replace("prompt-tuning", "neither")} for one in LINES]
+    page = results_table("toy", [], renamed, ("zero-shot", "mpt", "neither"))
+    assert "- neither minus mpt: -10.2 [-11.4, -8.9]" in page
+    assert page.count(" minus ") == 1
+
+
+def test_the_results_so_far_keep_numbers_of_shots_apart():
+    more = [
+        line("mpt", "a", 0, 80.0, shots=16),
+        line("mpt", "a", 1, 90.0, shots=None),
+        line("from:a", "a", 0, 1, shots=0),
+    ]
+    assert standing_table(LINES[6:] + more) == [
+        ["method", "runs", "a", "b"],
+        ["mpt, 4 shots", "6", "65.0", "55.3"],
+        ["zero-shot", "2", "51.0", "49.0"],
+        ["mpt, 16 shots", "1", "80.0", ""],
+        ["mpt, all shots", "1", "90.0", ""],
+    ]
+    assert standing_table(LINES[6:9])[1] == ["mpt", "3", "65.0"]
+    assert standing_table([]) == []
 
 
 def test_one_pair_is_no_comparison():
@@ -66,8 +102,9 @@ def test_macro_f1_has_a_table_of_its_own_where_every_line_holds_it():
         both.append({**one, "scores": [first, {**first, "metric": "f1_macro", "value": first["value"] / 2}]})
     page = results_table("toy", [], both, METHODS)
     accuracy, macro = page.split("The same answers by macro-F1:")
-    assert "| a | accuracy | 10 | 51.0 | 55.0 ± 12.4 | 65.0 ± 11.4 |" in accuracy
-    assert "| a | f1_macro | 10 | 25.5 | 27.5 ± 6.2 | 32.5 ± 5.7 |" in macro
+    assert "| mpt | 65.0 ± 11.4 | 55.3 ± 11.7 | **60.2 ± 11.1** |" in accuracy
+    assert "| *metric* | f1_macro | f1_macro |  |" in macro
+    assert "| mpt | 32.5 ± 5.7 | 27.7 ± 5.9 | **30.1 ± 5.6** |" in macro
     assert "mpt minus prompt-tuning: +10.2" in accuracy
     assert "mpt minus prompt-tuning: +5.1" in macro
     assert "macro-F1" not in results_table("toy", [], [*both, LINES[0]], METHODS)

@@ -20,14 +20,15 @@ from filelock import FileLock, Timeout
 
 from mptune.artifacts import Card, MultitaskPrompt, write_file
 from mptune.backbone import FrozenBackbone
+from mptune.baselines.weights import import_peft
 from mptune.config import PUBLISHED_SEEDS
 from mptune.data import draw_rows, load_data
 from mptune.errors import ResumeError, UsageError
 from mptune.evaluation import Judged, judge
-from mptune.metrics import constant_answer, credits, score
+from mptune.metrics import constant_answer, credits, require_libraries, score
 from mptune.modelcard import public_name
 from mptune.progress import Standing
-from mptune.recipes import FROM, OF_GROUPS, Loaded, Recipe
+from mptune.recipes import FROM, OF_GROUPS, OF_PEFT, Loaded, Recipe
 from mptune.runs import first_difference
 from mptune.systems import MULTITASK, Asked, Kind, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
@@ -96,7 +97,10 @@ def run_recipe(
 def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[Standing], None]) -> Path:
     recipe = loaded.recipe
     _refuse_change(folder, recipe)
-    # All data problems come first, before the backbone takes its time to load.
+    # What is missing, and all data problems, come first, before the backbone takes its time to load.
+    if any(recipe.base(cell.method) in OF_PEFT for cell in cells):
+        import_peft()
+    require_libraries([metric for task in (*loaded.sources, *loaded.targets) for metric in task.metrics])
     for tasks, splits in ((loaded.sources, SPLITS[:2]), (loaded.targets, SPLITS)):
         for task in tasks:
             load_data(task, splits, loaded.data_dir)

@@ -7,8 +7,9 @@ All run from 0 to 100 and larger is better, but for these: Matthews and the corr
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from mptune.cider import cider_d
@@ -17,6 +18,7 @@ from mptune.statistics import pearson, spearman
 from mptune.tasks import Example, Task
 
 NO_NUMBER = -1.0  # what an answer that is no number counts as: below every scale, so that silence never pays
+OF_WRITTEN_TEXT = frozenset({"bleu", "chrf", "cider", "meteor", "nist", "ter"})  # by libraries of an extra
 NIST_ORDER = 5  # n-grams of up to so many words: Doddington 2002
 
 
@@ -252,8 +254,14 @@ def _words(text: str) -> list[str]:
     return str(Tokenizer13a()(text)).split()  # type: ignore[no-untyped-call]
 
 
+def require_libraries(metrics: Collection[str]) -> None:
+    """Raise MissingExtraError if metrics cannot be computed here: long work should not end in that."""
+    if not OF_WRITTEN_TEXT.isdisjoint(metrics) and not all(map(find_spec, ("sacrebleu", "nltk"))):
+        raise _no_nlg()
+
+
 def _no_nlg() -> MissingExtraError:
-    return MissingExtraError("scoring written text (bleu, chrf, ter, nist, meteor, cider)", "nlg")
+    return MissingExtraError(f"scoring written text ({', '.join(sorted(OF_WRITTEN_TEXT))})", "nlg")
 
 
 OfRows = Callable[[Task, Sequence[Example], Sequence[str]], list[float]]

@@ -27,6 +27,7 @@ from mptune.tasks.yaml import read_yaml
 UNADAPTED = ("transfer", "from-sources")  # a multitask prompt as it is
 WITHOUT_EXAMPLES = ("constant", "zero-shot", "teacher", *UNADAPTED)  # run once for all shots
 OF_WEIGHTS = ("fine-tuning", "bitfit", "adapters", "lora", "ia3")
+OF_PEFT = ("lora", "ia3")  # need its library
 OF_GROUPS = ("multitask-fine-tuning", "mpt-group")  # learn all targets in one run
 METHODS = (
     *WITHOUT_EXAMPLES,
@@ -77,7 +78,7 @@ class Recipe(Config):
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Fields of the training on one target, as ``{mnli: {epochs: 10}}``, which override sections and budget; groups
     of targets have none."""
-    rates: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    rates: dict[str, tuple[Annotated[float, Field(gt=0)], ...]] = Field(default_factory=dict)
     """Method to learning rates to try, in its section's unit (of mpt, those of the shared prompt). The best on
     validation rows, with the first seed, is taken per task and number of shots."""
     tuning_rows: int = Field(200, ge=1)
@@ -151,8 +152,10 @@ class Recipe(Config):
             if unknown := [name for name in names if name not in known]:
                 problems.append(f"{where}: {', '.join(unknown)} is none of {', '.join(known)}")
         for method, rates in self.rates.items():
-            learnt_by = section_of(self.base(method))
-            if learnt_by and len(rates) > 1 and getattr(self, learnt_by).validation_shots == 0:
+            learnt_by = section_of(self.base(method)) if method in known else None
+            if method in known and not learnt_by:
+                problems.append(f"rates.{method}: it does not learn from a target's examples, and has no rate")
+            elif learnt_by and len(rates) > 1 and getattr(self, learnt_by).validation_shots == 0:
                 problems.append(
                     f"rates.{method}: rates are compared on validation rows, on which validation_shots = 0 trains"
                 )
@@ -254,6 +257,11 @@ class Loaded:
             problems.append(f"spot_source wants the name of a source task; got {recipe.spot_source!r}")
         if problems:
             raise ConfigError(str(path), problems)
+        for method in recipe.methods:
+            own = section_of(recipe.base(method))
+            if own and recipe.base(method) not in OF_GROUPS:
+                for task in targets:
+                    for_target(getattr(recipe.varied(method), own), recipe, task)  # what is wrong is said now
         data_dir = path.parent / recipe.data if recipe.data else None
         if data_dir is not None and not data_dir.is_dir():
             raise ConfigError(str(path), [f"data: there is no folder {recipe.data} beside the recipe"])

@@ -10,11 +10,11 @@ from mptune.statistics import interval, paired
 Lines = Sequence[Mapping[str, Any]]
 
 BALANCED = "f1_macro"
-REFERENCE = "prompt-tuning"  # what every other trained method is compared with, pair by pair
+REFERENCES = ("prompt-tuning", "mpt")  # what others are compared with, pair by pair: the first of these that was run
 
 
 def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequence[str]) -> str:
-    """Return the page of a recipe's results: per number of shots a table of tasks by methods, then paired differences.
+    """Return the page of a recipe's results: per number of shots a table of methods by tasks, then paired differences.
 
     Every cell is the mean over seeds of the task's first metric on its test split, with its 95 % interval. A second
     table holds macro-F1 where that is not the first metric: a constant answer does not win it on unbalanced rows.
@@ -39,14 +39,19 @@ def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequen
 
 
 def standing_table(lines: Lines) -> list[list[str]]:
-    """Return the results so far: the mean of each method on each task, and how many runs made it."""
+    """Return the results so far: the mean of each method on each task, and how many runs made it.
+
+    Different numbers of shots have rows of their own.
+    """
     tasks = list(dict.fromkeys(line["task"] for line in lines))
-    methods = list(dict.fromkeys(line["method"] for line in lines if not line["method"].startswith("from:")))
+    kinds = dict.fromkeys((line["method"], line["shots"]) for line in lines if not line["method"].startswith("from:"))
+    several = len({shots for _, shots in kinds if shots != 0}) > 1
     rows = []
-    for method in methods:
-        own = [line for line in lines if line["method"] == method]
+    for method, shots in kinds:
+        own = [line for line in lines if (line["method"], line["shots"]) == (method, shots)]
         values = [[line["scores"][0]["value"] for line in own if line["task"] == task] for task in tasks]
-        rows.append([method, str(len(own)), *(f"{sum(v) / len(v):.1f}" if v else "" for v in values)])
+        few = f", {'all' if shots is None else shots} shots" if several and shots != 0 else ""
+        rows.append([method + few, str(len(own)), *(f"{sum(v) / len(v):.1f}" if v else "" for v in values)])
     return [["method", "runs", *tasks], *rows] if rows else []
 
 
@@ -58,13 +63,19 @@ def _in(line: Mapping[str, Any], metric: str | None = None) -> dict[str, Any]:
 
 def _comparison(lines: Lines, methods: Sequence[str], tasks: Sequence[str], shots: int | None) -> list[str]:
     """Return the table of one number of shots, and the differences below it."""
-    page = ["| task | metric | test rows | " + " | ".join(methods) + " |", "|---" * (3 + len(methods)) + "|"]
-    for task in tasks:
-        cells = [_cell(_values(lines, method, task, shots)) for method in methods]
-        score = next(line["score"] for line in lines if line["task"] == task)
-        page.append(f"| {task} | {score['metric']} | {score['examples']} | " + " | ".join(cells) + " |")
-    page.append("| **mean** | | | " + " | ".join(_mean(lines, m, tasks, shots) for m in methods) + " |")
-    return [*page, "", *(line for m in methods if (line := _difference(lines, m, tasks, shots))), ""]
+    scores = [next(line["score"] for line in lines if line["task"] == task) for task in tasks]
+    rows = [
+        ["*metric*", *(str(score["metric"]) for score in scores), ""],
+        ["*test rows*", *(str(score["examples"]) for score in scores), ""],
+        *([m, *(_cell(_values(lines, m, t, shots)) for t in tasks), _mean(lines, m, tasks, shots)] for m in methods),
+    ]
+    page = [_row(["method", *tasks, "**mean**"]), "|---" * (2 + len(tasks)) + "|", *map(_row, rows)]
+    reference = next((m for m in REFERENCES if m in methods), "")
+    return [*page, "", *(line for m in methods if (line := _difference(lines, m, reference, tasks, shots))), ""]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _values(lines: Lines, method: str, task: str, shots: int | None) -> dict[int, float]:
@@ -89,21 +100,21 @@ def _mean(lines: Lines, method: str, tasks: Sequence[str], shots: int | None) ->
     return f"**{interval([sum(values[s] for values in per_task) / len(tasks) for s in seeds])}**"
 
 
-def _difference(lines: Lines, method: str, tasks: Sequence[str], shots: int | None) -> str:
-    """Return how a method differs from prompt tuning over the same tasks and seeds, as a list item."""
-    if method in (REFERENCE, "constant", "zero-shot"):
+def _difference(lines: Lines, method: str, reference: str, tasks: Sequence[str], shots: int | None) -> str:
+    """Return how a method differs from the reference over the same tasks and seeds, as a list item."""
+    if method in (reference, "constant", "zero-shot"):
         return ""
     ours: list[float] = []
     theirs: list[float] = []
     for task in tasks:
-        mine, other = _values(lines, method, task, shots), _values(lines, REFERENCE, task, shots)
+        mine, other = _values(lines, method, task, shots), _values(lines, reference, task, shots)
         for seed, value in other.items():
             if (own := mine.get(seed, mine.get(0) if len(mine) == 1 else None)) is not None:
                 ours.append(own)
                 theirs.append(value)
     if len(ours) < 2:
         return ""
-    return f"- {method} minus {REFERENCE}: {paired(ours, theirs)}"
+    return f"- {method} minus {reference}: {paired(ours, theirs)}"
 
 
 def _titled(note: str) -> str:

@@ -115,7 +115,7 @@ def lora(backbone: FrozenBackbone, config: WeightsConfig) -> list[nn.Parameter]:
 
     Source: Hu et al. 2022 (arXiv:2106.09685).
     """
-    peft = _peft()
+    peft = import_peft()
     return _injected(peft, peft.LoraConfig(r=config.rank, lora_alpha=2 * config.rank, lora_dropout=0.0), backbone)
 
 
@@ -124,11 +124,16 @@ def ia3(backbone: FrozenBackbone, config: WeightsConfig) -> list[nn.Parameter]:
 
     Source: Liu et al. 2022 (arXiv:2205.05638).
     """
-    peft = _peft()
+    peft = import_peft()
     return _injected(peft, peft.IA3Config(), backbone)
 
 
-def _peft() -> Any:
+def import_peft() -> Any:
+    """Return the library of LoRA and (IA)³.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import peft
     except ImportError:
