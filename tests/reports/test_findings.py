@@ -147,6 +147,27 @@ def test_the_verdict_holds_every_rival_that_was_run_and_names_the_others():
     assert findings.verdict(Run("r", tuple(runs("spot", a=[1.0]))), 4) is None
 
 
+OF_MPT = {"variants": {"half": {"of": "mpt"}, "more": {"of": "mpt"}, "tuned-5": {"of": "prompt-tuning"}}}
+
+
+def test_variants_of_mpt_stand_with_it_in_the_order_of_their_means():
+    lines = [*LINES, *runs("half", a=[50.0] * 3, b=[50.0] * 3), *runs("more", a=[90.0] * 3, b=[50.0] * 3)]
+    run = Run("r", (*lines, *runs("tuned-5", a=[99.0] * 3)), OF_MPT)
+    found = findings.variants(run, 4)
+    assert [gap.other if gap else "mpt" for _, gap in found] == ["more", "mpt", "half"]
+    assert [mean.mean for mean, _ in found] == [pytest.approx(v) for v in (70, (55 + 63 + 62.5) / 3, 50)]
+    assert [gap.mean for _, gap in found if gap] == [pytest.approx(v) for v in (-59 / 6, 61 / 6)]
+    assert findings.variants(Run("r", tuple(LINES), OF_MPT), 4) == []
+    assert findings.variants(Run("r", tuple(lines)), 4) == []  # no recipe says whose variants they are
+    alone = [one for one in lines if one.method != "mpt"]
+    assert findings.variants(Run("r", tuple(alone), OF_MPT), 4) == []
+
+
+def test_what_a_source_gives_a_target_is_the_mean_over_source_trainings():
+    lines = [*runs("zero-shot", a=40.0), line("from:s", "a", 0, 50.0, shots=0), line("from:s", "a", 1, 56.0, shots=0)]
+    assert findings.gains(Run("r", tuple(lines))) == (["s"], ["a"], [[13.0]])
+
+
 def test_each_number_of_shots_has_its_own_verdict():
     lines = [*LINES, *runs("mpt", shots=16, a=[10.0, 11.0]), *runs("prompt-tuning", shots=16, a=[90.0, 91.0])]
     run = Run("r", tuple(lines))

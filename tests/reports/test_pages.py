@@ -1,6 +1,7 @@
 """The page: its verdict follows from the numbers, its numbers from the files, and no text of a file is markup."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def only(claim_run):
 
 
 def test_the_verdict_is_yes_when_mpt_leads_every_rival_and_each_is_named_with_difference_and_interval(run):
-    claim = only(run)
+    claim, _ = claims(run)
     assert claim.headline == "MPT leads every prompt-based method at 16 shots per class."
     assert claim.grounds.startswith("Its mean over 8 target tasks and 5 seeds is ")
     for rival in ("prompt-tuning", "spot", "spot-closest", "attempt", "dept", "transfer"):
@@ -125,6 +126,41 @@ def test_the_verdict_needs_mpt_and_a_rival():
     assert only(of_means(mpt=50, lora=60)).headline == (
         "No verdict at 4 shots per class: no other prompt-based method was run."
     )
+
+
+def varied(**methods):
+    """A run of MPT and variants of it."""
+    run = of_means(**methods)
+    return replace(
+        run, recipe={"variants": {name.replace("_", "-"): {"of": "mpt"} for name in methods if name != "mpt"}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("methods", "headline"),
+    [
+        ({"one": 50, "two": 59}, "MPT leads its 2 variants at 4 shots per class."),
+        ({"one": 61}, "Of its 1 variant MPT leads 0 and trails 1 at 4 shots per class."),
+        ({"one": 61, "two": 50}, "Of its 2 variants MPT leads 1 and trails 1 at 4 shots per class."),
+        ({"one": 60}, "The results do not tell MPT from its 1 variant at 4 shots per class."),
+    ],
+)
+def test_a_run_of_variants_alone_is_judged_by_them(methods, headline):
+    assert only(varied(mpt=60, **methods)).headline == headline
+
+
+def test_the_claim_on_variants_has_their_order_and_every_difference():
+    assert only(varied(mpt=60, no_teachers=62, neither=50)).grounds == (
+        "In order of the mean over 1 target task: no-teachers 63.0 ± 2.5, mpt 61.0 ± 2.5, neither 51.0 ± 2.5. "
+        "MPT minus no-teachers −2.0 (over seeds −2.0 to −2.0); neither +10.0 (over seeds +10.0 to +10.0)."
+    )
+
+
+def test_rivals_and_variants_have_a_claim_each(run):
+    rivals, variants = claims(run)
+    assert rivals.headline == "MPT leads every prompt-based method at 16 shots per class."
+    assert variants.headline.endswith("1 variant at 16 shots per class.")
+    assert "mpt-no-distillation" in variants.grounds
 
 
 def test_one_seed_gives_no_interval_and_no_lead():
@@ -298,10 +334,10 @@ def test_committed_results_of_earlier_versions_give_a_page(name, tmp_path):
     assert all(headline.startswith("MPT ") for headline in headlines)
     table = Reader((tmp_path / "page.html").read_text()).table
     markdown = (RESULTS / name / "results.md").read_text()
-    means = next(line for line in markdown.splitlines() if line.startswith("| **mean**"))
+    means = re.findall(r"^\| ([a-z-]+) \|.* \*\*([\d.]+[^*]*)\*\* \|$", markdown.partition("minus")[0], re.MULTILINE)
     shots = {"quickstart": 8, "real": 4}[name]
     cells = {method: row[0] for method, row in table(f"Scores, {shots} shots per class").items()}
-    assert {cell.lstrip("†") for cell in cells.values()} == set(re.findall(r"\*\*([\d.]+[^*]*)\*\*", means))
+    assert {method: cell.lstrip("†") for method, cell in cells.items()} == dict(means)
 
 
 def test_the_command_writes_the_page_beside_the_results_or_where_it_is_told(cli, tmp_path):

@@ -224,6 +224,21 @@ def gaps(run: Run, shots: int | None) -> list[Gap]:
     return [g for g in found if g]
 
 
+def variants(run: Run, shots: int | None) -> list[tuple[Interval, Gap | None]]:
+    """Return MPT and its variants, the best mean over tasks first: that mean, and MPT's difference from the variant.
+
+    MPT itself has no difference. Nothing where the recipe has no variant of it with results.
+    """
+    named = run.recipe.get("variants")
+    bases = {name: fields.get("of") for name, fields in named.items()} if isinstance(named, dict) else {}
+    rows = {row.method: row.mean.score for row in score_table(run, shots).rows}
+    means = {m: mean for m, mean in rows.items() if mean and (m == MPT or bases.get(m) == MPT)}
+    if MPT not in means or len(means) == 1:
+        return []
+    order = sorted(means, key=lambda m: -means[m].mean)
+    return [(means[m], None if m == MPT else gap(run, MPT, m, shots)) for m in order]
+
+
 def tasks_ahead(run: Run, found: Gap, shots: int | None) -> int:
     """Return on how many of a gap's tasks ours is above."""
     per_task = [_difference(run.of(found.ours, t, shots), run.of(found.other, t, shots)) for t in found.tasks]

@@ -10,8 +10,9 @@ from typing import Any
 from mptune.errors import MissingExtraError
 from mptune.reports import findings, sections
 from mptune.reports.findings import Gap, Verdict
-from mptune.reports.reading import Run, names
+from mptune.reports.reading import MPT, Run, names
 from mptune.reports.words import at_shots, counted, distinct, ends_of, listed, number, shots_text, signed, spread
+from mptune.statistics import Interval
 
 try:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -53,11 +54,15 @@ def page(run: Run, published: Sequence[Mapping[str, Any]]) -> str:
 
 
 def claims(run: Run) -> list[Claim]:
-    """Return the verdict: does MPT lead every other prompt-based method, for each number of shots?"""
-    found = [v for k in run.shots if (v := findings.verdict(run, k))]
-    if not found:
-        return [Claim("No verdict: the results hold no run of mpt.", "")]
-    return [_claim(v) for v in found]
+    """Return the verdict: does MPT lead every other prompt-based method, and its variants, for each number of shots?"""
+    found: list[Claim] = []
+    for shots in run.shots:
+        verdict, variants = findings.verdict(run, shots), findings.variants(run, shots)
+        if verdict and (verdict.gaps or not variants):  # an ablation has no rivals, and needs none
+            found.append(_claim(verdict))
+        if variants:
+            found.append(_claim_of_variants(variants, shots))
+    return found or [Claim("No verdict: the results hold no run of mpt.", "")]
 
 
 def _claim(verdict: Verdict) -> Claim:
@@ -77,10 +82,11 @@ def _claim(verdict: Verdict) -> Claim:
         "It is above, but an interval reaches zero": [g for g in verdict.gaps if g.mean > 0 and not g.leads],
         "It does not lead": [g for g in verdict.gaps if g.mean <= 0],
     }
+    count = len(verdict.tasks)
     sentences = [
-        f"{begins}: {listed([_against(g, verdict) for g in group], '; ')}." for begins, group in kinds.items() if group
+        f"{begins}: {'; '.join(_against(g, count) for g in group)}." for begins, group in kinds.items() if group
     ]
-    over = counted(len(verdict.tasks), "target task")
+    over = counted(count, "target task")
     if verdict.score is None:  # seeds differ from task to task
         return Claim(headline, " ".join(sentences) + absent)
     over += f" and {counted(verdict.score.count, 'seed')}"
@@ -88,11 +94,31 @@ def _claim(verdict: Verdict) -> Claim:
     return Claim(headline, " ".join([mean, *sentences]) + absent)
 
 
-def _against(gap: Gap, verdict: Verdict) -> str:
+def _claim_of_variants(ranked: Sequence[tuple[Interval, Gap | None]], shots: int | None) -> Claim:
+    """Return what the means of MPT and its variants show, and their order."""
+    gaps = [gap for _, gap in ranked if gap]
+    leads, trails = sum(gap.leads for gap in gaps), sum(gap.trails for gap in gaps)
+    at, all_of_them = at_shots(shots), counted(len(gaps), "variant")
+    if leads == len(gaps):
+        headline = f"MPT leads its {all_of_them} {at}."
+    elif not leads and not trails:
+        headline = f"The results do not tell MPT from its {all_of_them} {at}."
+    else:
+        headline = f"Of its {all_of_them} MPT leads {leads} and trails {trails} {at}."
+    tasks = max(len(gap.tasks) for gap in gaps)
+    order = [f"{gap.other if gap else MPT} {number(mean.mean)}{spread(mean, ' ± ')}" for mean, gap in ranked]
+    differences = "; ".join(_against(gap, tasks) for gap in gaps)
+    return Claim(
+        headline,
+        f"In order of the mean over {counted(tasks, 'target task')}: {listed(order)}. MPT minus {differences}.",
+    )
+
+
+def _against(gap: Gap, tasks: int) -> str:
     """Return ``spot +3.1 (over rows +1.9 to +4.3, over seeds +0.4 to +5.8)``."""
     parts = [f"over rows {ends_of(gap.over_rows)}"] if gap.over_rows else []
     parts += [f"over seeds {ends_of(gap.over_seeds)}"] if gap.over_seeds.count > 1 else []
-    parts += [f"on {len(gap.tasks)} of {len(verdict.tasks)} tasks"] if len(gap.tasks) < len(verdict.tasks) else []
+    parts += [f"on {len(gap.tasks)} of {tasks} tasks"] if len(gap.tasks) < tasks else []
     return f"{gap.other} {signed(gap.mean)} ({', '.join(parts) or 'one seed, no interval'})"
 
 
