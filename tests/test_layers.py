@@ -9,7 +9,7 @@ import pytest
 
 LAYERS = [
     "errors",
-    "shapes config sampling statistics cider progress speed",
+    "shapes config sampling statistics cider progress speed results",
     "prompts losses embedded t5",
     "tasks",
     "splits",

@@ -28,17 +28,13 @@ from mptune.evaluation import Judged, judge
 from mptune.metrics import constant_answer, credits, require_libraries, score
 from mptune.modelcard import public_name
 from mptune.progress import Standing
-from mptune.recipes import FROM, OF_GROUPS, OF_PEFT, Loaded, Recipe
+from mptune.recipes import OF_GROUPS, OF_PEFT, Loaded, Recipe
+from mptune.results import FROM, RECIPE, RESULTS, SIMILARITY, TABLE
 from mptune.runs import first_difference
 from mptune.systems import MULTITASK, Asked, Kind, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
 from mptune.tasks import SPLITS, Example, Split, Task
 from mptune.training import versions
-
-RESULTS = "results.jsonl"
-TABLE = "results.md"
-RECIPE = "recipe.json"
-SIMILARITY = "similarity.json"
 
 # What may change between two calls that fill one folder: more of the same. The budget stands in the sections.
 FREE = ("name", "out", "targets", "methods", "shots", "seeds", "budget")

@@ -258,11 +258,12 @@ def bench(
     settings: Settings = None,
 ) -> None:
     """A whole comparison from one file: sources, methods, targets, seeds. What is finished is not done again."""
-    from mptune.bench import TABLE, run_recipe
+    from mptune.bench import run_recipe
     from mptune.config import parse_overrides
     from mptune.plan import planned
     from mptune.progress import board
     from mptune.recipes import Loaded
+    from mptune.results import TABLE
 
     loaded = Loaded.from_file(recipe, parse_overrides(settings or []))
     if plan:

@@ -21,6 +21,7 @@ from mptune.config import (
     WeightsConfig,
 )
 from mptune.errors import ConfigError
+from mptune.results import FROM
 from mptune.tasks import Task, get_tasks
 from mptune.tasks.yaml import read_yaml
 
@@ -41,7 +42,6 @@ METHODS = (
     "mpt",
     "mpt-group",
 )
-FROM = "from:"  # and a source task: the runs for which from-sources stands
 C = TypeVar("C", bound=TrainingConfig)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 

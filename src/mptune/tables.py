@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mptune.embedded import TITLE
+from mptune.results import FROM
 from mptune.statistics import interval, paired
 
 Lines = Sequence[Mapping[str, Any]]
@@ -44,7 +45,7 @@ def standing_table(lines: Lines) -> list[list[str]]:
     Different numbers of shots have rows of their own.
     """
     tasks = list(dict.fromkeys(line["task"] for line in lines))
-    kinds = dict.fromkeys((line["method"], line["shots"]) for line in lines if not line["method"].startswith("from:"))
+    kinds = dict.fromkeys((line["method"], line["shots"]) for line in lines if not line["method"].startswith(FROM))
     several = len({shots for _, shots in kinds if shots != 0}) > 1
     rows = []
     for method, shots in kinds:

@@ -7,7 +7,8 @@ examples and seed; a method that uses no target examples has one run, which is p
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mptune.reports.reading import FROM, MPT, Line, Run
+from mptune.reports.reading import MPT, Line, Run
+from mptune.results import FROM
 from mptune.statistics import Interval, interval, paired_bootstrap
 from mptune.tables import BALANCED
 

@@ -14,11 +14,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
 from mptune.errors import ResultsError
+from mptune.results import RECIPE, RESULTS, SIMILARITY
 from mptune.tasks.yaml import read_yaml
 
-RESULTS, RECIPE, SIMILARITY = "results.jsonl", "recipe.json", "similarity.json"
 MPT = "mpt"
-FROM = "from:"  # a source task's own prompt, unadapted, on the target: from:mnli
 
 M = TypeVar("M", bound=BaseModel)
 

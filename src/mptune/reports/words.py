@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from mptune.reports.blocks import Groups, Named
-from mptune.reports.reading import FROM
+from mptune.results import FROM
 from mptune.statistics import Interval
 
 WITHOUT, WEIGHTS, PROMPTS, OWN = "No target examples", "Weights are trained", "Prompts are trained", "The recipe's own"

@@ -1,0 +1,8 @@
+"""A folder of results: the names of its files, and of the runs in them. What fills it and what reads it share these."""
+
+RESULTS = "results.jsonl"  # a line for each run and task
+TABLE = "results.md"
+RECIPE = "recipe.json"
+SIMILARITY = "similarity.json"  # cosines between the tasks' prompts
+
+FROM = "from:"  # and a source task: its own prompt, unadapted, on a target; `from-sources` of a recipe stands for these
