@@ -101,3 +101,11 @@ def test_an_unknown_name_near_to_nothing_gets_no_suggestion():
 def test_a_missing_extra_says_what_to_install():
     error = MissingExtraError("the embedded backbone", "quickstart")
     assert str(error) == "the embedded backbone needs more libraries. Install them: pip install 'mptune[quickstart]'"
+
+
+def test_data_problems_of_several_tasks_are_one_error_that_names_each_task_once():
+    one, other = DataError("a", ["x", "y"]), DataError("b", ["z"])
+    assert DataError.of_all([one]) is one
+    assert DataError.of_all([one, DataError("a", ["x", "y"])]) is one  # a target that is a source task too
+    both = DataError.of_all([one, other, one])
+    assert str(both) == "the data of task 'a, b' cannot be used:\n  - x\n  - y\n  - z"

@@ -23,7 +23,7 @@ from mptune.backbone import FrozenBackbone
 from mptune.baselines.weights import import_peft
 from mptune.config import PUBLISHED_SEEDS
 from mptune.data import draw_rows, load_data
-from mptune.errors import ResumeError, UsageError
+from mptune.errors import DataError, ResumeError, UsageError
 from mptune.evaluation import Judged, judge
 from mptune.metrics import constant_answer, credits, require_libraries, score
 from mptune.modelcard import public_name
@@ -78,6 +78,8 @@ def run_recipe(
     Raises:
         ResumeError: the folder holds results of another configuration; names the first field that differs.
         UsageError: ``only`` names what the recipe does not have.
+        MissingExtraError: a method or a metric needs libraries that are not installed.
+        DataError: every problem of every task at once.
     """
     folder = out or Path(loaded.recipe.out)
     cells = chosen_cells(loaded, only)
@@ -97,9 +99,15 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
     if any(recipe.base(cell.method) in OF_PEFT for cell in cells):
         import_peft()
     require_libraries([metric for task in (*loaded.sources, *loaded.targets) for metric in task.metrics])
+    failures: list[DataError] = []
     for tasks, splits in ((loaded.sources, SPLITS[:2]), (loaded.targets, SPLITS)):
         for task in tasks:
-            load_data(task, splits, loaded.data_dir)
+            try:
+                load_data(task, splits, loaded.data_dir)
+            except DataError as error:
+                failures.append(error)
+    if failures:
+        raise DataError.of_all(failures)
     _note_recipe(folder, recipe)
     lines = read_results(folder)
     todo = unfinished(cells, lines)

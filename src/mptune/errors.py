@@ -59,11 +59,19 @@ class DataError(MptuneError, ValueError):
     shown = 20
 
     def __init__(self, task: str, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.task, self.problems = task, tuple(problems)
         listed = list(problems[: self.shown])
         if len(problems) > self.shown:
             listed.append(f"... and {len(problems) - self.shown} more of the kind")
         super().__init__(_bulleted(f"the data of task {task!r} cannot be used:", listed))
+
+    @classmethod
+    def of_all(cls, failures: Sequence["DataError"]) -> "DataError":
+        """Return the error of several tasks, each named once; of one, itself."""
+        by_task = {failure.task: failure for failure in failures}
+        if len(by_task) == 1:
+            return failures[0]
+        return cls(", ".join(by_task), [problem for failure in by_task.values() for problem in failure.problems])
 
 
 class ArtifactError(MptuneError):

@@ -59,7 +59,6 @@ def training_data(
     digests: dict[str, str] = {}
     shot_rows: dict[str, list[int]] = {}
     failures: list[DataError] = []
-    failed: list[str] = []
     for task in tasks:
         try:
             # Where nothing is validated, nothing is held out of the training rows for it.
@@ -77,11 +76,8 @@ def training_data(
             digests[task.name] = data.digest
         except DataError as error:
             failures.append(error)
-            failed.append(task.name)
-    if len(failures) == 1:
-        raise failures[0]
     if failures:
-        raise DataError(", ".join(failed), [problem for failure in failures for problem in failure.problems])
+        raise DataError.of_all(failures)
     return TrainingData(tuple(train), tuple(validation), digests, shot_rows)
 
 
