@@ -32,11 +32,16 @@ def test_cells_are_means_with_intervals_over_seeds():
     assert "a FLAN-T5-small derivative" in page
 
 
-def test_the_paired_difference_pairs_task_and_seed():
+def test_a_difference_is_that_of_means_over_tasks_seed_by_seed():
     page = results_table("toy", [], LINES, METHODS)
-    assert "- mpt minus prompt-tuning: +10.2 [+8.9, +11.4]" in page
-    assert "6 pairs" in page
+    # Seeds 0 to 2: 10, 10.5 and 10 points; a half-width of 4.303 * 0.2887 / sqrt(3).
+    assert "- mpt minus prompt-tuning: +10.2 [+9.4, +10.9], 3 seeds\n" in page
     assert "zero-shot minus" not in page
+
+
+def test_a_difference_on_some_of_the_tasks_says_so_and_one_seed_has_no_interval():
+    page = results_table("toy", [], [*LINES, line("dept", "a", 1, 61.0)], (*METHODS, "dept"))
+    assert "- dept minus prompt-tuning: +1.0, one seed, 1 of 2 tasks\n" in page
 
 
 def test_the_order_of_lines_does_not_matter_to_a_cell_and_a_missing_method_is_a_dash():
@@ -62,14 +67,18 @@ def test_each_number_of_shots_has_its_own_table():
 def test_a_method_without_examples_is_paired_with_every_seed():
     lines = [*LINES, line("transfer", "a", 0, 58.0, shots=0), line("transfer", "b", 0, 47.0, shots=0)]
     page = results_table("toy", [], lines, ("prompt-tuning", "transfer"))
-    assert "- transfer minus prompt-tuning: +2.5 " in page  # 58 - 55 and 47 - 45
-    assert "6 pairs" in page
+    assert "- transfer minus prompt-tuning: +2.5 [-8.3, +13.3], 3 seeds" in page  # 7.5, 0 and 0
+
+
+def test_a_method_that_is_not_finished_is_compared_on_the_seeds_that_are():
+    lines = [one for one in LINES if one["method"] != "mpt" or one["seed"] == 0]
+    assert "- mpt minus prompt-tuning: +10.0, one seed\n" in results_table("toy", [], lines, METHODS)
 
 
 def test_without_prompt_tuning_the_others_are_compared_with_mpt():
     renamed = [{**one, "method": one["method"].replace("prompt-tuning", "neither")} for one in LINES]
     page = results_table("toy", [], renamed, ("zero-shot", "mpt", "neither"))
-    assert "- neither minus mpt: -10.2 [-11.4, -8.9]" in page
+    assert "- neither minus mpt: -10.2 [-10.9, -9.4], 3 seeds" in page
     assert page.count(" minus ") == 1
 
 
@@ -88,11 +97,6 @@ def test_the_results_so_far_keep_numbers_of_shots_apart():
     ]
     assert standing_table(LINES[6:9])[1] == ["mpt", "3", "65.0"]
     assert standing_table([]) == []
-
-
-def test_one_pair_is_no_comparison():
-    lines = [line("prompt-tuning", "a", 0, 50.0), line("mpt", "a", 0, 60.0)]
-    assert "minus" not in results_table("toy", [], lines, METHODS)
 
 
 def test_macro_f1_has_a_table_of_its_own_where_every_line_holds_it():

@@ -6,7 +6,7 @@ from typing import Any
 
 from mptune.embedded import TITLE
 from mptune.results import FROM
-from mptune.statistics import interval, paired
+from mptune.statistics import interval
 
 Lines = Sequence[Mapping[str, Any]]
 
@@ -33,7 +33,8 @@ def results_table(name: str, notes: Sequence[str], lines: Lines, methods: Sequen
         if second:
             page += ["The same answers by macro-F1:", "", *_comparison(balanced, methods, tasks, k)]
     page.append(
-        "Intervals: 95 %, Student's t, over seeds; differences over pairs of the same task, examples and seed. "
+        "Intervals: 95 %, Student's t, over seeds: of a score, and of a difference of means over tasks, each seed with "
+        "its own examples. "
         "`constant` always says the commonest training label; `transfer` is the multitask prompt, unadapted."
     )
     return "\n".join(page) + "\n"
@@ -102,20 +103,26 @@ def _mean(lines: Lines, method: str, tasks: Sequence[str], shots: int | None) ->
 
 
 def _difference(lines: Lines, method: str, reference: str, tasks: Sequence[str], shots: int | None) -> str:
-    """Return how a method differs from the reference over the same tasks and seeds, as a list item."""
+    """Return how a method differs from the reference on the mean over the tasks of both, seed by seed, as a list item.
+
+    Tasks of one seed share its examples and its luck, so that seeds are what an interval counts.
+    """
     if method in (reference, "constant", "zero-shot"):
         return ""
-    ours: list[float] = []
-    theirs: list[float] = []
+    per_task = []
     for task in tasks:
         mine, other = _values(lines, method, task, shots), _values(lines, reference, task, shots)
-        for seed, value in other.items():
-            if (own := mine.get(seed, mine.get(0) if len(mine) == 1 else None)) is not None:
-                ours.append(own)
-                theirs.append(value)
-    if len(ours) < 2:
+        if len(mine) == 1 and all(line["shots"] == 0 for line in lines if line["method"] == method):
+            mine = dict.fromkeys(other, *mine.values())  # one run, without examples, stands beside every seed
+        if mine and other:
+            per_task.append({seed: mine[seed] - other[seed] for seed in other if seed in mine})
+    seeds = sorted(set.intersection(*map(set, per_task))) if per_task else []
+    if not seeds:
         return ""
-    return f"- {method} minus {reference}: {paired(ours, theirs)}"
+    found = interval([sum(values[seed] for values in per_task) / len(per_task) for seed in seeds])
+    spread = f" [{found.low:+.1f}, {found.high:+.1f}], {found.count} seeds" if found.count > 1 else ", one seed"
+    some = f", {len(per_task)} of {len(tasks)} tasks" if len(per_task) < len(tasks) else ""
+    return f"- {method} minus {reference}: {found.mean:+.1f}{spread}{some}"
 
 
 def _titled(note: str) -> str:
