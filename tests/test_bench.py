@@ -177,7 +177,8 @@ def test_a_line_holds_the_settings_and_rows_of_everything_that_was_trained_for_i
 
 STAGES_OF = {
     "zero-shot": [], "transfer": ["teacher", "source"], "from:mood": ["teacher", "source"],
-    "prompt-tuning": ["teacher"], "spot": ["teacher", "target"], "attempt": ["teacher", "attempt"], "dept": ["dept"],
+    "prompt-tuning": ["teacher"], "spot": ["teacher", "target"],
+    "spot-closest": ["teacher", "teacher", "target"], "attempt": ["teacher", "attempt"], "dept": ["dept"],
     "mpt-group": ["teacher", "source", "target"], "lora": ["lora"], "multitask-fine-tuning": ["fine-tuning"],
 }  # fmt: skip
 
@@ -188,7 +189,7 @@ def test_a_line_names_what_its_method_trained(finished, method):
     line = lines[method, "sound", 0]
     assert [t["stage"] for t in line["trainings"]] == STAGES_OF[method]
     drawn = [t["shot_rows"]["sound"] for t in line["trainings"] if t["shot_rows"]]
-    assert [len(rows) for rows in drawn] == ([] if method in ONCE else [4])
+    assert [len(rows) for rows in drawn] == [4] * {**dict.fromkeys(ONCE, 0), "spot-closest": 2}.get(method, 1)
 
 
 def test_unadapted_prompts_are_scored_from_every_source_training(small):
@@ -378,6 +379,9 @@ def test_a_library_that_a_metric_needs_is_missed_before_anything_is_trained(smal
     monkeypatch.setattr(bench, "load_data", lambda *_: pytest.fail("the data were read"))
     with pytest.raises(MissingExtraError, match=r"scoring written text \(bleu, chrf, .*mptune\[nlg\]"):
         run_recipe(replace(recipe, targets=(tale, recipe.targets[1])))
+    monkeypatch.undo()
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    run_recipe(replace(recipe, targets=(tale, recipe.targets[1])), only=["sound"])
 
 
 def test_only_restricts_to_methods_and_targets(small):

@@ -106,6 +106,7 @@ def test_a_missing_extra_says_what_to_install():
 def test_data_problems_of_several_tasks_are_one_error_that_names_each_task_once():
     one, other = DataError("a", ["x", "y"]), DataError("b", ["z"])
     assert DataError.of_all([one]) is one
-    assert DataError.of_all([one, DataError("a", ["x", "y"])]) is one  # a target that is a source task too
+    again = DataError.of_all([one, DataError("a", ["y", "v"])])  # a target that is a source task too has more splits
+    assert (again.task, again.problems) == ("a", ("x", "y", "v"))
     both = DataError.of_all([one, other, one])
     assert str(both) == "the data of task 'a, b' cannot be used:\n  - x\n  - y\n  - z"

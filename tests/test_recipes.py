@@ -1,5 +1,7 @@
 """A recipe says what it is made of before anything runs, and what is wrong with it, all at once."""
 
+import json
+
 import pytest
 
 from mptune.errors import ConfigError
@@ -99,10 +101,36 @@ def test_steps_set_by_hand_take_the_place_of_a_files_epochs(tmp_path):
     assert (adapt.epochs, adapt.steps) == (None, 2)
 
 
-def test_rates_are_not_compared_on_rows_that_were_trained_on():
-    text = problems(budget={"validation_shots": 0}, rates={"lora": [0.1, 0.2]}, methods=["lora"])
-    assert "rates.lora: rates are compared on validation rows, on which validation_shots = 0 trains" in text
-    assert recipe(budget={"validation_shots": 0}, rates={"lora": [0.1]}).rates == {"lora": (0.1,)}
+NONE_HELD_OUT = {"validation_shots": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "method"),
+    [
+        ({"budget": NONE_HELD_OUT, "rates": {"lora": [0.1, 0.2]}, "methods": ["lora"]}, "lora"),
+        ({"rates": {"lora": [0.1, 0.2]}, "methods": ["v"],
+          "variants": {"v": {"of": "lora", "lora": NONE_HELD_OUT}}}, "v"),
+        ({"rates": {"mpt": [0.1, 0.2]}, "methods": ["mpt"], "per_task": {"cb": NONE_HELD_OUT}}, "mpt"),
+        ({"rates": {"mpt-group": [0.1, 0.2]}, "methods": ["mpt-group"], "adapt": NONE_HELD_OUT}, "mpt-group"),
+        ({"budget": NONE_HELD_OUT, "rates": {"lora": [0.1]}, "methods": ["lora"]}, None),
+        ({"rates": {"v": [0.1, 0.2]}, "methods": ["v"], "lora": NONE_HELD_OUT,
+          "variants": {"v": {"of": "lora", "lora": {"validation_shots": 8}}}}, None),
+        ({"rates": {"mpt-group": [0.1, 0.2]}, "methods": ["mpt-group"], "per_task": {"cb": NONE_HELD_OUT}}, None),
+    ],
+)  # fmt: skip
+def test_rates_are_not_compared_on_rows_that_were_trained_on(changes, method, tmp_path):
+    file = tmp_path / "toy.yaml"
+    file.write_text(json.dumps({**BASE, **changes}))
+    if method is None:
+        assert Loaded.from_file(file)
+        return
+    with pytest.raises(ConfigError, match=f"rates: those of {method} are compared on validation rows, on which"):
+        Loaded.from_file(file)
+
+
+@pytest.mark.parametrize("variant", [{"lora": {"rank": 16}}, {"of": "loar"}])
+def test_a_variant_of_nothing_is_said_whatever_its_rates(variant):
+    assert "variants.big.of wants one of constant" in problems(variants={"big": variant}, rates={"big": [0.1, 0.2]})
 
 
 def test_a_rate_is_a_methods_that_learns_and_above_zero():

@@ -70,6 +70,18 @@ def test_a_method_without_examples_is_paired_with_every_seed():
     assert "- transfer minus prompt-tuning: +2.5 [-8.3, +13.3], 3 seeds" in page  # 7.5, 0 and 0
 
 
+def test_the_unadapted_prompts_of_several_source_trainings_are_taken_in_turn():
+    lines = [*LINES, *(line("transfer", t, s, 50.0 + 9 * s, shots=0) for t in "ab" for s in (0, 1))]
+    page = results_table("toy", [], lines, (*METHODS, "transfer"))
+    # 50 - 45, 59 - 52.5 and 50 - 52.5.
+    assert "- transfer minus prompt-tuning: +3.0 [-9.0, +15.0], 3 seeds" in page
+
+
+def test_a_reference_without_results_is_none():
+    lines = [one for one in LINES if one["method"] != "prompt-tuning"]
+    assert "- lora minus mpt: " in results_table("toy", [], [*lines, line("lora", "a", 0, 1.0)], (*METHODS, "lora"))
+
+
 def test_a_method_that_is_not_finished_is_compared_on_the_seeds_that_are():
     lines = [one for one in LINES if one["method"] != "mpt" or one["seed"] == 0]
     assert "- mpt minus prompt-tuning: +10.0, one seed\n" in results_table("toy", [], lines, METHODS)

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from mptune.progress import Standing
 from mptune.recipes import OF_GROUPS, OF_PEFT, Loaded, Recipe
 from mptune.results import FROM, RECIPE, RESULTS, SIMILARITY, TABLE
 from mptune.runs import first_difference
-from mptune.systems import MULTITASK, Asked, Kind, Sources, System, from_source, train_system
+from mptune.systems import FROM_TEACHERS, MULTITASK, Asked, Kind, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
 from mptune.tasks import SPLITS, Example, Split, Task
 from mptune.training import versions
@@ -98,7 +98,11 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
     # What is missing, and all data problems, come first, before the backbone takes its time to load.
     if any(recipe.base(cell.method) in OF_PEFT for cell in cells):
         import_peft()
-    require_libraries([metric for task in (*loaded.sources, *loaded.targets) for metric in task.metrics])
+    asked = {name for cell in cells for name in cell.tasks}
+    tasks_scored = [task for task in loaded.targets if task.name in asked]
+    if any(recipe.base(cell.method) in FROM_TEACHERS for cell in cells):
+        tasks_scored += loaded.sources
+    require_libraries([metric for task in tasks_scored for metric in task.metrics])
     failures: list[DataError] = []
     for tasks, splits in ((loaded.sources, SPLITS[:2]), (loaded.targets, SPLITS)):
         for task in tasks:
@@ -313,11 +317,10 @@ def _at_its_rate(
     if len(rates) < 2:
         rate = rates[0] if rates else None
         return rate, _trained(cell, tasks, sources, rate)
-    first = replace(cell, seed=PUBLISHED_SEEDS[0])
     best: tuple[float, float] | None = None
     made: list[System] = []
     for rate in rates:
-        systems = _trained(first, tasks, sources, rate)
+        systems = _trained(cell, tasks, sources, rate)  # runs of the first seed come first
         values = [
             _judged(system, task, sources, cell, "validation", recipe.tuning_rows).scores[0].value
             for task, system in zip(tasks, systems, strict=True)
@@ -326,7 +329,7 @@ def _at_its_rate(
         if best is None or found > best:
             best, made = found, systems
     assert best is not None
-    return best[1], made if cell == first else _trained(cell, tasks, sources, best[1])
+    return best[1], made
 
 
 def _with_macro_f1(task: Task) -> Task:

@@ -67,11 +67,11 @@ class DataError(MptuneError, ValueError):
 
     @classmethod
     def of_all(cls, failures: Sequence["DataError"]) -> "DataError":
-        """Return the error of several tasks, each named once; of one, itself."""
-        by_task = {failure.task: failure for failure in failures}
-        if len(by_task) == 1:
+        """Return one error of several, each task and each problem named once."""
+        if len(failures) == 1:
             return failures[0]
-        return cls(", ".join(by_task), [problem for failure in by_task.values() for problem in failure.problems])
+        problems = dict.fromkeys(problem for failure in failures for problem in failure.problems)
+        return cls(", ".join(dict.fromkeys(failure.task for failure in failures)), list(problems))
 
 
 class ArtifactError(MptuneError):

@@ -28,7 +28,9 @@ from mptune.tasks import SPLITS, Split, Task
 
 STEPS = (1, 3)  # of two measurements
 ROWS = (8, 24)  # test rows of two measurements
-STATES = 4  # times its parameters is what an unfinished run keeps: they, two moments of AdamW, and the best so far
+STATES = (
+    2 * 4
+)  # times its parameters an unfinished run may take: they, two moments of AdamW, the best so far; old and new
 COUNTED = 200  # rows of a task whose tokens are counted
 
 
@@ -115,9 +117,10 @@ def planned(
         cache = recipe.distill.teacher_cache if any("source training" in cost.what for cost in costs) else 0.0
         paces = {method: meter.method(method) for method in methods}
         costs += [_target_cost(recipe, m, [c for c in cells if c.method == m], paces[m], texts) for m in methods]
-        length = max(recipe.teach.prompt_length, *(pace.length for pace in paces.values()))
-        prompts = sum(cost.runs for cost in costs if cost.steps) * length * meter.backbone(recipe).width
-        state = STATES * max(pace.trained for pace in paces.values())
+        length = max([recipe.teach.prompt_length, *(pace.length for pace in paces.values())])
+        made = sum(cost.runs * (2 if recipe.base(cost.what) == "spot-closest" else 1) for cost in costs if cost.steps)
+        prompts = made * length * meter.backbone(recipe).width
+        state = STATES * max([0, *(pace.trained for pace in paces.values())])
     if torch.cuda.is_available():
         memory = torch.cuda.max_memory_allocated() / 2**30
     else:
@@ -168,7 +171,9 @@ def _target_cost(recipe: Recipe, method: str, cells: Sequence[Cell], pace: Pace,
             many = {name: getattr(config, name) * len(tasks) for name in ("steps", "validate_every")}
             trained = training_cost(config.model_copy(update=many), tasks, pace)
             if base == "spot-closest":  # finds its teacher by a training of its own; `pace` has both in a step
-                trained = replace(trained, steps=2 * trained.steps, tokens=2 * trained.tokens)
+                alone = training_cost(config.model_copy(update={**many, "validation_shots": 0}), tasks, pace)
+                hours = 2 * trained.hours - alone.hours
+                trained = replace(trained, steps=2 * trained.steps, tokens=2 * trained.tokens, hours=hours)
             if tried > 1 and cell.seed == PUBLISHED_SEEDS[0]:  # every rate is tried; the best of them is this run
                 compared = _answering([min(recipe.tuning_rows, t.validation) for t in tasks], tasks, pace)
                 trained = replace(_sum("", [trained] * tried), hours=tried * (trained.hours + compared))
@@ -191,7 +196,7 @@ def training_cost(config: TrainingConfig, tasks: Sequence[Texts], pace: Pace) ->
     tokens = size * (_mean([t.tokens for t in tasks]) + pace.length)
     hours = steps * pace.step * tokens / (pace.size * pace.tokens) / 3600
     if config.validation_shots != 0:
-        shots = config.validation_shots or config.shots
+        shots = config.shots and (config.validation_shots or config.shots)
         most = [config.validation_rows if shots is None else shots * task.classes for task in tasks]
         rows = [min(count, task.validation) for count, task in zip(most, tasks, strict=True)]
         hours += (1 + math.ceil(steps / config.validate_every)) * _answering(rows, tasks, pace)
@@ -245,7 +250,7 @@ class _Meter:
         student = System(made[0].collapse()[0], made[0].prompt_length, backbone)
         pace = self._pace(step, recipe.distill, student, self._loaded.sources[0])
         tokens = _mean([self.texts(task).tokens for task in self._loaded.sources]) + student.length
-        return replace(pace, size=recipe.distill.batch_size, tokens=tokens)
+        return replace(pace, size=recipe.distill.batch_size, tokens=tokens, row=pace.row * tokens / pace.tokens)
 
     def method(self, method: str) -> Pace:
         """Measure a method on the first target."""

@@ -1,6 +1,7 @@
 """A recipe: the whole comparison in one file, from source tasks and methods to seeds and settings."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -151,14 +152,10 @@ class Recipe(Config):
         for where, names in (("methods", self.methods), ("rates", tuple(self.rates))):
             if unknown := [name for name in names if name not in known]:
                 problems.append(f"{where}: {', '.join(unknown)} is none of {', '.join(known)}")
-        for method, rates in self.rates.items():
-            learnt_by = section_of(self.base(method)) if method in known else None
-            if method in known and not learnt_by:
+        for method in self.rates:
+            base = method if method in METHODS else self.variants.get(method, {}).get("of")
+            if base in METHODS and section_of(base) is None:
                 problems.append(f"rates.{method}: it does not learn from a target's examples, and has no rate")
-            elif learnt_by and len(rates) > 1 and getattr(self, learnt_by).validation_shots == 0:
-                problems.append(
-                    f"rates.{method}: rates are compared on validation rows, on which validation_shots = 0 trains"
-                )
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -257,15 +254,29 @@ class Loaded:
             problems.append(f"spot_source wants the name of a source task; got {recipe.spot_source!r}")
         if problems:
             raise ConfigError(str(path), problems)
-        for method in recipe.methods:
-            own = section_of(recipe.base(method))
-            if own and recipe.base(method) not in OF_GROUPS:
-                for task in targets:
-                    for_target(getattr(recipe.varied(method), own), recipe, task)  # what is wrong is said now
+        _refuse_bad_trainings(recipe, targets, path)
         data_dir = path.parent / recipe.data if recipe.data else None
         if data_dir is not None and not data_dir.is_dir():
             raise ConfigError(str(path), [f"data: there is no folder {recipe.data} beside the recipe"])
         return cls(recipe, tuple(sources), tuple(targets), data_dir)
+
+
+def _refuse_bad_trainings(recipe: Recipe, targets: Sequence[Task], path: Path) -> None:
+    """Raise ConfigError now where a training on a target could not be configured, or its rates not compared, later."""
+    problems = []
+    for method in recipe.methods:
+        section = section_of(recipe.base(method))
+        if section is None:
+            continue
+        config: TrainingConfig = getattr(recipe.varied(method), section)
+        grouped = recipe.base(method) in OF_GROUPS
+        trainings = [config] if grouped else [for_target(config, recipe, task) for task in targets]
+        if len(recipe.rates_of(method)) > 1 and any(training.validation_shots == 0 for training in trainings):
+            problems.append(
+                f"rates: those of {method} are compared on validation rows, on which validation_shots = 0 trains"
+            )
+    if problems:
+        raise ConfigError(str(path), problems)
 
 
 def for_target(config: C, recipe: Recipe, task: Task, **few: Any) -> C:

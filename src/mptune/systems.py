@@ -197,7 +197,8 @@ def _spot(asked: Asked, sources: Sources) -> list[System]:
     """Prompt tuning from one teacher, the same for every target (Vu et al. 2022, generic)."""
     teachers = sources.teachers(asked.recipe)
     names = [task.name for task in sources.loaded.sources]
-    return _tuned_from(teachers[names.index(asked.recipe.spot_source or names[0])], asked, sources)
+    teacher = teachers[names.index(asked.recipe.spot_source or names[0])]
+    return _tuned_from(teacher, asked, sources, before=[teacher.card])
 
 
 def _spot_closest(asked: Asked, sources: Sources) -> list[System]:
@@ -211,11 +212,17 @@ def _spot_closest(asked: Asked, sources: Sources) -> list[System]:
     assert isinstance(tuned.prompt, Tensor)
     likeness = torch.cosine_similarity(stack(teachers).cpu().mean(1), tuned.prompt.cpu().mean(0)[None], dim=-1)  # [K]
     closest = teachers[int(likeness.argmax())]
-    return _tuned_from(closest, asked, sources, {"source": closest.tasks[0].name})
+    before = [*(teacher.card for teacher in teachers), *tuned.cards]
+    return _tuned_from(closest, asked, sources, before=before, chosen={"source": closest.tasks[0].name})
 
 
 def _tuned_from(
-    teacher: MultitaskPrompt, asked: Asked, sources: Sources, chosen: dict[str, Any] | None = None
+    teacher: MultitaskPrompt,
+    asked: Asked,
+    sources: Sources,
+    *,
+    before: Sequence[Card],
+    chosen: dict[str, Any] | None = None,
 ) -> list[System]:
     """Return prompt tuning that starts at a teacher; with the budget and rate of prompt tuning from scratch."""
     config: TeachConfig = asked.config("prompt_tuning")
@@ -223,7 +230,7 @@ def _tuned_from(
     update = AdaptConfig(**common, shared_lr=config.lr, initialise="shared", train="shared")
     backbone = sources.backbone(asked.recipe)
     made = adapt(teacher, asked.tasks[0], backbone, update, out=asked.out, data_dir=sources.loaded.data_dir)
-    return [_of_prompt(made, backbone, asked.out, made.shared.numel(), chosen=chosen, before=[teacher.card])]
+    return [_of_prompt(made, backbone, asked.out, made.shared.numel(), chosen=chosen, before=before)]
 
 
 def _attempt(asked: Asked, sources: Sources) -> list[System]:

@@ -72,7 +72,7 @@ def _comparison(lines: Lines, methods: Sequence[str], tasks: Sequence[str], shot
         *([m, *(_cell(_values(lines, m, t, shots)) for t in tasks), _mean(lines, m, tasks, shots)] for m in methods),
     ]
     page = [_row(["method", *tasks, "**mean**"]), "|---" * (2 + len(tasks)) + "|", *map(_row, rows)]
-    reference = next((m for m in REFERENCES if m in methods), "")
+    reference = next((m for m in REFERENCES if m in methods and any(line["method"] == m for line in lines)), "")
     return [*page, "", *(line for m in methods if (line := _difference(lines, m, reference, tasks, shots))), ""]
 
 
@@ -112,8 +112,9 @@ def _difference(lines: Lines, method: str, reference: str, tasks: Sequence[str],
     per_task = []
     for task in tasks:
         mine, other = _values(lines, method, task, shots), _values(lines, reference, task, shots)
-        if len(mine) == 1 and all(line["shots"] == 0 for line in lines if line["method"] == method):
-            mine = dict.fromkeys(other, *mine.values())  # one run, without examples, stands beside every seed
+        if mine and all(line["shots"] == 0 for line in lines if line["method"] == method):
+            runs = list(mine.values())  # without examples: one, or one for each source training, in turn
+            mine = {seed: runs[seed % len(runs)] for seed in other}
         if mine and other:
             per_task.append({seed: mine[seed] - other[seed] for seed in other if seed in mine})
     seeds = sorted(set.intersection(*map(set, per_task))) if per_task else []

@@ -3,7 +3,7 @@
 import pytest
 
 from mptune.reports import findings
-from mptune.reports.findings import ANY
+from mptune.reports.findings import InTurn
 from mptune.reports.reading import Line, Run
 
 
@@ -163,6 +163,22 @@ def test_variants_of_mpt_stand_with_it_in_the_order_of_their_means():
     assert findings.variants(Run("r", tuple(alone), OF_MPT), 4) == []
 
 
+def test_variants_are_ranked_on_the_tasks_of_all_and_left_out_where_none_is_shared():
+    lines = [*LINES, *runs("half", a=[50.0] * 3), line("more", "a", 9, 99.0)]
+    assert findings.variants(Run("r", tuple(lines), OF_MPT), 4) == [
+        (findings.interval([60.0, 69.0, 66.0]), None),
+        (findings.interval([50.0] * 3), findings.gap(Run("r", tuple(lines)), "mpt", "half", 4, ["a"])),
+    ]  # `more` has no seed of MPT's
+
+
+def test_every_seed_is_paired_with_the_unadapted_prompt_of_its_source_training():
+    unadapted = [line("transfer", "a", seed, value, shots=0) for seed, value in ((0, 50.0), (1, 60.0))]
+    lines = [*unadapted, *runs("mpt", a=[51.0, 62.0, 53.0])]  # seeds 0 and 2 began with the first
+    assert findings.gap(Run("r", tuple(lines)), "mpt", "transfer", 4).over_seeds == findings.interval([1.0, 2.0, 3.0])
+    row_of = row(findings.score_table(Run("r", tuple(lines)), 4), "transfer")
+    assert (row_of.mean.score.mean, row_of.mean.score.count) == (55, 2)
+
+
 def test_what_a_source_gives_a_target_is_the_mean_over_source_trainings():
     lines = [*runs("zero-shot", a=40.0), line("from:s", "a", 0, 50.0, shots=0), line("from:s", "a", 1, 56.0, shots=0)]
     assert findings.gains(Run("r", tuple(lines))) == (["s"], ["a"], [[13.0]])
@@ -220,6 +236,6 @@ def test_a_gain_is_the_source_prompts_score_minus_that_of_no_prompt():
 
 def test_seeds_of_different_tasks_are_matched_and_a_single_run_goes_with_all():
     assert findings.means_by_seed([{0: 1.0, 1: 2.0}, {1: 4.0, 2: 5.0}]) == {1: 3.0}
-    assert findings.means_by_seed([{0: 1.0, 1: 2.0}, {ANY: 4.0}]) == {0: 2.5, 1: 3.0}
-    assert findings.means_by_seed([{ANY: 1.0}, {ANY: 4.0}]) == {ANY: 2.5}
+    assert findings.means_by_seed([{0: 1.0, 1: 2.0}, InTurn({0: 4.0})]) == {0: 2.5, 1: 3.0}
+    assert findings.means_by_seed([InTurn({0: 1.0}), InTurn({0: 4.0})]) == {0: 2.5}
     assert findings.means_by_seed([{0: 1.0}, {}]) == findings.means_by_seed([]) == {}

@@ -1,7 +1,7 @@
 """What the results say: cells, paired differences, the verdict, alarms. Pure functions of a `Run`; no words, no pages.
 
 Scores and differences are in points of the task's first metric, unless a metric is named. Pairs are the same task,
-examples and seed; a method that uses no target examples has one run, which is paired with every seed.
+examples and seed; of a method that uses no target examples, every seed is paired with the run of its source training.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,13 @@ from mptune.tables import BALANCED
 CONSTANT, ZERO_SHOT, TEACHER = "constant", "zero-shot", "teacher"
 RIVALS = ("prompt-tuning", "spot", "spot-closest", "attempt", "dept", "transfer")  # every other prompt-based method
 UNRANKED = (CONSTANT, TEACHER)  # the one learns nothing, the other from all training rows
-ANY = -1  # the seed of a run that no seed changes
 SUSPECTS = ("prompt-tuning", "transfer", TEACHER)  # to fall below one of these is negative transfer
 
 BySeed = Mapping[int, float]
+
+
+class InTurn(dict[int, float]):
+    """Values of runs without target examples, one for each source training, which the seeds take in turn."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,9 @@ def compared(run: Run) -> list[str]:
 
 
 def values(lines: Sequence[Line], metric: str | None = None) -> BySeed:
-    """Return seed to score; the one run of a method without target examples stands under ANY seed."""
-    found = {line.seed: line.value(metric) for line in lines}
-    if len(lines) == 1 and lines[0].shots == 0:
-        found = {ANY: lines[0].value(metric)}
-    return {seed: value for seed, value in found.items() if value is not None}
+    """Return seed to score."""
+    found = {line.seed: value for line in lines if (value := line.value(metric)) is not None}
+    return InTurn(found) if all(line.shots == 0 for line in lines) else found
 
 
 def means_by_seed(per_task: Sequence[BySeed]) -> BySeed:
@@ -226,18 +227,21 @@ def gaps(run: Run, shots: int | None) -> list[Gap]:
 
 
 def variants(run: Run, shots: int | None) -> list[tuple[Interval, Gap | None]]:
-    """Return MPT and its variants, the best mean over tasks first: that mean, and MPT's difference from the variant.
+    """Return MPT and its variants, the best mean first: that mean, over the tasks of all, and MPT's difference from it.
 
-    MPT itself has no difference. Nothing where the recipe has no variant of it with results.
+    MPT itself has no difference. Nothing where the recipe has no variant of it with results on its tasks and seeds.
     """
     named = run.recipe.get("variants")
     bases = {name: fields.get("of") for name, fields in named.items()} if isinstance(named, dict) else {}
-    rows = {row.method: row.mean.score for row in score_table(run, shots).rows}
-    means = {m: mean for m, mean in rows.items() if mean and (m == MPT or bases.get(m) == MPT)}
-    if MPT not in means or len(means) == 1:
-        return []
-    order = sorted(means, key=lambda m: -means[m].mean)
-    return [(means[m], None if m == MPT else gap(run, MPT, m, shots)) for m in order]
+    methods = [m for m in compared(run) if bases.get(m) == MPT and any(run.of(m, t, shots) for t in run.tasks)]
+    tasks = [t for t in run.tasks if all(run.of(m, t, shots) for m in (MPT, *methods))]
+    ranked: list[tuple[Interval, Gap | None]] = []
+    for method in (MPT, *methods):
+        mean = _mean(means_by_seed([values(run.of(method, t, shots)) for t in tasks]))
+        found = None if method == MPT else gap(run, MPT, method, shots, tasks)
+        if mean and (found or method == MPT):
+            ranked.append((mean, found))
+    return sorted(ranked, key=lambda each: -each[0].mean) if len(ranked) > 1 else []
 
 
 def tasks_ahead(run: Run, found: Gap, shots: int | None) -> int:
@@ -299,15 +303,15 @@ def _difference(ours: Sequence[Line], theirs: Sequence[Line]) -> BySeed:
 
 
 def _common(several: Sequence[BySeed]) -> list[int]:
-    """Return the seeds that all have, in order; ANY where none of them varies."""
+    """Return the seeds that all have, in order; those of the source trainings where none uses target examples."""
     if not several or not all(several):
         return []
-    seeds = [set(v) for v in several if ANY not in v]
-    return sorted(set.intersection(*seeds)) if seeds else [ANY]
+    seeds = [set(v) for v in several if not isinstance(v, InTurn)]
+    return sorted(set.intersection(*seeds)) if seeds else list(range(max(map(len, several))))
 
 
 def _at(by_seed: BySeed, seed: int) -> float:
-    return by_seed[seed] if seed in by_seed else by_seed[ANY]
+    return list(by_seed.values())[seed % len(by_seed)] if isinstance(by_seed, InTurn) else by_seed[seed]
 
 
 def _credit(lines: Sequence[Line]) -> list[float]:

@@ -32,7 +32,8 @@ from mptune.statistics import Interval
 def scores(run: Run) -> Section:
     """Return methods by tasks, and MPT's difference from each method, for every number of shots."""
     said = [
-        "Means over seeds ± half of the 95 % interval (Student's t); a method that uses no target example has one run. "
+        "Means over seeds ± half of the 95 % interval (Student's t); a method that uses no target example has one "
+        "run, or one for each source training. "
         "Underlined is the best of a column, the teacher left out, which knows all training rows. † marks a score "
         "whose interval is not wholly above the constant predictor, which always says the commonest training label: "
         "such a score shows no learning."

@@ -95,9 +95,9 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def listed(parts: Sequence[str], comma: str = ", ") -> str:
+def listed(parts: Sequence[str]) -> str:
     """Return the parts as one text."""
-    return comma.join(parts)
+    return ", ".join(parts)
 
 
 def capital(text: str) -> str:
