@@ -180,6 +180,11 @@ def test_methods_without_examples_have_one_seed_and_no_shots():
     assert (made.shots_of("transfer"), made.seeds_of("transfer")) == ((0,), (0,))
     assert (made.shots_of("from:mnli"), made.seeds_of("from:mnli")) == ((0,), (0,))
     assert (made.shots_of("lora"), made.seeds_of("lora")) == ((4, None), (0, 1, 2))
+    several = recipe(seeds=3, source_seeds=2)
+    assert {m: several.seeds_of(m) for m in ("transfer", "from:mnli", "zero-shot", "mpt")} == {
+        "transfer": (0, 1), "from:mnli": (0, 1), "zero-shot": (0,), "mpt": (0, 1, 2),
+    }  # fmt: skip
+    assert recipe(seeds=1, source_seeds=2).seeds_of("transfer") == (0,)
 
 
 def test_settings_of_one_target_go_before_the_methods():

@@ -42,6 +42,8 @@ def test_a_difference_is_that_of_means_over_tasks_seed_by_seed():
 def test_a_difference_on_some_of_the_tasks_says_so_and_one_seed_has_no_interval():
     page = results_table("toy", [], [*LINES, line("dept", "a", 1, 61.0)], (*METHODS, "dept"))
     assert "- dept minus prompt-tuning: +1.0, one seed, 1 of 2 tasks\n" in page
+    page = results_table("toy", [], [*LINES, line("mpt", "c", 0, 99.0)], METHODS)
+    assert "- mpt minus prompt-tuning: +10.2 [+9.4, +10.9], 3 seeds, 2 of 3 tasks\n" in page
 
 
 def test_the_order_of_lines_does_not_matter_to_a_cell_and_a_missing_method_is_a_dash():
