@@ -343,7 +343,7 @@ def test_a_recipe_runs_into_another_folder_with_other_fields(cli, made, tmp_path
     assert code == 0, err
     assert not (tmp_path / "nowhere").exists()
     assert out == (tmp_path / "there" / "results.md").read_text() + "\n"
-    assert "| colour | accuracy | 5 |" in out
+    assert "| *test rows* | 5 |  |" in out
     assert err.splitlines()[-1] == "Written to there/results.md"
 
 

@@ -350,7 +350,7 @@ def test_what_is_missing_for_written_text_says_how_to_get_it(metric, monkeypatch
     with pytest.raises(MissingExtraError) as error:
         text(metric, ("a b", "a b"))
     assert str(error.value) == (
-        "scoring written text (bleu, chrf, ter, nist, meteor, cider) needs more libraries. "
+        "scoring written text (bleu, chrf, cider, meteor, nist, ter) needs more libraries. "
         "Install them: pip install 'mptune[nlg]'"
     )
 
