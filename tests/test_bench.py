@@ -205,6 +205,22 @@ def test_unadapted_prompts_are_scored_from_every_source_training(small):
         assert settings == [0, 1], method
 
 
+def test_what_runs_began_with_is_kept_with_its_scores_on_source_tasks(finished):
+    folder, _, _ = finished
+    found = {
+        line["name"]: line for line in map(json.loads, (folder / "out" / "sources.jsonl").read_text().splitlines())
+    }
+    (other,) = (p.name for p in (folder / "out").glob("multitask-*") if p.is_dir())
+    assert list(found) == ["teachers/mood", "teachers/speed", "multitask", other]
+    for name, line in found.items():
+        card = MultitaskPrompt.from_pretrained(folder / "out" / name).card
+        assert (line["stage"], line["config"], line["scores"]) == (card.stage, card.config, list(card.scores))
+    assert found["multitask"]["tasks"] == ["mood", "speed"]
+    assert [(s["task"], s["split"], s["examples"]) for s in found["multitask"]["scores"]] == [
+        ("mood", "validation", 16), ("speed", "validation", 16),
+    ]  # fmt: skip
+
+
 def test_cosines_of_all_tasks_are_kept(finished):
     folder, _, _ = finished
     found = json.loads((folder / "out" / "similarity.json").read_text())

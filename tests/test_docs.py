@@ -13,6 +13,7 @@ import pytest
 import typer.main
 
 from mptune.cli import app
+from mptune.statistics import interval
 from mptune.tables import results_table
 
 ROOT = Path(__file__).parents[1]
@@ -163,6 +164,38 @@ def test_the_table_of_systems_in_the_readme_is_that_of_the_committed_runs():
             values = [s["value"] for line in own for s in line["scores"] if s["metric"] == metric]
             assert said == f"{sum(values) / len(values):.1f}", (name, metric)
         assert trained.partition(" ")[0] == f"{own[0]['parameters']['trained']:,}"
+
+
+VARIANTS = {
+    "both": (True, 0.9),
+    "decomposition only": (True, 0.0),
+    "distillation only": (False, 0.9),
+    "`neither`": (False, 0.0),
+}
+
+
+def test_the_table_of_the_ablation_is_that_of_the_committed_runs():
+    folder = ROOT / "results" / "small" / "ablation"
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    text = text[text.index("(`small/ablation/`)") : text.index("(`small/initialisation/`)")]
+    sources = [json.loads(line) for line in (folder / "sources.jsonl").read_text(encoding="utf-8").splitlines()]
+    found = {}
+    for line in sources:
+        if line["stage"] == "source":
+            firsts = {s["task"]: s["value"] for s in reversed(line["scores"])}  # a task's first metric counts
+            config, values = line["config"], list(firsts.values())
+            made = found.setdefault((config["decomposition"], config["distill_weight"]), {})
+            made[config["seed"]] = sum(values) / len(values)
+    for name, variant in VARIANTS.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {name}")]
+        assert f"| {interval(list(found[variant].values()))} |" in row
+        gap = interval([found[True, 0.9][seed] - value for seed, value in found[variant].items()])
+        assert name == "both" or f"| {gap.mean:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}] |" in row
+    table = (folder / "results.md").read_text(encoding="utf-8")
+    for method in ("mpt", "no-distillation", "no-decomposition", "neither"):
+        means = re.findall(rf"^\| {method} \|.*\*\*(.*)\*\* \|$", table, re.MULTILINE)
+        (row,) = [line for line in text.splitlines() if line.startswith("| ") and f"`{method}`" in line]
+        assert row.endswith(f"| {means[0]} | {means[1]} |")
 
 
 def test_committed_results_carry_the_versions_they_came_from():

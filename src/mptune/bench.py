@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from mptune.artifacts import Card, MultitaskPrompt, write_file
+from mptune.artifacts import TENSORS, Card, MultitaskPrompt, write_file
 from mptune.backbone import FrozenBackbone
 from mptune.baselines.weights import import_peft
 from mptune.config import PUBLISHED_SEEDS
@@ -29,7 +29,7 @@ from mptune.metrics import constant_answer, credits, require_libraries, score
 from mptune.modelcard import public_name
 from mptune.progress import Standing
 from mptune.recipes import OF_GROUPS, OF_PEFT, Loaded, Recipe
-from mptune.results import FROM, RECIPE, RESULTS, SIMILARITY, TABLE
+from mptune.results import FROM, RECIPE, RESULTS, SIMILARITY, SOURCES, TABLE
 from mptune.runs import first_difference
 from mptune.systems import FROM_TEACHERS, MULTITASK, Asked, Kind, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
@@ -136,6 +136,7 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
     tell("")
     if (folder / MULTITASK).is_dir():
         write_file(folder / SIMILARITY, json.dumps(_similarities(folder, lines)))
+    write_file(folder / SOURCES, "".join(json.dumps(line) + "\n" for line in _of_sources(folder)))
     methods = [m for m in recipe.methods if m != "from-sources"]  # those stand in the report
     write_file(folder / TABLE, results_table(recipe.name, _describe(recipe), lines, methods))
     return folder
@@ -374,6 +375,21 @@ def _similarities(folder: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str,
             for name, values in (("prompts", prompts), ("matrices", matrices))
         },
     }
+
+
+def _of_sources(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what each teacher and multitask prompt of a folder is, with its scores on source tasks' validation rows."""
+    for place in (*sorted(folder.glob("teachers*/*")), *sorted(folder.glob(f"{MULTITASK}*"))):
+        if (place / TENSORS).is_file():
+            card = MultitaskPrompt.from_pretrained(place).card
+            yield {
+                "name": str(place.relative_to(folder)),
+                "stage": card.stage,
+                "tasks": [task.name for task in card.tasks],
+                "config": card.config,
+                "data": card.data,
+                "scores": list(card.scores),
+            }
 
 
 def _cosines(rows: torch.Tensor) -> torch.Tensor:

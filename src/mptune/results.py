@@ -4,5 +4,6 @@ RESULTS = "results.jsonl"  # a line for each run and task
 TABLE = "results.md"
 RECIPE = "recipe.json"
 SIMILARITY = "similarity.json"  # cosines between the tasks' prompts
+SOURCES = "sources.jsonl"  # a line for each teacher and multitask prompt that runs began with
 
 FROM = "from:"  # and a source task: its own prompt, unadapted, on a target; `from-sources` of a recipe stands for these
