@@ -20,11 +20,11 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, T5Config,
 from mptune.artifacts import Card, MultitaskPrompt
 from mptune.backbone import FrozenBackbone, load_backbone
 from mptune.batching import Encoded, encode
-from mptune.bench import commit
 from mptune.config import BackboneConfig, TrainingConfig
 from mptune.data import draw_rows, load_data
 from mptune.embedded import EMBEDDED, build_embedded
 from mptune.prompts import neutral_vectors, sample_vocabulary
+from mptune.provenance import commit
 from mptune.speed import keep_pages
 from mptune.tasks import Task, get_task
 

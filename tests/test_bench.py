@@ -1,8 +1,6 @@
 """A comparison on a tiny model: what each line of its results claims is what stands in its folders."""
 
 import json
-import shutil
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -15,7 +13,7 @@ from conftest import make_task
 from mptune import bench, metrics, systems, training
 from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import load_backbone
-from mptune.bench import chosen_cells, commit, read_results, run_recipe
+from mptune.bench import chosen_cells, read_results, run_recipe
 from mptune.config import EvaluateConfig
 from mptune.errors import DataError, MissingExtraError, ResumeError, UsageError
 from mptune.evaluation import evaluate
@@ -567,30 +565,6 @@ def test_all_examples_and_settings_of_one_target(small):
     assert [card.config["steps"] for card in steps.values()] == [1, 2]
     assert [card.config["shots"] for card in steps.values()] == [None, None]
     assert "## All examples" in (folder / "results.md").read_text()
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_the_commit_is_that_of_a_checkout_which_holds_the_code(tmp_path, monkeypatch):
-    def git(*words):
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        done = subprocess.run(["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    code = tmp_path / "bench.py"
-    code.write_text("one")
-    monkeypatch.setattr(bench, "__file__", str(code))
-    assert commit() is None  # no checkout
-    git("init", "-q")
-    (tmp_path / "other.txt").write_text("other")
-    git("add", "other.txt")
-    git("commit", "-qm", "other")
-    assert commit() is None  # somebody else's: it does not hold the code
-    git("add", "bench.py")
-    git("commit", "-qm", "one")
-    head = git("rev-parse", "HEAD")
-    assert commit() == head[:12]
-    code.write_text("two")
-    assert commit() == f"{head[:12]}-dirty"
 
 
 def test_the_seconds_of_a_run_are_its_own(small, monkeypatch):

@@ -19,7 +19,7 @@ LAYERS = [
     "readers",
     "runs optimization evaluation interop teacher_outputs",
     "prediction training",
-    "stages tables baselines",
+    "stages tables baselines provenance",
     "recipes reports",
     "systems",
     "bench",

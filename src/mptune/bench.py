@@ -6,9 +6,6 @@ Each finished run stands in ``results.jsonl`` and is not done again; table and r
 import hashlib
 import json
 import math
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,20 +15,19 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from mptune.artifacts import TENSORS, Card, MultitaskPrompt, write_file
-from mptune.backbone import FrozenBackbone
+from mptune.artifacts import MultitaskPrompt, write_file
 from mptune.baselines.weights import import_peft
 from mptune.config import PUBLISHED_SEEDS
 from mptune.data import draw_rows, load_data
 from mptune.errors import DataError, ResumeError, UsageError
 from mptune.evaluation import Judged, judge
 from mptune.metrics import constant_answer, credits, require_libraries, score
-from mptune.modelcard import public_name
 from mptune.progress import Standing
+from mptune.provenance import circumstances, of_backbone, of_sources, trainings
 from mptune.recipes import OF_GROUPS, OF_PEFT, Loaded, Recipe
-from mptune.results import FROM, RECIPE, RESULTS, SIMILARITY, SOURCES, TABLE
+from mptune.results import FROM, MULTITASK, RECIPE, RESULTS, SIMILARITY, SOURCES, TABLE
 from mptune.runs import first_difference
-from mptune.systems import FROM_TEACHERS, MULTITASK, Asked, Kind, Sources, System, from_source, train_system
+from mptune.systems import FROM_TEACHERS, Asked, Kind, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
 from mptune.tasks import SPLITS, Example, Split, Task
 from mptune.training import versions
@@ -128,7 +124,7 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
         found = _outcome(cell, sources, lines)
         own = time.monotonic() - started - (sources.seconds - shared)  # what later runs find made is nobody's own
         seconds = round(own / len(found), 1)
-        about = _circumstances(sources.backbone(recipe.varied(cell.method)).config.dtype)
+        about = circumstances(sources.backbone(recipe.varied(cell.method)).config.dtype)
         found = [{**line, "seconds": seconds, **about} for line in found]
         _refuse_other_rows(found, lines)
         _append(folder / RESULTS, found)
@@ -136,7 +132,7 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
     tell("")
     if (folder / MULTITASK).is_dir():
         write_file(folder / SIMILARITY, json.dumps(_similarities(folder, lines)))
-    write_file(folder / SOURCES, "".join(json.dumps(line) + "\n" for line in _of_sources(folder)))
+    write_file(folder / SOURCES, "".join(json.dumps(line) + "\n" for line in of_sources(folder)))
     methods = [m for m in recipe.methods if m != "from-sources"]  # those stand in the report
     write_file(folder / TABLE, results_table(recipe.name, _describe(recipe), lines, methods))
     return folder
@@ -242,27 +238,8 @@ def _outcome(cell: Cell, sources: Sources, lines: Sequence[Mapping[str, Any]]) -
             "curve": list(system.metrics),
             "trainings": trainings(system.cards),
             "evaluate": loaded.recipe.varied(cell.method).evaluate.model_dump(mode="json"),
-            "backbone": _named(sources.backbone(loaded.recipe.varied(cell.method))),
+            "backbone": of_backbone(sources.backbone(loaded.recipe.varied(cell.method))),
         })  # fmt: skip
-    return found
-
-
-def _named(backbone: FrozenBackbone) -> dict[str, str | None]:
-    name, revision = public_name(backbone.config.name), backbone.config.revision
-    return {"name": name, "revision": revision, "fingerprint": backbone.fingerprint()}
-
-
-def trainings(cards: Sequence[Card]) -> list[dict[str, Any]]:
-    """Return what was trained for a run, stage by stage: settings as they were resolved, rows, and which were drawn.
-
-    Teachers with the same settings are one entry. ``data`` is a hash of each task's rows as they were rendered.
-    """
-    found: list[dict[str, Any]] = []
-    for card in cards:
-        if not found or (found[-1]["stage"], found[-1]["config"]) != (card.stage, card.config):
-            found.append({"stage": card.stage, "config": card.config, "data": {}, "shot_rows": {}})
-        found[-1]["data"] |= card.data
-        found[-1]["shot_rows"] |= card.seeds["shot_rows"]
     return found
 
 
@@ -377,21 +354,6 @@ def _similarities(folder: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str,
     }
 
 
-def _of_sources(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield what each teacher and multitask prompt of a folder is, with its scores on source tasks' validation rows."""
-    for place in (*sorted(folder.glob("teachers*/*")), *sorted(folder.glob(f"{MULTITASK}*"))):
-        if (place / TENSORS).is_file():
-            card = MultitaskPrompt.from_pretrained(place).card
-            yield {
-                "name": str(place.relative_to(folder)),
-                "stage": card.stage,
-                "tasks": [task.name for task in card.tasks],
-                "config": card.config,
-                "data": card.data,
-                "scores": list(card.scores),
-            }
-
-
 def _cosines(rows: torch.Tensor) -> torch.Tensor:
     unit = torch.nn.functional.normalize(rows, dim=1)
     return unit @ unit.T
@@ -439,28 +401,6 @@ def _refuse_other_rows(found: Sequence[Mapping[str, Any]], lines: Sequence[Mappi
                 f"the test rows of {line['task']} are others than those of the results so far, or rendered otherwise. "
                 "Take the old rows and template, or choose another --out."
             )
-
-
-def _circumstances(dtype: str) -> dict[str, Any]:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    if torch.cuda.is_available():
-        machine = torch.cuda.get_device_name()
-    return {"dtype": dtype, "machine": machine, "versions": versions(), "commit": commit()}
-
-
-def commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, with ``-dirty`` if it was changed; else None."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603  fixed words
-        return done.stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # site-packages may lie in somebody else's checkout
-        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _append(file: Path, lines: Sequence[dict[str, Any]]) -> None:

@@ -5,5 +5,7 @@ TABLE = "results.md"
 RECIPE = "recipe.json"
 SIMILARITY = "similarity.json"  # cosines between the tasks' prompts
 SOURCES = "sources.jsonl"  # a line for each teacher and multitask prompt that runs began with
+MULTITASK = "multitask"  # folder of the multitask prompt by the recipe's own settings; others have a hash behind it
+TEACHERS = "teachers"  # folder of its teachers, likewise
 
 FROM = "from:"  # and a source task: its own prompt, unadapted, on a target; `from-sources` of a recipe stands for these

@@ -22,13 +22,13 @@ from mptune.config import AdaptConfig, BackboneConfig, TeachConfig, TrainingConf
 from mptune.prompts import compose, mean_of_vectors
 from mptune.readers import Reader
 from mptune.recipes import OF_WEIGHTS, UNADAPTED, Loaded, Recipe, for_target, section_of
+from mptune.results import MULTITASK, TEACHERS
 from mptune.runs import read_metrics
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
 from mptune.tasks import Task
 
-MULTITASK = "multitask"  # folder of the multitask prompt, by the recipe's own settings
 FROM_MULTITASK = ("mpt", "mpt-group", *UNADAPTED)  # methods that begin with a multitask prompt
 Kind = Literal["teacher", "source training"]  # of what runs begin with
 FROM_TEACHERS = ("spot", "spot-closest", "attempt", "teacher", *FROM_MULTITASK)
@@ -88,7 +88,7 @@ class Sources:
         return {kind: [f for f in folders if not (f / TENSORS).is_file()] for kind, folders in needed.items()}
 
     def _teacher_folders(self, recipe: Recipe) -> list[Path]:
-        folder = self.folder / self._named("teachers", recipe, "backbone", "teach")
+        folder = self.folder / self._named(TEACHERS, recipe, "backbone", "teach")
         return [folder / task.name for task in self.loaded.sources]
 
     def _multitask_folder(self, recipe: Recipe) -> Path:

@@ -1,0 +1,55 @@
+"""What results say of where they come from; what they say of trainings stands in test_bench.py."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from mptune import provenance
+from mptune.artifacts import Card
+from mptune.provenance import commit, trainings
+
+
+def card(stage, task, **config):
+    seeds = {"shot_rows": {task: [1, 2]} if stage == "target" else {}}
+    return Card(stage=stage, tasks=(), backbone="b", fingerprint="f", config=config, seeds=seeds, data={task: task * 2})
+
+
+def test_teachers_of_like_settings_are_one_entry_and_stages_keep_their_order():
+    cards = [
+        card("teacher", "a", lr=1),
+        card("teacher", "b", lr=1),
+        card("source", "a", lr=1),
+        card("target", "c", lr=2),
+    ]
+    assert trainings(cards) == [
+        {"stage": "teacher", "config": {"lr": 1}, "data": {"a": "aa", "b": "bb"}, "shot_rows": {}},
+        {"stage": "source", "config": {"lr": 1}, "data": {"a": "aa"}, "shot_rows": {}},
+        {"stage": "target", "config": {"lr": 2}, "data": {"c": "cc"}, "shot_rows": {"c": [1, 2]}},
+    ]
+    assert len(trainings([card("teacher", "a", lr=1), card("teacher", "b", lr=2)])) == 2
+    assert cards[0].data == {"a": "aa"}  # a card stays what it is
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_is_that_of_a_checkout_which_holds_the_code(tmp_path, monkeypatch):
+    def git(*words):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        done = subprocess.run(["git", "-C", tmp_path, *identity, *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    code = tmp_path / "provenance.py"
+    code.write_text("one")
+    monkeypatch.setattr(provenance, "__file__", str(code))
+    assert commit() is None  # no checkout
+    git("init", "-q")
+    (tmp_path / "other.txt").write_text("other")
+    git("add", "other.txt")
+    git("commit", "-qm", "other")
+    assert commit() is None  # somebody else's: it does not hold the code
+    git("add", "provenance.py")
+    git("commit", "-qm", "one")
+    head = git("rev-parse", "HEAD")
+    assert commit() == head[:12]
+    code.write_text("two")
+    assert commit() == f"{head[:12]}-dirty"
