@@ -13,6 +13,8 @@ import pytest
 import typer.main
 
 from mptune.cli import app
+from mptune.reports.findings import gap, score_table
+from mptune.reports.reading import read_run
 from mptune.statistics import interval
 from mptune.tables import results_table
 
@@ -196,6 +198,32 @@ def test_the_table_of_the_ablation_is_that_of_the_committed_runs():
         means = re.findall(rf"^\| {method} \|.*\*\*(.*)\*\* \|$", table, re.MULTILINE)
         (row,) = [line for line in text.splitlines() if line.startswith("| ") and f"`{method}`" in line]
         assert row.endswith(f"| {means[0]} | {means[1]} |")
+
+
+LENGTHS = {
+    "10": ("tuned-10", "mpt-10"),
+    "20": ("prompt-tuning", "mpt"),
+    "50": ("tuned-50", "mpt-50"),
+    "100": ("tuned-100", "mpt-100"),
+}
+
+
+def test_the_table_of_prompt_lengths_is_that_of_the_committed_runs():
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    run = read_run(ROOT / "results" / "small" / "prompt-length")
+    accuracy, f1 = ({r.method: r.mean.score for r in score_table(run, 16, m).rows} for m in (None, "f1_macro"))
+    for length, (tuned, mpt) in LENGTHS.items():
+        found = gap(run, mpt, tuned, 16).over_seeds
+        difference = f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
+        assert f"| {length} | {accuracy[tuned]} | {accuracy[mpt]} | {difference} | {f1[tuned]} | {f1[mpt]} |" in text
+
+
+def test_the_figures_on_initialisation_are_those_of_the_committed_runs():
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    text = text[text.index("(`small/initialisation/`)") :].partition("\n## ")[0]
+    means = {r.method: r.mean.score for r in score_table(read_run(ROOT / "results/small/initialisation"), 16).rows}
+    for method, mean in means.items():
+        assert (str(mean) in text) or method in ("constant", "zero-shot"), method
 
 
 def test_committed_results_carry_the_versions_they_came_from():
