@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from mptune import statistics
-from mptune.statistics import interval, paired, paired_bootstrap
+from mptune.statistics import InTurn, differences_by_seed, interval, means_by_seed, paired, paired_bootstrap
 
 
 def test_the_interval_of_two_values_is_twelve_standard_errors_wide():
@@ -104,3 +104,16 @@ def test_the_same_seed_draws_the_same_rows_and_blocks_do_not_show(monkeypatch):
 def test_rows_without_their_pair_are_refused(mine, other):
     with pytest.raises(ValueError, match=f"as many rows on both sides.* got {len(mine)} and {len(other)}"):
         paired_bootstrap([mine], [other])
+
+
+def test_seeds_of_different_tasks_are_matched_and_a_single_run_goes_with_all():
+    assert means_by_seed([{0: 1.0, 1: 2.0}, {1: 4.0, 2: 5.0}]) == {1: 3.0}
+    assert means_by_seed([{0: 1.0, 1: 2.0}, InTurn({0: 4.0})]) == {0: 2.5, 1: 3.0}
+    assert means_by_seed([InTurn({0: 1.0}), InTurn({0: 4.0})]) == {0: 2.5}
+    assert means_by_seed([{0: 1.0}, {}]) == means_by_seed([]) == {}
+
+
+def test_a_difference_by_seed_takes_the_runs_without_examples_in_turn():
+    assert differences_by_seed({0: 5.0, 1: 7.0, 2: 9.0}, InTurn({3: 1.0, 4: 2.0})) == {0: 4.0, 1: 5.0, 2: 8.0}
+    assert differences_by_seed(InTurn({0: 5.0}), InTurn({0: 1.0, 1: 2.0})) == {0: 4.0, 1: 3.0}
+    assert differences_by_seed({0: 5.0}, {1: 1.0}) == differences_by_seed({0: 5.0}, InTurn()) == {}

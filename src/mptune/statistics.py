@@ -4,11 +4,13 @@ Over seeds by Student's t: few seeds, roughly normal means. Over test rows by th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+BySeed = Mapping[int, float]
 
 _BLOCK = 2**22  # counts held at once while resampling: 32 MiB
 
@@ -43,6 +45,10 @@ class Paired:
         return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}], p = {self.p:.2g}, {self.count} pairs"
 
 
+class InTurn(dict[int, float]):
+    """Values of runs without target examples, one for each source training, which the seeds take in turn."""
+
+
 def interval(values: Sequence[float]) -> Interval:
     """Return the mean of values and its 95 % t-interval; equal bounds where there is one value or no spread."""
     count, mean = len(values), sum(values) / len(values)
@@ -62,6 +68,31 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired:
     elif differences.mean:
         p = 0.0 if differences.count > 1 else 1.0
     return Paired(differences.mean, differences.low, differences.high, p, differences.count)
+
+
+def means_by_seed(per_task: Sequence[BySeed]) -> BySeed:
+    """Return seed to mean over tasks, for the seeds that every task has.
+
+    Tasks of one seed share its examples and its luck, so that seeds are what an interval counts.
+    """
+    return {s: sum(_at(v, s) for v in per_task) / len(per_task) for s in _common(per_task)}
+
+
+def differences_by_seed(ours: BySeed, theirs: BySeed) -> BySeed:
+    """Return seed to by how much ``ours`` exceed ``theirs``, for the seeds of both."""
+    return {s: _at(ours, s) - _at(theirs, s) for s in _common([ours, theirs])}
+
+
+def _common(several: Sequence[BySeed]) -> list[int]:
+    """Return the seeds that all have, in order; those of the source trainings where none uses target examples."""
+    if not several or not all(several):
+        return []
+    seeds = [set(v) for v in several if not isinstance(v, InTurn)]
+    return sorted(set.intersection(*seeds)) if seeds else list(range(max(map(len, several))))
+
+
+def _at(by_seed: BySeed, seed: int) -> float:
+    return list(by_seed.values())[seed % len(by_seed)] if isinstance(by_seed, InTurn) else by_seed[seed]
 
 
 def paired_bootstrap(

@@ -6,7 +6,7 @@ from typing import Any
 
 from mptune.embedded import TITLE
 from mptune.results import FROM
-from mptune.statistics import interval
+from mptune.statistics import BySeed, InTurn, differences_by_seed, interval, means_by_seed
 
 Lines = Sequence[Mapping[str, Any]]
 
@@ -80,47 +80,33 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _values(lines: Lines, method: str, task: str, shots: int | None) -> dict[int, float]:
-    """Return seed to score; a method without examples has one value for every number of shots."""
-    return {
-        line["seed"]: line["score"]["value"]
-        for line in lines
-        if (line["method"], line["task"]) == (method, task) and (line["shots"] == 0 or line["shots"] == shots)
-    }
+def _values(lines: Lines, method: str, task: str, shots: int | None) -> BySeed:
+    """Return seed to score; a method without target examples has the same values for every number of shots."""
+    own = [line for line in lines if (line["method"], line["task"]) == (method, task) and line["shots"] in (0, shots)]
+    found = {line["seed"]: line["score"]["value"] for line in own}
+    return InTurn(found) if all(line["shots"] == 0 for line in own) else found
 
 
-def _cell(values: Mapping[int, float]) -> str:
+def _cell(values: BySeed) -> str:
     return str(interval(list(values.values()))) if values else "–"
 
 
 def _mean(lines: Lines, method: str, tasks: Sequence[str], shots: int | None) -> str:
     """Return the mean over tasks, its interval over seeds."""
-    per_task = [_values(lines, method, task, shots) for task in tasks]
-    seeds = sorted(set.intersection(*(set(values) for values in per_task)))
-    if not seeds:
-        return "–"
-    return f"**{interval([sum(values[s] for values in per_task) / len(tasks) for s in seeds])}**"
+    means = means_by_seed([_values(lines, method, task, shots) for task in tasks])
+    return f"**{_cell(means)}**" if means else "–"
 
 
 def _difference(lines: Lines, method: str, reference: str, tasks: Sequence[str], shots: int | None) -> str:
-    """Return how a method differs from the reference on the mean over the tasks of both, seed by seed, as a list item.
-
-    Tasks of one seed share its examples and its luck, so that seeds are what an interval counts.
-    """
+    """Return how a method differs from the reference on the mean over the tasks of both, seed by seed: a list item."""
     if method in (reference, "constant", "zero-shot"):
         return ""
-    per_task = []
-    for task in tasks:
-        mine, other = _values(lines, method, task, shots), _values(lines, reference, task, shots)
-        if mine and all(line["shots"] == 0 for line in lines if line["method"] == method):
-            runs = list(mine.values())  # without examples: one, or one for each source training, in turn
-            mine = {seed: runs[seed % len(runs)] for seed in other}
-        if mine and other:
-            per_task.append({seed: mine[seed] - other[seed] for seed in other if seed in mine})
-    seeds = sorted(set.intersection(*map(set, per_task))) if per_task else []
-    if not seeds:
+    each = [[_values(lines, m, task, shots) for m in (method, reference)] for task in tasks]
+    per_task = [differences_by_seed(*both) for both in each if all(both)]
+    means = means_by_seed(per_task)
+    if not means:
         return ""
-    found = interval([sum(values[seed] for values in per_task) / len(per_task) for seed in seeds])
+    found = interval(list(means.values()))
     spread = f" [{found.low:+.1f}, {found.high:+.1f}], {found.count} seeds" if found.count > 1 else ", one seed"
     some = f", {len(per_task)} of {len(tasks)} tasks" if len(per_task) < len(tasks) else ""
     return f"- {method} minus {reference}: {found.mean:+.1f}{spread}{some}"

@@ -3,7 +3,6 @@
 import pytest
 
 from mptune.reports import findings
-from mptune.reports.findings import InTurn
 from mptune.reports.reading import Line, Run
 
 
@@ -232,10 +231,3 @@ def test_a_gain_is_the_source_prompts_score_minus_that_of_no_prompt():
     ]  # fmt: skip
     assert findings.gains(Run("r", tuple(lines))) == (["x", "y"], ["a", "b"], [[3, -1.5], [-1, None]])
     assert "from:x" not in findings.compared(Run("r", tuple(lines)))
-
-
-def test_seeds_of_different_tasks_are_matched_and_a_single_run_goes_with_all():
-    assert findings.means_by_seed([{0: 1.0, 1: 2.0}, {1: 4.0, 2: 5.0}]) == {1: 3.0}
-    assert findings.means_by_seed([{0: 1.0, 1: 2.0}, InTurn({0: 4.0})]) == {0: 2.5, 1: 3.0}
-    assert findings.means_by_seed([InTurn({0: 1.0}), InTurn({0: 4.0})]) == {0: 2.5}
-    assert findings.means_by_seed([{0: 1.0}, {}]) == findings.means_by_seed([]) == {}

@@ -4,24 +4,26 @@ Scores and differences are in points of the task's first metric, unless a metric
 examples and seed; of a method that uses no target examples, every seed is paired with the run of its source training.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mptune.reports.reading import MPT, Line, Run
 from mptune.results import FROM
-from mptune.statistics import Interval, interval, paired_bootstrap
+from mptune.statistics import (
+    BySeed,
+    Interval,
+    InTurn,
+    differences_by_seed,
+    interval,
+    means_by_seed,
+    paired_bootstrap,
+)
 from mptune.tables import BALANCED
 
 CONSTANT, ZERO_SHOT, TEACHER = "constant", "zero-shot", "teacher"
 RIVALS = ("prompt-tuning", "spot", "spot-closest", "attempt", "dept", "transfer")  # every other prompt-based method
 UNRANKED = (CONSTANT, TEACHER)  # the one learns nothing, the other from all training rows
 SUSPECTS = ("prompt-tuning", "transfer", TEACHER)  # to fall below one of these is negative transfer
-
-BySeed = Mapping[int, float]
-
-
-class InTurn(dict[int, float]):
-    """Values of runs without target examples, one for each source training, which the seeds take in turn."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,6 @@ def values(lines: Sequence[Line], metric: str | None = None) -> BySeed:
     """Return seed to score."""
     found = {line.seed: value for line in lines if (value := line.value(metric)) is not None}
     return InTurn(found) if all(line.shots == 0 for line in lines) else found
-
-
-def means_by_seed(per_task: Sequence[BySeed]) -> BySeed:
-    """Return seed to mean over tasks, for the seeds that every task has."""
-    seeds = _common(per_task)
-    return {s: sum(_at(v, s) for v in per_task) / len(per_task) for s in seeds}
 
 
 def score_table(run: Run, shots: int | None, metric: str | None = None) -> Table:
@@ -298,20 +294,7 @@ def _average(by_seed: BySeed) -> float:
 
 
 def _difference(ours: Sequence[Line], theirs: Sequence[Line]) -> BySeed:
-    mine, other = values(ours), values(theirs)
-    return {s: _at(mine, s) - _at(other, s) for s in _common([mine, other])}
-
-
-def _common(several: Sequence[BySeed]) -> list[int]:
-    """Return the seeds that all have, in order; those of the source trainings where none uses target examples."""
-    if not several or not all(several):
-        return []
-    seeds = [set(v) for v in several if not isinstance(v, InTurn)]
-    return sorted(set.intersection(*seeds)) if seeds else list(range(max(map(len, several))))
-
-
-def _at(by_seed: BySeed, seed: int) -> float:
-    return list(by_seed.values())[seed % len(by_seed)] if isinstance(by_seed, InTurn) else by_seed[seed]
+    return differences_by_seed(values(ours), values(theirs))
 
 
 def _credit(lines: Sequence[Line]) -> list[float]:
