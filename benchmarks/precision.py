@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mptune.bench import read_results
+from mptune.results import read_results
 from mptune.statistics import paired
 
 

@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import resource
 import socket
 import sys
+from contextlib import contextmanager
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -70,6 +72,17 @@ def cli(monkeypatch, capsys):
         return stopped.value.code or 0, said.out, said.err
 
     return run
+
+
+@contextmanager
+def largest_file(size):
+    """A file system on which no file grows beyond so many bytes, as a full disk stops them."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

@@ -709,7 +709,7 @@ def test_a_name_that_nothing_carries_is_said_in_one_line():
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("device", ["tpu9", "", "cuda:99", "hpu:77"])
+@pytest.mark.parametrize("device", ["tpu9", "", "cuda:99", "hpu:77", "meta"])
 def test_a_device_that_does_not_exist_is_refused_by_its_name(device, backbone, tmp_path):
     with pytest.raises(BackboneError) as error:
         load(saved(backbone, tmp_path / "model"), device=device)

@@ -13,11 +13,12 @@ from conftest import make_task
 from mptune import bench, metrics, systems, training
 from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import load_backbone
-from mptune.bench import chosen_cells, read_results, run_recipe
+from mptune.bench import chosen_cells, run_recipe
 from mptune.config import EvaluateConfig
 from mptune.errors import DataError, MissingExtraError, ResumeError, UsageError
 from mptune.evaluation import evaluate
 from mptune.recipes import METHODS, Loaded, Recipe
+from mptune.results import read_results
 from trained import trained_backbone
 
 SETTINGS = {
@@ -462,8 +463,11 @@ def test_another_target_is_welcome_but_in_a_group(small, finished):
 
     run_recipe(of(["colour"], ["constant"]))
     run_recipe(of(["colour", "sound"], ["constant"]))
-    with pytest.raises(ResumeError, match="targets"):
-        run_recipe(of(["colour"], ["constant", "mpt-group"]))
+    run_recipe(of(["colour"], ["constant", "mpt-group"]))
+    run_recipe(of(["colour", "sound"], ["constant"]))
+    told = r"targets = colour, and now it is colour, sound \(mpt-group learns all of them at once\)"
+    with pytest.raises(ResumeError, match=told):
+        run_recipe(of(["colour", "sound"], ["constant", "mpt-group"]))
 
 
 def test_test_rows_that_changed_between_two_runs_are_refused(small, tmp_path):
@@ -487,7 +491,9 @@ def test_a_folder_whose_recipe_is_damaged_is_refused(small):
     recipe, folder = small("damaged", methods=["constant"])
     folder.mkdir()
     (folder / "recipe.json").write_text("[1")
-    with pytest.raises(ResumeError, match=r"recipe\.json is damaged"):
+    with pytest.raises(
+        ResumeError, match=r"recipe\.json is damaged or no recipe of a comparison; choose another --out"
+    ):
         run_recipe(recipe)
 
 

@@ -84,7 +84,7 @@ def test_two_runs_of_a_recipe_are_compared_pair_by_pair(tmp_path):
     for name, shift in (("a", 0), ("b", 2)):
         lines = [
             {"method": "mpt", "task": task, "shots": 4, "seed": seed, "seconds": 1, "dtype": name,
-             "scores": [{"value": 50 + 10 * seed + shift}]}
+             "scores": [{"metric": "accuracy", "value": 50 + 10 * seed + shift}]}
             for task in ("x", "y") for seed in (0, 1)
         ]  # fmt: skip
         (tmp_path / name).mkdir()

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import mptune.cli
-from conftest import make_backbone, toy_rows, write_rows
+from conftest import largest_file, make_backbone, toy_rows, write_rows
 from mptune.artifacts import CONFIG, MultitaskPrompt
 from mptune.backbone import load_backbone
 from mptune.config import AdaptConfig, DistillConfig, TeachConfig
@@ -345,6 +345,53 @@ def test_a_recipe_runs_into_another_folder_with_other_fields(cli, made, tmp_path
     assert out == (tmp_path / "there" / "results.md").read_text() + "\n"
     assert "| *test rows* | 5 |  |" in out
     assert err.splitlines()[-1] == "Written to there/results.md"
+
+
+def test_a_plan_and_a_run_refuse_the_same_folder(cli, made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(RECIPE.format(folder=made))
+    assert cli("bench", "r.yaml", "--out", "there")[0] == 0
+    for more in ((), ("--plan",)):
+        code, _, err = cli("bench", "r.yaml", "--out", "there", "--set", "evaluate.rows=5", *more)
+        assert code == 2
+        assert "there holds results with evaluate.rows = " in err
+
+
+@pytest.mark.parametrize("only", ["", " , "])
+def test_an_option_of_names_wants_one(cli, made, tmp_path, only):
+    (tmp_path / "r.yaml").write_text(RECIPE.format(folder=made))
+    code, _, err = cli("bench", tmp_path / "r.yaml", "--out", tmp_path / "o", "--only", only)
+    assert (code, err) == (2, f"mptune: --only wants one name or more, with commas between; got {only!r}\n")
+    assert not (tmp_path / "o").exists()
+
+
+def test_what_the_file_system_refuses_is_a_line_and_no_traceback(cli, made, tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE.format(folder=made))
+    (tmp_path / "file").write_text("mine")
+    for place, reason in (("file", "File exists"), ("file/x", "Not a directory"), ("x" * 300, "File name too long")):
+        code, _, err = cli("bench", tmp_path / "r.yaml", "--out", tmp_path / place)
+        assert code == 1
+        assert err.startswith(f"mptune: {tmp_path / place}")
+        assert err.endswith(
+            f": {reason}. Mend that, or name another place; the same command goes on with what is finished.\n"
+        )
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_is_a_line_and_loses_nothing(cli, made, tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE.format(folder=made).replace("[zero-shot]", "[zero-shot, constant]"))
+    command = ("bench", tmp_path / "r.yaml", "--out", tmp_path / "out")
+    assert cli(*command, "--only", "zero-shot")[0] == 0
+    before = (tmp_path / "out" / "results.jsonl").read_bytes()
+    with largest_file(1000):
+        code, _, err = cli(*command)
+    assert (code, err.splitlines()[-1]) == (
+        1, "mptune: File too large. Mend that, or name another place; the same command goes on with what is finished."
+    )  # fmt: skip
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
+    assert not list((tmp_path / "out").glob(".*.part"))
+    assert cli(*command)[0] == 0
+    assert (tmp_path / "out" / "results.jsonl").read_bytes().startswith(before)
 
 
 @pytest.mark.parametrize("command", ["teach", "distill", "adapt"])

@@ -309,6 +309,14 @@ def test_every_broken_line_is_told_with_its_row(tmp_path):
     ]
 
 
+def test_half_a_character_is_told_with_its_row_before_a_tokenizer_meets_it(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(ROWS[0]) + '\n{"text": "half an emoji \\ud83d here", "label": "good"}\n')
+    assert problems(mood(train=file)) == ["rows.jsonl row 2: half a character, as \\ud83d alone"]
+    (tmp_path / "rows.json").write_text('[{"text": "\\ud83d", "label": "good"}]')
+    assert "half a character" in problems(mood(train=tmp_path / "rows.json"))[0]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

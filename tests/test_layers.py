@@ -9,7 +9,8 @@ import pytest
 
 LAYERS = [
     "errors",
-    "shapes config sampling statistics cider progress speed results",
+    "shapes config sampling statistics cider progress speed files",
+    "results",
     "prompts losses embedded t5",
     "tasks",
     "splits",
@@ -21,7 +22,7 @@ LAYERS = [
     "prediction training",
     "stages tables baselines provenance",
     "recipes reports",
-    "systems",
+    "systems resuming",
     "bench",
     "plan",
     "cli",

@@ -169,7 +169,13 @@ def test_a_variants_name_may_be_a_folders():
 
 
 @pytest.mark.parametrize(
-    ("shots", "says"), [(["0"], "greater than or equal to 1"), ([], "at least 1 item"), (["4", "4"], "4 stands twice")]
+    ("shots", "says"),
+    [
+        (["4", "0", "ALL", "2.5", "-1"], "shots: wants numbers of examples, 1 or more, or all; got 0, ALL, 2.5, -1"),
+        ([], "at least 1 item"),
+        (["4", "4"], "4 stands twice"),
+        ("2", "shots: wants a list, as [a, b]; got '2'"),
+    ],
 )
 def test_shots_are_numbers_from_one_each_once(shots, says):
     assert says in problems(shots=shots)
@@ -198,3 +204,60 @@ def test_a_field_that_a_methods_training_does_not_have_is_refused_by_target():
     made = recipe(per_task={"rte": {"epoch": 2}})
     with pytest.raises(ConfigError, match=r"toy: per_task\.rte: epoch is not a field"):
         for_target(made.lora, made, get_task("rte"))
+
+
+def test_a_recipe_has_methods_and_a_folder():
+    assert "methods: tuple should have at least 1 item" in problems(methods=[])
+    assert "methods: wants a list, as [a, b]; got 'mpt'" in problems(methods="mpt")
+    assert "out: string should have at least 1 character" in problems(out="")
+
+
+def test_rates_and_other_numbers_are_finite():
+    assert "rates.mpt.0: input should be a finite number" in problems(rates={"mpt": ["1e400"]})
+    assert "adapt.weight_decay: input should be a finite number" in problems(adapt={"weight_decay": "inf"})
+    assert "distill.teacher_cache: input should be a finite number" in problems(distill={"teacher_cache": "inf"})
+    assert "teach.seed: input should be less than 4294967296" in problems(teach={"seed": str(2**64)})
+    assert "teach.steps: input should be less than or equal to 1000000000" in problems(teach={"steps": "9" * 20})
+
+
+def written(folder, **changes):
+    """A recipe in a file, read with the tasks that it names."""
+    (folder / "r.yaml").write_text(json.dumps({**BASE, **changes}))  # JSON is YAML
+    return folder / "r.yaml"
+
+
+def refusal(folder, overrides=None, **changes):
+    with pytest.raises(ConfigError) as error:
+        Loaded.from_file(written(folder, **changes), overrides)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"per_task": {"rte": {"shots": 1}}}, "per_task.rte.shots"),
+        ({"prompt_tuning": {"seed": 7}}, "prompt_tuning.seed"),
+        ({"budget": {"shots": 5}}, "budget.shots"),
+        ({"variants": {"v": {"of": "mpt", "adapt": {"shots": 5}}}}, "variants.v.adapt.shots"),
+    ],
+)
+def test_shots_and_seeds_are_the_recipes_and_no_single_trainings(changes, field, tmp_path):
+    assert refusal(tmp_path, **changes) == (
+        f"{tmp_path / 'r.yaml'}: {field} has no effect: the recipe's shots and seeds are for all"
+    )
+
+
+def test_seeds_of_source_training_are_its_own(tmp_path):
+    assert Loaded.from_file(written(tmp_path, distill={"seed": 3}, teach={"seed": 4})).recipe.distill.seed == 3
+
+
+def test_a_section_that_is_no_mapping_is_said_though_a_field_of_it_is_set(tmp_path):
+    assert "adapt" in refusal(tmp_path, {"adapt": {"steps": "3"}}, adapt=5)
+
+
+def test_where_vectors_start_is_checked_before_anything_is_trained(tmp_path):
+    assert "adapt.initialise of mpt wants one of mean-vectors, mean-matrices, closest, shared, sst2, mnli; got 'x'" in (
+        refusal(tmp_path, adapt={"initialise": "x"})
+    )
+    assert Loaded.from_file(written(tmp_path, adapt={"initialise": "mnli"})).recipe.adapt.initialise == "mnli"
+    Loaded.from_file(written(tmp_path, methods=["constant"], adapt={"initialise": "x"}))

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from conftest import make_backbone
-from mptune.bench import chosen_cells, read_results, run_recipe
+from mptune.bench import chosen_cells, run_recipe
 from mptune.plan import planned
 from mptune.recipes import TARGET_SECTIONS, Loaded, Recipe
+from mptune.results import read_results
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 ROWS = Path(__file__).parent / "rows"

@@ -4,9 +4,8 @@ safetensors only; nothing here reads or writes a pickle. A folder appears whole,
 """
 
 import json
-import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from mptune.backbone import FrozenBackbone
 from mptune.config import BackboneConfig, Config
 from mptune.errors import ArtifactError, BackboneMismatch, UnknownNameError
+from mptune.files import write_folder
 from mptune.modelcard import model_card, public_name
 from mptune.prompts import TaskVectors, compose
 from mptune.shapes import check_shape
@@ -216,28 +216,6 @@ class MultitaskPrompt(nn.Module):
         with tempfile.TemporaryDirectory() as scratch:
             self.write_files(Path(scratch))
             return str(api.upload_folder(repo_id=repository, folder_path=scratch, commit_message="Upload soft prompt"))
-
-
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make a folder whose files ``write`` creates, so that no reader ever sees half of it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        write(scratch)
-        scratch.chmod(0o755)  # mkdtemp made it private
-        scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file so that no reader ever sees half of it."""
-    scratch = path.with_name(f".{path.name}.part")
-    if isinstance(content, str):
-        scratch.write_text(content, encoding="utf-8")
-    else:
-        scratch.write_bytes(content)
-    scratch.replace(path)
 
 
 def load_prompts(folder: str | Path) -> list[MultitaskPrompt]:

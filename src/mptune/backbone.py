@@ -123,6 +123,13 @@ class FrozenBackbone:
         return device
 
     @property
+    def depth(self) -> int:
+        """How many layers it has; of encoder and decoder, the one with fewer."""
+        parts = [self.model.config.get_text_config(decoder=True), self.model.config.get_text_config(encoder=True)]
+        names = ("num_hidden_layers", "num_decoder_layers")
+        return min(int(n) for part in parts for name in names if (n := getattr(part, name, None)))
+
+    @property
     def dtype(self) -> torch.dtype:
         """The type of the weights, and of what is computed."""
         dtype: torch.dtype = self.model.dtype
@@ -513,6 +520,8 @@ def _device(name: str) -> torch.device:
         except (RuntimeError, AssertionError, ImportError) as error:
             first = str(error).splitlines()[0].partition(". ")[0]
             raise BackboneError(f"the device {name!r} cannot be used: {first}. Try cpu or auto.") from None
+        if device.type == "meta":  # torch's name for shapes without numbers
+            raise BackboneError("the device 'meta' cannot be used: it computes nothing. Try cpu or auto.")
         return device
     if torch.cuda.is_available():
         return torch.device("cuda")

@@ -15,25 +15,23 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from mptune.artifacts import MultitaskPrompt, write_file
+from mptune.artifacts import MultitaskPrompt
 from mptune.baselines.weights import import_peft
 from mptune.config import PUBLISHED_SEEDS
 from mptune.data import draw_rows, load_data
-from mptune.errors import DataError, ResumeError, UsageError
+from mptune.errors import DataError, UsageError
 from mptune.evaluation import Judged, judge
+from mptune.files import write_file
 from mptune.metrics import constant_answer, credits, require_libraries, score
 from mptune.progress import Standing
 from mptune.provenance import circumstances, of_backbone, of_sources, trainings
 from mptune.recipes import OF_GROUPS, OF_PEFT, Loaded, Recipe
-from mptune.results import FROM, MULTITASK, RECIPE, RESULTS, SIMILARITY, SOURCES, TABLE
-from mptune.runs import first_difference
+from mptune.results import FROM, MULTITASK, SIMILARITY, SOURCES, TABLE, add_results, read_results
+from mptune.resuming import note_recipe, refuse_change, refuse_other_rows
 from mptune.systems import FROM_TEACHERS, Asked, Kind, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
 from mptune.tasks import SPLITS, Example, Split, Task
 from mptune.training import versions
-
-# What may change between two calls that fill one folder: more of the same. The budget stands in the sections.
-FREE = ("name", "out", "targets", "methods", "shots", "seeds", "budget")
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,8 @@ def run_recipe(
 
 def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[Standing], None]) -> Path:
     recipe = loaded.recipe
-    _refuse_change(folder, recipe)
+    lines = read_results(folder)
+    refuse_change(folder, loaded, lines)
     # What is missing, and all data problems, come first, before the backbone takes its time to load.
     if any(recipe.base(cell.method) in OF_PEFT for cell in cells):
         import_peft()
@@ -108,8 +107,7 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
                 failures.append(error)
     if failures:
         raise DataError.of_all(failures)
-    _note_recipe(folder, recipe)
-    lines = read_results(folder)
+    note_recipe(folder, loaded)
     todo = unfinished(cells, lines)
 
     def tell(title: str) -> None:
@@ -126,8 +124,8 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
         seconds = round(own / len(found), 1)
         about = circumstances(sources.backbone(recipe.varied(cell.method)).config.dtype)
         found = [{**line, "seconds": seconds, **about} for line in found]
-        _refuse_other_rows(found, lines)
-        _append(folder / RESULTS, found)
+        refuse_other_rows(found, lines)
+        add_results(folder, found)
         lines += found
     tell("")
     if (folder / MULTITASK).is_dir():
@@ -156,7 +154,8 @@ def chosen_cells(loaded: Loaded, only: Sequence[str] = ()) -> list[Cell]:
     tasks = [t for t in targets if t in only] or targets
     cells = [cell for method in methods for cell in _cells(loaded, method, tasks)]
     if not cells:
-        raise UsageError(f"{', '.join(only)} leaves no run: teacher wants a target that is a source task too")
+        asked = ", ".join(only) or "the recipe"
+        raise UsageError(f"{asked} leaves no run: teacher wants a target that is a source task too")
     return sorted(cells, key=lambda cell: cell.seed)  # what is stopped early has run every method alike
 
 
@@ -187,9 +186,11 @@ def _seconds_left(cells: Sequence[Cell], lines: Sequence[Mapping[str, Any]], sou
     """
     spent: dict[str, list[float]] = {}
     for line in lines:
-        spent.setdefault(line["method"], []).append(line["seconds"])
-    trained = [line["seconds"] for line in lines if line["parameters"]["trained"]]
-    anything = trained or [line["seconds"] for line in lines]
+        if "seconds" in line:  # lines of earlier versions lack some fields
+            spent.setdefault(line["method"], []).append(line["seconds"])
+    timed = [line for line in lines if "seconds" in line]
+    trained = [line["seconds"] for line in timed if line.get("parameters", {}).get("trained")]
+    anything = trained or [line["seconds"] for line in timed]
     known = [(len(cell.tasks), spent.get(cell.method, anything)) for cell in cells]
     pending: dict[Kind, set[Path]] = {}
     for method in dict.fromkeys(cell.method for cell in cells):
@@ -199,18 +200,6 @@ def _seconds_left(cells: Sequence[Cell], lines: Sequence[Mapping[str, Any]], sou
     if not all(seconds for _, seconds in known):
         return None
     return sum(count * sum(seconds) / len(seconds) for count, seconds in known)
-
-
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of finished runs; a last line that was cut by a kill does not count."""
-    file = folder / RESULTS
-    lines = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return lines
 
 
 def _outcome(cell: Cell, sources: Sources, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -268,7 +257,8 @@ def _place(folder: Path, cell: Cell, rate: float | None) -> Path:
     """Return the folder of a run's files."""
     name = cell.tasks[0] if len(cell.tasks) == 1 else "group"
     shots = "all" if cell.shots is None else cell.shots
-    return folder / "targets" / cell.method / (f"{name}-{shots}-{cell.seed}" + ("" if rate is None else f"-{rate:g}"))
+    tried = "" if rate is None else f"-{rate:.12g}"
+    return folder / "targets" / cell.method / f"{name}-{shots}-{cell.seed}{tried}"
 
 
 def _judged(system: System, task: Task, sources: Sources, cell: Cell, split: Split, rows: int | None) -> Judged:
@@ -357,58 +347,6 @@ def _similarities(folder: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str,
 def _cosines(rows: torch.Tensor) -> torch.Tensor:
     unit = torch.nn.functional.normalize(rows, dim=1)
     return unit @ unit.T
-
-
-def _refuse_change(folder: Path, recipe: Recipe) -> None:
-    """Raise ResumeError if the folder's results come from other settings; more methods or seeds are welcome."""
-    now = json.loads(recipe.model_dump_json())
-    file = folder / RECIPE
-    if file.is_file():
-        try:
-            before = dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            raise ResumeError(f"{file} is damaged: it is no JSON object. Choose another --out.") from None
-        # A group is what it is: with another target it would be another.
-        grouped = any(recipe.base(method) in OF_GROUPS for method in recipe.methods)
-        free = [field for field in FREE if field != "targets" or not grouped]
-        kept = [{k: v for k, v in each.items() if k not in free} for each in (before, now)]
-        common = before.get("variants", {}).keys() & now["variants"].keys()  # new ones are welcome
-        for each in kept:
-            each["variants"] = {name: each.get("variants", {}).get(name) for name in common}
-        changed = first_difference(*kept)
-        if changed is not None:
-            field, old, new = changed
-            raise ResumeError(
-                f"{folder} holds results with {field} = {old}, and now it is {new}. "
-                "Take the old value, choose another --out, or remove the folder."
-            )
-
-
-def _note_recipe(folder: Path, recipe: Recipe) -> None:
-    """Keep the recipe beside its results; variants of earlier calls too, since their lines stay."""
-    now, file = json.loads(recipe.model_dump_json()), folder / RECIPE
-    if file.is_file():
-        now["variants"] = {**json.loads(file.read_text(encoding="utf-8")).get("variants", {}), **now["variants"]}
-    write_file(file, json.dumps(now, indent=2))
-
-
-def _refuse_other_rows(found: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ResumeError where a task's test rows are not those of the lines before."""
-    asked = {line["task"]: line["test_rows"] for line in lines}
-    for line in found:
-        if asked.get(line["task"], line["test_rows"]) != line["test_rows"]:
-            raise ResumeError(
-                f"the test rows of {line['task']} are others than those of the results so far, or rendered otherwise. "
-                "Take the old rows and template, or choose another --out."
-            )
-
-
-def _append(file: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Add the lines of one run, all or none."""
-    before = file.read_text(encoding="utf-8") if file.is_file() else ""
-    if before and not before.endswith("\n"):  # cut by a kill of an earlier version
-        before = before[: before.rfind("\n") + 1]
-    write_file(file, before + "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -91,12 +91,13 @@ def teach(
 
     sections = _sections(settings, "teach", "backbone", few={"teach": {"shots": shots, "seed": seed}})
     config = TeachConfig.read(sections["teach"], "teach")
-    chosen = get_tasks(_names(tasks))
+    trackers = _names(report_to, "--report-to")
+    chosen = get_tasks(_names(tasks, "--tasks"))
     for task in chosen:  # what is wrong with any of them is said before the first is trained
         load_data(task, ("train", "validation"), data)
     model = _load(_backbone_config(backbone, sections["backbone"]))
     for task in chosen:
-        prompt = train(task, model, config, out=out / task.name, data_dir=data, report_to=_names(report_to))
+        prompt = train(task, model, config, out=out / task.name, data_dir=data, report_to=trackers)
         _report(out / task.name, prompt.card.scores)
 
 
@@ -122,9 +123,10 @@ def distill(
     config = DistillConfig.read(sections["distill"], "distill")
     folders = prompt_folders(teachers)
     prompts = [MultitaskPrompt.from_pretrained(folder) for folder in folders]
+    trackers = _names(report_to, "--report-to")
     chosen, stored_data = _tasks_of(folders, tasks)
     model = _load(_backbone_config(backbone, sections["backbone"], folders[0]))
-    prompt = train(chosen, prompts, model, config, out=out, data_dir=data or stored_data, report_to=_names(report_to))
+    prompt = train(chosen, prompts, model, config, out=out, data_dir=data or stored_data, report_to=trackers)
     _report(out, prompt.card.scores)
 
 
@@ -159,7 +161,8 @@ def adapt(
 
     sections = _sections(settings, "adapt", "backbone", few={"adapt": {"shots": shots, "seed": seed}})
     config = AdaptConfig.read(sections["adapt"], "adapt")
-    chosen = get_tasks(_names(task))
+    trackers = _names(report_to, "--report-to")
+    chosen = get_tasks(_names(task, "--task"))
     prompt = MultitaskPrompt.from_pretrained(source)
     for one in chosen:
         load_data(one, ("train", "validation"), data)
@@ -168,7 +171,7 @@ def adapt(
     if seeds is not None:
         several = [(n, config.model_copy(update={"seed": n})) for n in PUBLISHED_SEEDS[:seeds]]
         targets = [Target(tuple(chosen), own, out / f"seed-{n}") for n, own in several]
-    made = adapt_together(prompt, targets, model, data_dir=data, report_to=_names(report_to))
+    made = adapt_together(prompt, targets, model, data_dir=data, report_to=trackers)
     for target, adapted in zip(targets, made, strict=True):
         _report(target.out or out, adapted.card.scores)
 
@@ -225,8 +228,8 @@ def predict(
     settings: Settings = None,
 ) -> None:
     """Answer rows: JSON lines in, JSON lines out."""
-    from mptune.artifacts import write_file
     from mptune.config import EvaluateConfig
+    from mptune.files import write_file
     from mptune.prediction import Predictor
 
     sections = _sections(settings, "evaluate", "backbone")
@@ -267,12 +270,12 @@ def bench(
 
     loaded = Loaded.from_file(recipe, parse_overrides(settings or []))
     if plan:
-        expected = planned(loaded, out, only=_names(only), say=lambda text: _say(text, err=True))
+        expected = planned(loaded, out, only=_names(only, "--only"), say=lambda text: _say(text, err=True))
         _table(*expected.table())
         _say(expected.summary())
         return
     with board(loaded.recipe.name) as shown:
-        folder = run_recipe(loaded, out, only=_names(only), watch=shown.show)
+        folder = run_recipe(loaded, out, only=_names(only, "--only"), watch=shown.show)
     _say((folder / TABLE).read_text(encoding="utf-8"))
     _say(f"Written to {folder / TABLE}", err=True)
 
@@ -376,7 +379,7 @@ def import_prompt(
     from mptune.interop import import_peft
     from mptune.tasks import get_tasks
 
-    chosen = get_tasks(_names(tasks))
+    chosen = get_tasks(_names(tasks, "--tasks"))
     if out.exists():
         raise ArtifactError(f"{out} exists already; remove it or choose another name")
     prompt = import_peft(folder, backbone=_load(_backbone_config(backbone, {})), tasks=chosen)
@@ -420,8 +423,11 @@ def schema(
 # -- parsing ----------------------------------------------------------------------------------------------------------
 
 
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+def _names(text: str | None, option: str) -> list[str]:
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not names:
+        raise UsageError(f"{option} wants one name or more, with commas between; got {text!r}")
+    return names
 
 
 def _sections(
@@ -460,7 +466,7 @@ def _tasks_of(folders: Sequence[Path], names: str | None) -> tuple[list["Task"],
     stored = [stored_config(folder) for folder in folders]
     data_dir = next((Path(s["data_dir"]) for s in stored if s.get("data_dir")), None)
     if names:
-        return get_tasks(_names(names)), data_dir
+        return get_tasks(_names(names, "--task")), data_dir
     found = [
         Task.read(values, f"{folder}/{CONFIG}")
         for folder, s in zip(folders, stored, strict=True)
@@ -473,6 +479,8 @@ def _tasks_of(folders: Sequence[Path], names: str | None) -> tuple[list["Task"],
 
 
 def _read_rows(file: Path | None) -> list[dict[str, Any]]:
+    from mptune.files import parsed
+
     try:
         text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -485,9 +493,12 @@ def _read_rows(file: Path | None) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = parsed(line)
+        except json.JSONDecodeError:
             problems.append(f"line {number} is not JSON: {line[:60]!r}")
+            continue
+        except ValueError as error:
+            problems.append(f"line {number}: {error}")
             continue
         if isinstance(row, dict):
             rows.append(row)
@@ -553,7 +564,7 @@ def _short(value: Any) -> str:
 
 
 def main() -> NoReturn:
-    """Run the command line; ours errors are one or two lines, anything else is a bug and shows itself."""
+    """Run the command line. Our errors and the file system's are a line or two; all else is a bug and shows itself."""
     logging.basicConfig(format="mptune: %(message)s", level=logging.WARNING)
     try:
         code = app(prog_name="mptune", standalone_mode=False)
@@ -561,6 +572,8 @@ def main() -> NoReturn:
             raise KeyboardInterrupt
     except MptuneError as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        _fail(_of_system(error), MptuneError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
     except Exception as error:
@@ -570,6 +583,13 @@ def main() -> NoReturn:
             sys.exit(int(error.exit_code))
         raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _of_system(error: OSError) -> str:
+    """Return what the operating system refused, and where: a full disk, a folder that may not be written."""
+    where = f"{error.filename}: " if error.filename else ""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{where}{reason}. Mend that, or name another place; the same command goes on with what is finished."
 
 
 def _fail(message: str, code: int) -> NoReturn:

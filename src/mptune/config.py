@@ -13,11 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mptune.errors import ConfigError, UnknownNameError
 
+MOST_STEPS = 10**9
+STARTS = ("mean-vectors", "mean-matrices", "closest", "shared")  # of a target's vectors; or a source task's name
+
 
 class Config(BaseModel):
     """A frozen set of named values; what is wrong with them is said all at once."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str) -> Self:
@@ -52,11 +55,11 @@ class BackboneConfig(Config):
 class TrainingConfig(Config):
     """What every stage that trains has in common."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     """Decides initialisation, order and the rows of a few-shot subset."""
-    steps: int = Field(300, ge=0)
+    steps: int = Field(300, ge=0, le=MOST_STEPS)
     """Optimizer updates."""
-    epochs: float | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0, le=1e6)
     """Passes over the training rows, in place of ``steps``."""
     batch_size: int = Field(16, ge=1)
     """Examples per update, over all devices. The paper has 32 on GPUs."""
@@ -101,7 +104,7 @@ class TeachConfig(TrainingConfig):
 class DistillConfig(TrainingConfig):
     """Stage 2, source training: teachers into one multitask prompt."""
 
-    steps: int = Field(600, ge=0)
+    steps: int = Field(600, ge=0, le=MOST_STEPS)
     """Optimizer updates over the mixture. The paper takes 5 epochs of 1.1 M examples."""
     prompt_length: int | None = Field(None, ge=1)
     """L of the student; the teachers' where absent."""
@@ -146,7 +149,7 @@ class DistillConfig(TrainingConfig):
 class AdaptConfig(TrainingConfig):
     """Stage 3, target adaptation: a multitask prompt to a new task, or to a group of tasks."""
 
-    steps: int = Field(100, ge=0)
+    steps: int = Field(100, ge=0, le=MOST_STEPS)
     """Optimizer updates. 0 keeps the transferred prompt as it is."""
     batch_size: int = Field(8, ge=1)
     """Examples per update, over all devices."""
@@ -166,7 +169,7 @@ class AdaptConfig(TrainingConfig):
 class BaselineConfig(TrainingConfig):
     """What baselines have in common: a budget of the size of an adaptation."""
 
-    steps: int = Field(100, ge=0)
+    steps: int = Field(100, ge=0, le=MOST_STEPS)
     """Optimizer updates."""
     batch_size: int = Field(8, ge=1)
     """Examples per update, over all devices."""
@@ -286,6 +289,8 @@ def _problem(cls: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{path} is missing"
     message = str(error["msg"])
+    if error["type"] == "tuple_type":
+        message = "Wants a list, as [a, b]"
     if error["type"] == "value_error":
         return f"{path}: {message.removeprefix('Value error, ')}" if path else message.removeprefix("Value error, ")
     return f"{path}: {message[0].lower() + message[1:]}; got {error['input']!r}"

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mptune.errors import DataError
+from mptune.files import parsed
 from mptune.splits import gathered, halves, hold_out, normal, to_train_on
 from mptune.tasks import SPLITS, Example, HubData, Split, Task, label_key
 
@@ -231,7 +232,7 @@ def _text_rows(path: Path, ending: str, problems: list[str]) -> Iterator[tuple[i
     if ending == "csv":
         rows = enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), start=1)
     elif ending == "json" and text.lstrip().startswith("["):
-        rows = enumerate(json.loads(text), start=1)
+        rows = enumerate(parsed(text), start=1)
     else:
         rows = _json_lines(text, path.name, problems)
     for number, row in rows:
@@ -247,9 +248,11 @@ def _json_lines(text: str, name: str, problems: list[str]) -> Iterator[tuple[int
     for number, line in enumerate(text.split("\n"), start=1):
         try:
             if line.strip():
-                yield number, json.loads(line)
+                yield number, parsed(line)
         except json.JSONDecodeError as error:
             problems.append(f"{name} row {number} is no JSON: {error.msg}, column {error.colno}")
+        except ValueError as error:
+            problems.append(f"{name} row {number}: {error}")
 
 
 def _rendered(task: Task, rows: Rows, place: str, problems: list[str]) -> list[Example]:

@@ -23,10 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mptune.artifacts import Card, MultitaskPrompt, write_folder
+from mptune.artifacts import Card, MultitaskPrompt
 from mptune.backbone import FrozenBackbone
 from mptune.embedded import EMBEDDED
 from mptune.errors import ArtifactError, BackboneMismatch, UsageError
+from mptune.files import write_folder
 from mptune.modelcard import public_name
 from mptune.prompts import TaskVectors
 from mptune.shapes import check_shape

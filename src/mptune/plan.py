@@ -16,11 +16,13 @@ from typing import Any
 import torch
 
 from mptune.backbone import FrozenBackbone
-from mptune.bench import Cell, chosen_cells, read_results, unfinished
+from mptune.bench import Cell, chosen_cells, unfinished
 from mptune.config import PUBLISHED_SEEDS, TrainingConfig
 from mptune.data import draw_rows, load_data
 from mptune.evaluation import judge
 from mptune.recipes import TARGET_SECTIONS, Loaded, Recipe, section_of
+from mptune.results import read_results
+from mptune.resuming import refuse_change
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
 from mptune.systems import Asked, Sources, System, train_system
@@ -105,9 +107,14 @@ def planned(
         out: in place of the recipe's folder.
         only: methods and targets to restrict it to.
         say: told what is measured.
+
+    Raises:
+        ResumeError, ResultsError: `run_recipe` would not add to the folder.
     """
     recipe, folder = loaded.recipe, out or Path(loaded.recipe.out)
-    cells = unfinished(chosen_cells(loaded, only), read_results(folder))
+    lines = read_results(folder)
+    refuse_change(folder, loaded, lines)
+    cells = unfinished(chosen_cells(loaded, only), lines)
     methods = list(dict.fromkeys(cell.method for cell in cells))
     with tempfile.TemporaryDirectory() as scratch:
         meter = _Meter(loaded, Path(scratch), say)

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mptune.config import (
     PUBLISHED_SEEDS,
+    STARTS,
     AdaptConfig,
     AttemptConfig,
     BackboneConfig,
@@ -52,7 +53,7 @@ class Recipe(Config):
 
     name: str = Field(pattern=NAME)
     """Names the run."""
-    out: str
+    out: str = Field(min_length=1)
     """Folder of prompts and results, relative to where the command runs."""
     backbone: BackboneConfig = BackboneConfig()
     """The frozen model."""
@@ -62,7 +63,7 @@ class Recipe(Config):
     """Source tasks: built-in names or YAML files relative to the recipe's file."""
     targets: tuple[str, ...] = Field(min_length=1)
     """Target tasks, likewise."""
-    methods: tuple[str, ...] = ("constant", "zero-shot", "prompt-tuning", "transfer", "mpt")
+    methods: tuple[str, ...] = Field(("constant", "zero-shot", "prompt-tuning", "transfer", "mpt"), min_length=1)
     """What is compared, in the table's order: built-in methods and ``variants``. ``from-sources`` asks each source
     task's own prompt on each target; ``teacher`` scores the teachers of targets that are source tasks too."""
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -110,6 +111,15 @@ class Recipe(Config):
     """A shorter prompt and a low-rank update of the embedded text."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How the test split is scored."""
+
+    @field_validator("shots", mode="before")
+    @classmethod
+    def _shots_are_counts(cls, shots: Any) -> Any:
+        listed = shots if isinstance(shots, list | tuple) else ()
+        wrong = [k for k in listed if k != "all" and not (str(k).isdecimal() and int(k))]
+        if wrong:
+            raise ValueError(f"wants numbers of examples, 1 or more, or all; got {', '.join(map(str, wrong))}")
+        return shots
 
     @field_validator("sources", "targets", "methods", "shots")
     @classmethod
@@ -236,7 +246,10 @@ class Loaded:
         """
         values = read_yaml(path)
         for section, fields in (overrides or {}).items():
-            values[section] = _over(values.get(section) or {}, fields)
+            written = values.get(section) or {}
+            if isinstance(written, dict):  # what is none is said when the recipe is read
+                values[section] = _over(written, fields)
+        _refuse_own_shots(values, path)
         recipe = Recipe.read(values, str(path))
         for method in recipe.methods:
             recipe.varied(method)  # what is wrong with a variant is said now
@@ -254,14 +267,33 @@ class Loaded:
             problems.append(f"spot_source wants the name of a source task; got {recipe.spot_source!r}")
         if problems:
             raise ConfigError(str(path), problems)
-        _refuse_bad_trainings(recipe, targets, path)
+        _refuse_bad_trainings(recipe, [task.name for task in sources], targets, path)
         data_dir = path.parent / recipe.data if recipe.data else None
         if data_dir is not None and not data_dir.is_dir():
             raise ConfigError(str(path), [f"data: there is no folder {recipe.data} beside the recipe"])
         return cls(recipe, tuple(sources), tuple(targets), data_dir)
 
 
-def _refuse_bad_trainings(recipe: Recipe, targets: Sequence[Task], path: Path) -> None:
+def _refuse_own_shots(values: dict[str, Any], path: Path) -> None:
+    """Raise ConfigError for shots and seeds of single trainings: a comparison has those of the recipe for all."""
+    parts = [(section, values.get(section)) for section in ("budget", *TARGET_SECTIONS)]
+    for name in ("per_task", "variants"):
+        each = values.get(name)
+        for key, fields in each.items() if isinstance(each, dict) else ():
+            parts.append((f"{name}.{key}", fields))
+            if name == "variants" and isinstance(fields, dict):
+                parts += [(f"{name}.{key}.{section}", fields.get(section)) for section in TARGET_SECTIONS]
+    problems = [
+        f"{where}.{field} has no effect: the recipe's shots and seeds are for all"
+        for where, fields in parts
+        for field in ("shots", "seed")
+        if isinstance(fields, dict) and field in fields
+    ]
+    if problems:
+        raise ConfigError(str(path), problems)
+
+
+def _refuse_bad_trainings(recipe: Recipe, sources: Sequence[str], targets: Sequence[Task], path: Path) -> None:
     """Raise ConfigError now where a training on a target could not be configured, or its rates not compared, later."""
     problems = []
     for method in recipe.methods:
@@ -269,6 +301,10 @@ def _refuse_bad_trainings(recipe: Recipe, targets: Sequence[Task], path: Path) -
         if section is None:
             continue
         config: TrainingConfig = getattr(recipe.varied(method), section)
+        if isinstance(config, AdaptConfig) and config.initialise not in (*STARTS, *sources):
+            problems.append(
+                f"adapt.initialise of {method} wants one of {', '.join((*STARTS, *sources))}; got {config.initialise!r}"
+            )
         grouped = recipe.base(method) in OF_GROUPS
         trainings = [config] if grouped else [for_target(config, recipe, task) for task in targets]
         if len(recipe.rates_of(method)) > 1 and any(training.validation_shots == 0 for training in trainings):

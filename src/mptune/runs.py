@@ -21,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mptune.artifacts import CONFIG, TENSORS, MultitaskPrompt, stored_config, write_file
+from mptune.artifacts import CONFIG, TENSORS, MultitaskPrompt, stored_config
 from mptune.errors import ArtifactError, ResumeError, UsageError
+from mptune.files import write_file
 
 NO_STEP = 1 << 62
 STATE = "state.safetensors"

@@ -3,7 +3,8 @@
 import pytest
 
 from mptune.reports import findings
-from mptune.reports.reading import Line, Run
+from mptune.reports.reading import Run
+from mptune.results import Line
 
 
 def line(method, task, seed, value, *, shots=4, credit=None, metric="accuracy", more=(), **fields):
@@ -231,3 +232,9 @@ def test_a_gain_is_the_source_prompts_score_minus_that_of_no_prompt():
     ]  # fmt: skip
     assert findings.gains(Run("r", tuple(lines))) == (["x", "y"], ["a", "b"], [[3, -1.5], [-1, None]])
     assert "from:x" not in findings.compared(Run("r", tuple(lines)))
+
+
+def test_a_task_of_which_only_source_prompts_were_asked_has_no_column():
+    run = Run("r", (*runs("from:x", a=53.0, b=38.5), *runs("zero-shot", a=50.0)))
+    assert findings.score_table(run, 0).tasks == ("a",)
+    assert findings.score_table(Run("r", tuple(runs("from:x", a=53.0))), 0).tasks == ()

@@ -10,7 +10,8 @@ import pytest
 
 from mptune.reports import write_report
 from mptune.reports.pages import claims, page
-from mptune.reports.reading import Line, Run, read_published, read_run
+from mptune.reports.reading import Run, read_published, read_run
+from mptune.results import Line
 from mptune.statistics import interval
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -360,3 +361,13 @@ def test_the_command_says_what_is_wrong_with_a_folder_and_with_a_place_to_write(
     code, _, err = cli("report", RESULTS / "quickstart", "--out", tmp_path / "nowhere" / "page.html")
     assert code == 2
     assert "page.html cannot be written (No such file or directory); choose another --out" in err
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "recipe.json", "sources.jsonl"])
+def test_a_page_never_takes_the_place_of_the_results(cli, tmp_path, name):
+    results = (RESULTS / "quickstart" / "results.jsonl").read_bytes()
+    (tmp_path / "results.jsonl").write_bytes(results)
+    out = tmp_path / "elsewhere" / ".." / name
+    code, _, err = cli("report", tmp_path, "--out", out)
+    assert (code, err) == (2, f"mptune: {out} holds the results themselves; choose another --out\n")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("results.jsonl", results)]

@@ -95,7 +95,7 @@ def test_every_damage_is_said_at_once_with_its_line(tmp_path):
     said = str(error.value)
     assert said.startswith(f"{folder} cannot be reported on; mend or remove what is damaged:\n")
     for problem in (
-        "results.jsonl line 2 is not JSON: '{broken'",
+        "results.jsonl line 2 is not JSON (Expecting property name enclosed in double quotes",
         "results.jsonl line 3: scores: Tuple should have at least 1 item",
         "results.jsonl line 4: method: Field required",
         "results.jsonl line 5 repeats the run of line 1; keep one of them",

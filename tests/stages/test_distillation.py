@@ -12,7 +12,7 @@ from conftest import make_backbone, make_task
 from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import FrozenBackbone
 from mptune.config import DistillConfig, TeachConfig
-from mptune.errors import BackboneMismatch, UsageError
+from mptune.errors import BackboneMismatch, ConfigError, UsageError
 from mptune.stages import distillation
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
@@ -254,3 +254,11 @@ def test_the_card_names_the_source_tasks(toy_tasks, teachers):
     assert card.stage == "source"
     assert card.sources == ("mood", "speed", "colour")
     assert sorted(card.data) == ["colour", "mood", "speed"]
+
+
+@pytest.mark.parametrize("layer", [99, 3, -4])
+def test_a_layer_that_the_backbone_does_not_have_is_said_before_a_folder_is_made(toy_tasks, teachers, tmp_path, layer):
+    with pytest.raises(ConfigError, match=rf"hidden_layers wants 0\.\.2 of this backbone, .* got \[{layer}\]"):
+        distill(toy_tasks, teachers, trained_backbone(), Quick(hidden_layers=(layer,)), out=tmp_path / "prompt")
+    assert not list(tmp_path.glob("prompt*"))
+    distill(toy_tasks, teachers, trained_backbone(), Quick(steps=1, hidden_layers=(0, 2, -3)))

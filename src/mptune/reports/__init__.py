@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from mptune.errors import UsageError
+from mptune.files import write_file
 from mptune.reports.pages import claims, page
 from mptune.reports.reading import read_published, read_run
+from mptune.results import FILES
 
 
 def write_report(folder: Path, out: Path) -> list[str]:
@@ -15,9 +17,11 @@ def write_report(folder: Path, out: Path) -> list[str]:
         UsageError: the page cannot be written where it should be.
     """
     run = read_run(folder)
+    if out.resolve() in [(folder / name).resolve() for name in FILES]:
+        raise UsageError(f"{out} holds the results themselves; choose another --out")
     text = page(run, read_published())
     try:
-        out.write_text(text, encoding="utf-8", newline="\n")
+        write_file(out, text)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}); choose another --out") from None
     return [claim.headline for claim in claims(run)]

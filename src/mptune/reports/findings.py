@@ -7,8 +7,8 @@ examples and seed; of a method that uses no target examples, every seed is paire
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mptune.reports.reading import MPT, Line, Run
-from mptune.results import FROM
+from mptune.reports.reading import MPT, Run
+from mptune.results import FROM, Line
 from mptune.statistics import (
     BySeed,
     Interval,
@@ -145,8 +145,9 @@ def score_table(run: Run, shots: int | None, metric: str | None = None) -> Table
     Args:
         metric: of this metric, on the tasks where every line has it; without it every task's first.
     """
+    on = {t: _lines_on(run, t) for t in run.tasks}  # none where only source tasks' own prompts were asked
     tasks = [
-        t for t in run.tasks if metric is None or all(line.value(metric) is not None for line in _lines_on(run, t))
+        t for t in run.tasks if on[t] and (metric is None or all(line.value(metric) is not None for line in on[t]))
     ]
     scores = {m: [values(run.of(m, t, shots), metric) for t in tasks] for m in compared(run)}
     scores = {m: found for m, found in scores.items() if any(found)}
@@ -173,7 +174,7 @@ def score_table(run: Run, shots: int | None, metric: str | None = None) -> Table
         counts = [line.parameters for line in lines if line.parameters]
         trained, stored = [p.trained for p in counts], [p.stored for p in counts]
         rows.append(Row(method, tuple(cells[:-1]), cells[-1], _ends(trained), _ends(stored)))
-    firsts = [_lines_on(run, t)[0].scores[0] for t in tasks]
+    firsts = [on[t][0].scores[0] for t in tasks]
     return Table(
         tuple(tasks),
         tuple(metric or s.metric for s in firsts),
@@ -228,7 +229,8 @@ def variants(run: Run, shots: int | None) -> list[tuple[Interval, Gap | None]]:
     MPT itself has no difference. Nothing where the recipe has no variant of it with results on its tasks and seeds.
     """
     named = run.recipe.get("variants")
-    bases = {name: fields.get("of") for name, fields in named.items()} if isinstance(named, dict) else {}
+    pairs = named.items() if isinstance(named, dict) else ()
+    bases = {name: fields.get("of") for name, fields in pairs if isinstance(fields, dict)}
     methods = [m for m in compared(run) if bases.get(m) == MPT and any(run.of(m, t, shots) for t in run.tasks)]
     tasks = [t for t in run.tasks if all(run.of(m, t, shots) for m in (MPT, *methods))]
     ranked: list[tuple[Interval, Gap | None]] = []

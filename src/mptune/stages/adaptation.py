@@ -13,7 +13,7 @@ from torch import Tensor
 from mptune.artifacts import MultitaskPrompt
 from mptune.backbone import FrozenBackbone, load_backbone
 from mptune.batching import Encoded, collate
-from mptune.config import AdaptConfig, TrainingConfig
+from mptune.config import STARTS, AdaptConfig, TrainingConfig
 from mptune.errors import UnknownNameError, UsageError
 from mptune.losses import task_loss
 from mptune.optimization import two_speed
@@ -22,8 +22,6 @@ from mptune.runs import Run, first_difference, opened
 from mptune.sampling import tasks_alike
 from mptune.tasks import Task
 from mptune.training import Learner, identity_of, label_losses, local_of, make_card, train, training_data, with_steps
-
-RULES = ("mean-vectors", "mean-matrices", "closest", "shared")
 
 
 def adapt(
@@ -165,7 +163,7 @@ def initial_vectors(source: MultitaskPrompt, rule: str, target: Encoded, backbon
         losses = [transfer_loss(prompt, target, backbone) for prompt in source.collapse()]
         rule = names[losses.index(min(losses))]
     if rule not in names:
-        raise UnknownNameError("rule or source task for adapt.initialise", rule, [*RULES, *names])
+        raise UnknownNameError("rule or source task for adapt.initialise", rule, [*STARTS, *names])
     k = names.index(rule)
     return TaskVectors(vectors.u[k : k + 1], vectors.v[k : k + 1])
 

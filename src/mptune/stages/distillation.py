@@ -12,7 +12,7 @@ from mptune.artifacts import MultitaskPrompt, stack
 from mptune.backbone import Batch, FrozenBackbone, Output, load_backbone
 from mptune.batching import collate
 from mptune.config import DistillConfig
-from mptune.errors import UsageError
+from mptune.errors import ConfigError, UsageError
 from mptune.losses import IGNORE, hidden_distillation, logit_distillation, task_loss
 from mptune.optimization import two_speed
 from mptune.prompts import neutral_vectors, sample_vocabulary
@@ -43,12 +43,14 @@ def distill(
         teachers: prompts whose tasks have the names of the source tasks.
 
     Raises:
+        ConfigError: a hidden layer that the backbone does not have.
         UsageError: fewer than two tasks, or teachers that do not fit them.
         BackboneMismatch: a teacher of another model.
 
     Source: Wang et al. 2023, sections 3.1 and 3.2.
     """
     backbone, config = backbone or load_backbone(), config or DistillConfig()
+    _refuse_missing(config.hidden_layers, backbone)
     teacher_prompts = _teacher_of_each(tasks, teachers, backbone)  # [K, L, D]
     length = config.prompt_length or teacher_prompts.shape[1]
     data = training_data(tasks, backbone, config, length, data_dir)
@@ -144,6 +146,15 @@ def _teacher_of_each(tasks: Sequence[Task], teachers: Sequence[MultitaskPrompt],
         raise UsageError(f"no teacher for {', '.join(missing)}; there are teachers for {', '.join(names) or 'none'}")
     prompts = stack(teachers)
     return torch.stack([prompts[names.index(task.name)] for task in tasks]).cpu()
+
+
+def _refuse_missing(layers: Sequence[int], backbone: FrozenBackbone) -> None:
+    """Raise ConfigError for layers that the backbone does not have; 0 is what comes before the first."""
+    missing = [layer for layer in layers if not -backbone.depth - 1 <= layer <= backbone.depth]
+    if missing:
+        raise ConfigError(
+            "distill", [f"hidden_layers wants 0..{backbone.depth} of this backbone, or -1 for the last; got {missing}"]
+        )
 
 
 def _mean_of_equally_long(teachers: Tensor, length: int) -> Tensor:

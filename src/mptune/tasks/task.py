@@ -179,7 +179,7 @@ class Task(Config):
             if spec or conversion or not _FIELD.fullmatch(name):
                 got = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
                 raise ValueError(f"may use {{field}} and {{field[key]}} only; got {{{got}}}")
-        if not fields and text:
+        if not fields and (text or info.field_name == "template"):
             raise ValueError(f"names no {{field}} of the rows; got {text!r}")
         return text
 

@@ -1,0 +1,139 @@
+"""More of the same is welcome in a folder of results; anything else is refused, and named."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from conftest import make_task
+from mptune.errors import ResumeError
+from mptune.recipes import Loaded, Recipe
+from mptune.results import FILES
+from mptune.resuming import note_recipe, refuse_change, refuse_other_rows
+
+SETTINGS = {"name": "toy", "out": "runs/toy", "sources": ["mood", "speed"], "targets": ["colour", "sound"]}
+NAMES = ("mood", "speed", "colour", "sound")
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """Return a recipe with its tasks, the targets changed by name."""
+
+    def make(targets=("colour", "sound"), task=None, **settings):
+        values = {**SETTINGS, "targets": list(targets), "variants": {}, **settings}
+        tasks = {name: make_task(tmp_path, name, **(task or {} if name == "colour" else {})) for name in NAMES}
+        return Loaded(
+            Recipe.read(values, "toy.yaml"), (tasks["mood"], tasks["speed"]), tuple(tasks[t] for t in targets), None
+        )
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def line(task="colour", method="mpt", seed=0, **more):
+    return {"method": method, "task": task, "shots": 16, "seed": seed, **more}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "recipe.json"])
+def test_a_folder_with_files_of_these_names_but_no_recipe_is_somebody_elses(toy, folder, name):
+    (folder / name).write_text("mine")
+    with pytest.raises(ResumeError) as error:
+        refuse_change(folder, toy(), [])
+    assert str(error.value) == (
+        f"{folder} holds {name} and no recipe.json, so no comparison that can go on; choose another --out"
+    )
+    assert (folder / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["[1", "[]", "{}", '{"name": "cake", "flour": "500 g"}', "\xff", '{"variants": 5}'])
+def test_a_recipe_that_is_none_of_a_comparison_is_refused_and_kept(toy, folder, content):
+    if content.startswith('{"variants"'):
+        content = json.dumps({"sources": [], "targets": [], "methods": [], **json.loads(content)})
+    (folder / "recipe.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ResumeError, match=r"recipe\.json is damaged or no recipe of a comparison; choose another"):
+        refuse_change(folder, toy(), [])
+
+
+def test_before_there_are_results_anything_may_change(toy, folder):
+    note_recipe(folder, toy(adapt={"initialise": "closestt"}))
+    refuse_change(folder, toy(adapt={"initialise": "closest"}), [])
+    with pytest.raises(ResumeError, match=r'adapt\.initialise = "closestt", and now it is "closest"'):
+        refuse_change(folder, toy(adapt={"initialise": "closest"}), [line()])
+
+
+def test_a_task_may_not_change_once_it_has_results(toy, folder):
+    note_recipe(folder, toy())
+    changed = toy(task={"metrics": ("f1_macro",), "description": "words for people"})
+    refuse_change(folder, changed, [line("sound")])
+    with pytest.raises(ResumeError) as error:
+        refuse_change(folder, changed, [line("colour")])
+    assert str(error.value) == (
+        f'{folder} holds results with tasks.colour.metrics = ["accuracy"], and now it is ["f1_macro"]. '
+        "Take the old value, choose another --out, or remove the folder."
+    )
+    with pytest.raises(ResumeError, match=r"tasks\.colour\.scoring"):
+        refuse_change(folder, toy(task={"scoring": "generation"}), [line("colour")])
+    refuse_change(folder, toy(task={"description": "words for people"}), [line("colour")])
+
+
+def test_a_task_that_was_left_out_for_a_while_may_not_come_back_changed(toy, folder):
+    note_recipe(folder, toy())
+    note_recipe(folder, toy(targets=("sound",)))
+    with pytest.raises(ResumeError, match=r"tasks\.colour\.template"):
+        refuse_change(folder, toy(task={"template": "other {text}"}), [line("colour")])
+
+
+def test_a_group_is_what_its_lines_say_whatever_was_noted_since(toy, folder):
+    note_recipe(folder, toy(targets=("colour",), methods=["mpt-group"]))
+    note_recipe(folder, toy(methods=["mpt"]))
+    lines = [line("colour", "mpt-group"), line("sound", "mpt")]
+    refuse_change(folder, toy(methods=["mpt"]), lines)
+    refuse_change(folder, toy(targets=("colour",), methods=["mpt-group"]), lines)
+    grouped = toy(methods=["mpt", "ours"], variants={"ours": {"of": "mpt-group"}})
+    refuse_change(folder, grouped, lines)  # of the variant nothing was run
+    with pytest.raises(ResumeError, match=r"targets = colour, and now it is colour, sound \(ours learns all"):
+        refuse_change(folder, grouped, [*lines, line("colour", "ours")])
+
+
+def test_a_folder_of_an_earlier_version_has_no_tasks_to_compare(toy, folder):
+    note_recipe(folder, toy())
+    values = json.loads((folder / "recipe.json").read_text())
+    del values["tasks"]
+    (folder / "recipe.json").write_text(json.dumps(values))
+    refuse_change(folder, toy(task={"metrics": ("f1_macro",)}), [line()])
+
+
+def training(digest, held_out=None, task="colour"):
+    return {"trainings": [{"stage": "target", "config": {"validation_shots": held_out}, "data": {task: digest}}]}
+
+
+def test_rows_of_a_training_are_those_of_the_lines_before():
+    before = [line(seed=0, **training("one")), line("sound", **training("two", task="sound"))]
+    refuse_other_rows([line(seed=1, **training("one"))], before)
+    refuse_other_rows([line(seed=1)], before)  # a line of an earlier version
+    refuse_other_rows([line(seed=1, **training("other", held_out=0))], before)  # reads no validation rows
+    with pytest.raises(ResumeError) as error:
+        refuse_other_rows([line(seed=1, **training("other"))], before)
+    assert str(error.value) == (
+        "the training or validation rows of colour are others than those of the results so far, or rendered "
+        "otherwise. Take the old rows and template, or choose another --out."
+    )
+
+
+def test_test_rows_are_those_of_the_lines_before():
+    before = [line(test_rows="one"), line("sound")]
+    refuse_other_rows([line(seed=1, test_rows="one"), line("sound", seed=1, test_rows="two")], before)
+    with pytest.raises(ResumeError, match="the test rows of colour are others"):
+        refuse_other_rows([line(seed=1, test_rows="two")], before)
+
+
+def test_the_noted_recipe_says_what_each_target_is_and_nothing_of_its_place(toy, folder, tmp_path):
+    note_recipe(folder, replace(toy(), data_dir=tmp_path))
+    text = (folder / "recipe.json").read_text()
+    assert json.loads(text)["tasks"]["colour"]["template"] == "colour text: {text}"
+    assert str(tmp_path) not in text
