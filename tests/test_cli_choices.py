@@ -285,6 +285,16 @@ def test_a_terminal_shows_a_table_and_no_markup_of_cells(cli, made, tmp_path, te
     assert plain(out).split("\n")[1].split()[:1] == ["stage"]  # no line of headings
 
 
+def test_a_narrow_terminal_hides_nothing(cli, made, terminal, monkeypatch):
+    wide = plain(cli("show", made / "multitask")[1])
+    monkeypatch.setenv("COLUMNS", "40")
+    _, out, _ = cli("show", made / "multitask")
+    assert max(map(len, plain(out).splitlines())) <= 40
+    assert "…" not in out
+    # Broken or not, the same letters stand there.
+    assert sorted(plain(out).replace("\n", "").replace(" ", "")) == sorted(wide.replace("\n", "").replace(" ", ""))
+
+
 def test_a_terminal_is_told_that_a_model_loads(cli, made, terminal):
     _, _, err = cli("evaluate", "--prompt", made / "colour")
     assert "loading the backbone" in plain(err)

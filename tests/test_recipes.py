@@ -252,7 +252,7 @@ def test_seeds_of_source_training_are_its_own(tmp_path):
 
 
 def test_a_section_that_is_no_mapping_is_said_though_a_field_of_it_is_set(tmp_path):
-    assert "adapt" in refusal(tmp_path, {"adapt": {"steps": "3"}}, adapt=5)
+    assert "adapt: wants {field: value}; got '5'" in refusal(tmp_path, {"adapt": {"steps": "3"}}, adapt=5)
 
 
 def test_where_vectors_start_is_checked_before_anything_is_trained(tmp_path):

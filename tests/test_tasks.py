@@ -356,7 +356,7 @@ def test_a_task_has_either_label_words_or_a_target(changes):
         ({"0": "no"}, "a verbalizer needs two labels or more"),
         ({"0": "no", "1": "no"}, "two labels have the same word: {'0': 'no', '1': 'no'}"),
         ({"0": "no", "1": " "}, "a label has no word: {'0': 'no', '1': ' '}"),
-        (["no", "yes"], "verbalizer: input should be a valid dictionary; got ['no', 'yes']"),
+        (["no", "yes"], "verbalizer: wants {field: value}; got ['no', 'yes']"),
     ],
 )
 def test_label_words_that_cannot_tell_labels_apart_are_refused(verbalizer, said):

@@ -548,7 +548,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in ([head] if any(head) else []) + list(rows):
             _say("\t".join(row))
         return
-    table = Table(*head, box=box.SIMPLE, show_header=any(head))
+    table = Table(box=box.SIMPLE, show_header=any(head))
+    for name in head:
+        table.add_column(name, overflow="fold")  # a narrow terminal breaks words, and hides none
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)

@@ -291,6 +291,8 @@ def _problem(cls: type[BaseModel], error: dict[str, Any]) -> str:
     message = str(error["msg"])
     if error["type"] == "tuple_type":
         message = "Wants a list, as [a, b]"
+    if error["type"] in ("model_type", "dict_type"):
+        message = "Wants {field: value}"
     if error["type"] == "value_error":
         return f"{path}: {message.removeprefix('Value error, ')}" if path else message.removeprefix("Value error, ")
     return f"{path}: {message[0].lower() + message[1:]}; got {error['input']!r}"
