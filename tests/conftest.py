@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import resource
 import socket
 import sys
 from contextlib import contextmanager
@@ -77,6 +76,8 @@ def cli(monkeypatch, capsys):
 @contextmanager
 def largest_file(size):
     """A file system on which no file grows beyond so many bytes, as a full disk stops them."""
+    import resource  # not on every system
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -382,9 +382,7 @@ def test_what_the_file_system_refuses_is_a_line_and_no_traceback(cli, made, tmp_
         code, _, err = cli("bench", tmp_path / "r.yaml", "--out", tmp_path / place)
         assert code == 1
         assert err.startswith(f"mptune: {tmp_path / place}")
-        assert err.endswith(
-            f": {reason}. Mend that, or name another place; the same command goes on with what is finished.\n"
-        )
+        assert err.endswith(f": {reason}. Mend that, or name another place; what is finished stays.\n")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -396,7 +394,7 @@ def test_a_full_disk_is_a_line_and_loses_nothing(cli, made, tmp_path):
     with largest_file(1000):
         code, _, err = cli(*command)
     assert (code, err.splitlines()[-1]) == (
-        1, "mptune: File too large. Mend that, or name another place; the same command goes on with what is finished."
+        1, "mptune: File too large. Mend that, or name another place; what is finished stays."
     )  # fmt: skip
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
     assert not list((tmp_path / "out").glob(".*.part"))

@@ -259,5 +259,6 @@ def test_where_vectors_start_is_checked_before_anything_is_trained(tmp_path):
     assert "adapt.initialise of mpt wants one of mean-vectors, mean-matrices, closest, shared, sst2, mnli; got 'x'" in (
         refusal(tmp_path, adapt={"initialise": "x"})
     )
+    assert "got 'y'" in refusal(tmp_path, methods=["mpt"], per_task={"cb": {"initialise": "y"}})
     assert Loaded.from_file(written(tmp_path, adapt={"initialise": "mnli"})).recipe.adapt.initialise == "mnli"
     Loaded.from_file(written(tmp_path, methods=["constant"], adapt={"initialise": "x"}))

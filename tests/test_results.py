@@ -21,6 +21,13 @@ def test_lines_are_added_behind_whole_ones_and_in_the_place_of_a_cut_one(tmp_pat
     assert read_results(tmp_path) == [LINE, *more]
 
 
+def test_a_whole_last_line_counts_and_stays_though_an_editor_took_its_end(tmp_path):
+    (tmp_path / "results.jsonl").write_text(json.dumps(LINE))
+    assert read_results(tmp_path) == [LINE]
+    add_results(tmp_path, [{**LINE, "seed": 1}])
+    assert read_results(tmp_path) == [LINE, {**LINE, "seed": 1}]
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [

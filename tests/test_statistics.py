@@ -116,4 +116,5 @@ def test_seeds_of_different_tasks_are_matched_and_a_single_run_goes_with_all():
 def test_a_difference_by_seed_takes_the_runs_without_examples_in_turn():
     assert differences_by_seed({0: 5.0, 1: 7.0, 2: 9.0}, InTurn({3: 1.0, 4: 2.0})) == {0: 4.0, 1: 5.0, 2: 8.0}
     assert differences_by_seed(InTurn({0: 5.0}), InTurn({0: 1.0, 1: 2.0})) == {0: 4.0, 1: 3.0}
+    assert differences_by_seed({0: 5.0, 1: 7.0}, InTurn({1: 2.0, 0: 1.0})) == {0: 4.0, 1: 5.0}  # in any order of lines
     assert differences_by_seed({0: 5.0}, {1: 1.0}) == differences_by_seed({0: 5.0}, InTurn()) == {}

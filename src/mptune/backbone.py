@@ -123,11 +123,11 @@ class FrozenBackbone:
         return device
 
     @property
-    def depth(self) -> int:
-        """How many layers it has; of encoder and decoder, the one with fewer."""
+    def depth(self) -> int | None:
+        """How many layers it has; of encoder and decoder, the one with fewer. None where nothing says so."""
         parts = [self.model.config.get_text_config(decoder=True), self.model.config.get_text_config(encoder=True)]
         names = ("num_hidden_layers", "num_decoder_layers")
-        return min(int(n) for part in parts for name in names if (n := getattr(part, name, None)))
+        return min((int(n) for part in parts for name in names if (n := getattr(part, name, None))), default=None)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -3,7 +3,6 @@
 Each finished run stands in ``results.jsonl`` and is not done again; table and report are functions of those lines.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -27,7 +26,7 @@ from mptune.progress import Standing
 from mptune.provenance import circumstances, of_backbone, of_sources, trainings
 from mptune.recipes import OF_GROUPS, OF_PEFT, Loaded, Recipe
 from mptune.results import FROM, MULTITASK, SIMILARITY, SOURCES, TABLE, add_results, read_results
-from mptune.resuming import note_recipe, refuse_change, refuse_other_rows
+from mptune.resuming import note_recipe, refuse_change, refuse_other_rows, rows_digest
 from mptune.systems import FROM_TEACHERS, Asked, Kind, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
 from mptune.tasks import SPLITS, Example, Split, Task
@@ -70,7 +69,9 @@ def run_recipe(
         watch: told what begins, and how far the comparison is.
 
     Raises:
-        ResumeError: the folder holds results of another configuration; names the first field that differs.
+        ResumeError: the folder holds results of another configuration, other tasks, rows or groups, or somebody
+            else's files; names what differs.
+        ResultsError: lines of its results are damaged.
         UsageError: ``only`` names what the recipe does not have.
         MissingExtraError: a method or a metric needs libraries that are not installed.
         DataError: every problem of every task at once.
@@ -107,7 +108,8 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
                 failures.append(error)
     if failures:
         raise DataError.of_all(failures)
-    note_recipe(folder, loaded)
+    refuse_other_rows(loaded, lines)
+    note_recipe(folder, loaded, lines)
     todo = unfinished(cells, lines)
 
     def tell(title: str) -> None:
@@ -124,7 +126,8 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
         seconds = round(own / len(found), 1)
         about = circumstances(sources.backbone(recipe.varied(cell.method)).config.dtype)
         found = [{**line, "seconds": seconds, **about} for line in found]
-        refuse_other_rows(found, lines)
+        done = {_key(line) for line in lines}  # of a group some lines may stand already
+        found = [line for line in found if _key(line) not in done]
         add_results(folder, found)
         lines += found
     tell("")
@@ -185,12 +188,13 @@ def _seconds_left(cells: Sequence[Cell], lines: Sequence[Mapping[str, Any]], sou
     None where nothing of a kind is finished yet, and so nothing tells.
     """
     spent: dict[str, list[float]] = {}
+    trained: list[float] = []
     for line in lines:
-        if "seconds" in line:  # lines of earlier versions lack some fields
+        if line.get("seconds") is not None:  # lines of earlier versions lack some fields
             spent.setdefault(line["method"], []).append(line["seconds"])
-    timed = [line for line in lines if "seconds" in line]
-    trained = [line["seconds"] for line in timed if line.get("parameters", {}).get("trained")]
-    anything = trained or [line["seconds"] for line in timed]
+            if (line.get("parameters") or {}).get("trained"):
+                trained.append(line["seconds"])
+    anything = trained or [seconds for each in spent.values() for seconds in each]
     known = [(len(cell.tasks), spent.get(cell.method, anything)) for cell in cells]
     pending: dict[Kind, set[Path]] = {}
     for method in dict.fromkeys(cell.method for cell in cells):
@@ -222,7 +226,7 @@ def _outcome(cell: Cell, sources: Sources, lines: Sequence[Mapping[str, Any]]) -
             "method": cell.method, "task": task.name, "shots": cell.shots, "seed": cell.seed, **chosen, **system.chosen,
             "scores": [s.as_dict() for s in judged.scores],
             "credit": _credit(task, judged.examples, judged.texts),
-            "test_rows": _digest(judged.examples),
+            "test_rows": rows_digest(judged.examples),
             "parameters": {"trained": system.trained, "stored": system.stored},
             "curve": list(system.metrics),
             "trainings": trainings(system.cards),
@@ -241,7 +245,7 @@ def _constant(cell: Cell, task: Task, loaded: Loaded) -> dict[str, Any]:
     return {
         "method": cell.method, "task": task.name, "shots": 0, "seed": 0, "answer": word if task.verbalizer else None,
         "scores": [s.as_dict() for s in score(_with_macro_f1(task), "test", rows, answers)],
-        "credit": _credit(task, rows, answers), "test_rows": _digest(rows),
+        "credit": _credit(task, rows, answers), "test_rows": rows_digest(rows),
         "parameters": {"trained": 0, "stored": 0}, "curve": [],
     }  # fmt: skip
 
@@ -310,12 +314,6 @@ def _credit(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> 
     """Return each row's share of the score, as short as it can be written; None where rows have none."""
     found = credits(task, examples, answers)
     return None if found is None else [int(c) if c in (0, 1) else round(c, 4) for c in found]
-
-
-def _digest(examples: Sequence[Example]) -> str:
-    """Return a hash of the rows that were asked, so that only answers to the same rows are compared."""
-    rows = json.dumps([[e.input, e.target] for e in examples])
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]
 
 
 def _similarities(folder: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

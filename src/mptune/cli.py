@@ -124,7 +124,7 @@ def distill(
     folders = prompt_folders(teachers)
     prompts = [MultitaskPrompt.from_pretrained(folder) for folder in folders]
     trackers = _names(report_to, "--report-to")
-    chosen, stored_data = _tasks_of(folders, tasks)
+    chosen, stored_data = _tasks_of(folders, tasks, "--tasks")
     model = _load(_backbone_config(backbone, sections["backbone"], folders[0]))
     prompt = train(chosen, prompts, model, config, out=out, data_dir=data or stored_data, report_to=trackers)
     _report(out, prompt.card.scores)
@@ -202,7 +202,7 @@ def evaluate(
     config = EvaluateConfig.read(sections["evaluate"], "evaluate")
     loaded = MultitaskPrompt.from_pretrained(prompt) if prompt else None
     folder = Path(prompt) if prompt else None
-    chosen, stored_data = _tasks_of([folder] if folder else [], task)
+    chosen, stored_data = _tasks_of([folder] if folder else [], task, "--task")
     model = _load(_backbone_config(backbone, sections["backbone"], folder, loaded.backbone_config if loaded else None))
     lines = []
     for one in chosen:
@@ -458,15 +458,15 @@ def _backbone_config(
     return BackboneConfig.read({**base, **values}, "backbone")
 
 
-def _tasks_of(folders: Sequence[Path], names: str | None) -> tuple[list["Task"], Path | None]:
+def _tasks_of(folders: Sequence[Path], names: str | None, option: str) -> tuple[list["Task"], Path | None]:
     """Return the tasks that are named, else those saved beside the prompts, and where their hub rows were read from."""
     from mptune.artifacts import CONFIG, stored_config
     from mptune.tasks import Task, get_tasks
 
     stored = [stored_config(folder) for folder in folders]
     data_dir = next((Path(s["data_dir"]) for s in stored if s.get("data_dir")), None)
-    if names:
-        return get_tasks(_names(names, "--task")), data_dir
+    if names is not None:
+        return get_tasks(_names(names, option)), data_dir
     found = [
         Task.read(values, f"{folder}/{CONFIG}")
         for folder, s in zip(folders, stored, strict=True)
@@ -591,7 +591,7 @@ def _of_system(error: OSError) -> str:
     """Return what the operating system refused, and where: a full disk, a folder that may not be written."""
     where = f"{error.filename}: " if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{where}{reason}. Mend that, or name another place; the same command goes on with what is finished."
+    return f"{where}{reason}. Mend that, or name another place; what is finished stays."
 
 
 def _fail(message: str, code: int) -> NoReturn:

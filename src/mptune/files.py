@@ -39,7 +39,7 @@ def parsed(text: str) -> Any:
     """
     try:
         values = json.loads(text)
-        if "\\ud" in text.lower():
+        if "\\ud" in text or "\\uD" in text:
             json.dumps(values, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -301,12 +301,14 @@ def _refuse_bad_trainings(recipe: Recipe, sources: Sequence[str], targets: Seque
         if section is None:
             continue
         config: TrainingConfig = getattr(recipe.varied(method), section)
-        if isinstance(config, AdaptConfig) and config.initialise not in (*STARTS, *sources):
-            problems.append(
-                f"adapt.initialise of {method} wants one of {', '.join((*STARTS, *sources))}; got {config.initialise!r}"
-            )
         grouped = recipe.base(method) in OF_GROUPS
         trainings = [config] if grouped else [for_target(config, recipe, task) for task in targets]
+        starts = dict.fromkeys(training.initialise for training in trainings if isinstance(training, AdaptConfig))
+        problems += [
+            f"adapt.initialise of {method} wants one of {', '.join((*STARTS, *sources))}; got {start!r}"
+            for start in starts
+            if start not in (*STARTS, *sources)
+        ]
         if len(recipe.rates_of(method)) > 1 and any(training.validation_shots == 0 for training in trainings):
             problems.append(
                 f"rates: those of {method} are compared on validation rows, on which validation_shots = 0 trains"

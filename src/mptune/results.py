@@ -95,7 +95,10 @@ def add_results(folder: Path, lines: Sequence[dict[str, Any]]) -> None:
     """Add the lines of one run, all or none."""
     file = folder / RESULTS
     before = file.read_text(encoding="utf-8") if file.is_file() else ""
-    before = before[: before.rfind("\n") + 1]  # a last line may have been cut by a kill of an earlier version
+    whole, newline, last = before.rpartition("\n")
+    before = whole + newline
+    if last and not _cut(last):
+        before += last + "\n"
     write_file(file, before + "".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -156,6 +159,15 @@ def read_model(model: type[M], values: Any, where: str, problems: list[str]) -> 
             place = ".".join(map(str, problem["loc"]))
             problems.append(f"{where}: {place + ': ' if place else ''}{problem['msg']}; got {problem['input']!r:.60}")
         return None
+
+
+def _cut(line: str) -> bool:
+    """Whether a last line is half a line, as a kill of an earlier version left it."""
+    try:
+        parsed(line)
+    except ValueError:
+        return True
+    return False
 
 
 def _text(file: Path, problems: list[str]) -> str:

@@ -92,7 +92,7 @@ def _common(several: Sequence[BySeed]) -> list[int]:
 
 
 def _at(by_seed: BySeed, seed: int) -> float:
-    return list(by_seed.values())[seed % len(by_seed)] if isinstance(by_seed, InTurn) else by_seed[seed]
+    return by_seed[sorted(by_seed)[seed % len(by_seed)]] if isinstance(by_seed, InTurn) else by_seed[seed]
 
 
 def paired_bootstrap(

@@ -1,6 +1,8 @@
 """The page: its verdict follows from the numbers, its numbers from the files, and no text of a file is markup."""
 
+import os
 import re
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -361,6 +363,22 @@ def test_the_command_says_what_is_wrong_with_a_folder_and_with_a_place_to_write(
     code, _, err = cli("report", RESULTS / "quickstart", "--out", tmp_path / "nowhere" / "page.html")
     assert code == 2
     assert "page.html cannot be written (No such file or directory); choose another --out" in err
+
+
+def test_a_page_may_go_to_a_link_or_a_pipe_but_not_into_a_folder(cli, tmp_path):
+    (tmp_path / "page.html").write_text("old")
+    (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
+    assert cli("report", RESULTS / "quickstart", "--out", tmp_path / "link.html")[0] == 0
+    assert (tmp_path / "link.html").is_symlink()
+    page = (tmp_path / "page.html").read_text()
+    assert page.lstrip().startswith("<!doctype html>")
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
+    assert cli("report", RESULTS / "quickstart", "--out", tmp_path / "pipe")[0] == 0
+    assert reader.communicate()[0] == page
+    for folder in (tmp_path, "/", "."):
+        code, _, err = cli("report", RESULTS / "quickstart", "--out", folder)
+        assert (code, err) == (2, f"mptune: {folder} cannot be written (Is a directory); choose another --out\n")
 
 
 @pytest.mark.parametrize("name", ["results.jsonl", "recipe.json", "sources.jsonl"])

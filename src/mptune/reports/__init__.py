@@ -21,7 +21,10 @@ def write_report(folder: Path, out: Path) -> list[str]:
         raise UsageError(f"{out} holds the results themselves; choose another --out")
     text = page(run, read_published())
     try:
-        write_file(out, text)
+        if out.exists() and not out.is_file():  # a pipe or a terminal; of a folder, the system says what is wrong
+            out.write_text(text, encoding="utf-8")
+        else:
+            write_file(out.resolve(), text)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}); choose another --out") from None
     return [claim.headline for claim in claims(run)]

@@ -50,7 +50,8 @@ def distill(
     Source: Wang et al. 2023, sections 3.1 and 3.2.
     """
     backbone, config = backbone or load_backbone(), config or DistillConfig()
-    _refuse_missing(config.hidden_layers, backbone)
+    layers = config.hidden_layers if config.distill_weight and config.hidden_weight else ()
+    _refuse_missing(layers, backbone)
     teacher_prompts = _teacher_of_each(tasks, teachers, backbone)  # [K, L, D]
     length = config.prompt_length or teacher_prompts.shape[1]
     data = training_data(tasks, backbone, config, length, data_dir)
@@ -78,7 +79,6 @@ def distill(
         )
         sizes = [len(task.examples) for task in data.train]
         batches = _batches(sizes, config, random)
-        layers = config.hidden_layers if config.distill_weight and config.hidden_weight else ()
         taught_by = None
         if config.distill_weight:
             # The same batches from a copy of the generator: the rows that the steps will meet.
@@ -150,10 +150,11 @@ def _teacher_of_each(tasks: Sequence[Task], teachers: Sequence[MultitaskPrompt],
 
 def _refuse_missing(layers: Sequence[int], backbone: FrozenBackbone) -> None:
     """Raise ConfigError for layers that the backbone does not have; 0 is what comes before the first."""
-    missing = [layer for layer in layers if not -backbone.depth - 1 <= layer <= backbone.depth]
+    depth = backbone.depth
+    missing = [] if depth is None else [layer for layer in layers if not -depth - 1 <= layer <= depth]
     if missing:
         raise ConfigError(
-            "distill", [f"hidden_layers wants 0..{backbone.depth} of this backbone, or -1 for the last; got {missing}"]
+            "distill", [f"hidden_layers wants 0..{depth} of this backbone, or -1 for the last; got {missing}"]
         )
 
 
