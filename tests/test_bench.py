@@ -448,12 +448,14 @@ def test_another_target_is_welcome_but_in_a_group(small, finished):
         run_recipe(of(["colour", "sound"], ["constant", "mpt-group"]))
 
 
-def test_rows_that_changed_between_two_runs_are_refused_before_anything_is_trained(small, tmp_path):
-    methods = ["constant", "prompt-tuning"]
-    recipe, folder = small("rows", methods=methods, seeds=1, rates={})
+@pytest.mark.parametrize("held_out", [2, 0])
+def test_rows_that_changed_between_two_runs_are_refused_before_anything_is_trained(small, held_out):
+    tuned = {"prompt_length": 4, "steps": 2, "validation_shots": held_out}
+    few = {"methods": ["constant", "prompt-tuning"], "prompt_tuning": tuned}
+    recipe, folder = small(f"rows-{held_out}", seeds=1, **few)
     run_recipe(recipe, only=["colour"])
     made = sorted((folder / "targets").rglob("*"))
-    more, _ = small("rows", methods=methods, seeds=2, rates={})
+    more, _ = small(f"rows-{held_out}", seeds=2, **few)
     place = recipe.targets[0].dataset
     for split, kind in (("train", "training or validation"), ("test", "test")):
         file = Path(getattr(place, split))

@@ -375,7 +375,10 @@ def test_a_page_may_go_to_a_link_or_a_pipe_but_not_into_a_folder(cli, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
     assert cli("report", RESULTS / "quickstart", "--out", tmp_path / "pipe")[0] == 0
-    assert reader.communicate()[0] == page
+    try:
+        assert reader.communicate(timeout=20)[0] == page
+    finally:
+        reader.kill()
     for folder in (tmp_path, "/", "."):
         code, _, err = cli("report", RESULTS / "quickstart", "--out", folder)
         assert (code, err) == (2, f"mptune: {folder} cannot be written (Is a directory); choose another --out\n")
