@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from mptune.artifacts import MultitaskPrompt
 from mptune.baselines.weights import import_peft
 from mptune.config import PUBLISHED_SEEDS
-from mptune.data import draw_rows, load_data
+from mptune.data import TaskData, draw_rows, load_data
 from mptune.errors import DataError, UsageError
 from mptune.evaluation import Judged, judge
 from mptune.files import write_file
@@ -100,15 +100,16 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
         tasks_scored += loaded.sources
     require_libraries([metric for task in tasks_scored for metric in task.metrics])
     failures: list[DataError] = []
+    read: dict[str, TaskData] = {}  # the targets last: a source task may have the name of one
     for tasks, splits in ((loaded.sources, SPLITS[:2]), (loaded.targets, SPLITS)):
         for task in tasks:
             try:
-                load_data(task, splits, loaded.data_dir)
+                read[task.name] = load_data(task, splits, loaded.data_dir)
             except DataError as error:
                 failures.append(error)
     if failures:
         raise DataError.of_all(failures)
-    refuse_other_rows(loaded, lines)
+    refuse_other_rows(loaded, lines, read)
     note_recipe(folder, loaded, lines)
     todo = unfinished(cells, lines)
 

@@ -3,16 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mptune.data import draw_rows, load_data
+from mptune.data import TaskData, draw_rows, load_data
 from mptune.errors import ResumeError
 from mptune.files import write_file
 from mptune.recipes import OF_GROUPS, Loaded
 from mptune.results import FILES, RECIPE, read_object
 from mptune.runs import first_difference
-from mptune.tasks import SPLITS, Example
+from mptune.tasks import Example
 
 Lines = Sequence[Mapping[str, Any]]
 
@@ -49,8 +50,11 @@ def refuse_change(folder: Path, loaded: Loaded, lines: Lines) -> None:
         )
 
 
-def refuse_other_rows(loaded: Loaded, lines: Lines) -> None:
+def refuse_other_rows(loaded: Loaded, lines: Lines, read: Mapping[str, TaskData]) -> None:
     """Refuse rows of target tasks that are not those of the results so far, or are rendered otherwise.
+
+    Args:
+        read: all splits of each target task.
 
     Raises:
         ResumeError: naming the task.
@@ -60,13 +64,14 @@ def refuse_other_rows(loaded: Loaded, lines: Lines) -> None:
         own = [line for line in lines if line["task"] == task.name]
         tested = {line["test_rows"] for line in own if "test_rows" in line}
         if tested:
-            test = load_data(task, SPLITS, loaded.data_dir).test
+            test = read[task.name].test
             rows = draw_rows(test, loaded.recipe.evaluate.rows or len(test), seed=0)
             if tested != {rows_digest(rows)}:
                 raise _other_rows("test", task.name)
         for unseen, digest in {pair for line in own if (pair := _trained_on(line)) is not None}:
-            splits = SPLITS[:1] if unseen else SPLITS[:2]
-            if load_data(task, splits, loaded.data_dir).digest != digest:
+            # Where nothing is validated, nothing is held out of the training rows for it.
+            data = load_data(task, ("train",), loaded.data_dir) if unseen else replace(read[task.name], test=())
+            if data.digest != digest:
                 raise _other_rows("training or validation", task.name)
 
 
