@@ -40,7 +40,7 @@ def peft_generate(folder: str, backbone: FrozenBackbone, data: Encoded, *, docum
     config = MultitaskPromptTuningConfig(
         task_type=TaskType.SEQ_2_SEQ_LM, num_tasks=1, num_virtual_tokens=LENGTH, num_transformer_submodules=1
     )
-    model = get_peft_model(base, config).train(False)
+    model = get_peft_model(base, config).train(False).to(backbone.device)
     room = max(map(len, data.label_ids), default=16)
     if documented and data.label_ids:
         room = 10

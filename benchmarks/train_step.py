@@ -86,7 +86,7 @@ def peft_step(folder: str, backbone: FrozenBackbone, data: Encoded, length: int,
         num_virtual_tokens=length,
         num_transformer_submodules=1,
     )
-    model = get_peft_model(base, config).train(False)  # no dropout, as ours
+    model = get_peft_model(base, config).train(False).to(backbone.device)  # no dropout, as ours
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
 
     def step(number: int) -> None:

@@ -237,7 +237,7 @@ EMPTY = {
     "none.json": b"",
     "header.csv": b"text,label\n",
     "rows.csv": b"",
-    "rows.jsonl.gz": gzip.compress(b""),
+    "rows.jsonl.gz": gzip.compress(b"", mtime=0),
 }
 
 
@@ -324,7 +324,7 @@ def test_half_a_character_is_told_with_its_row_before_a_tokenizer_meets_it(tmp_p
         ("rows.csv", b"text,label\ncaf\xe9,good\n", "cannot be read as csv: 'utf-8' codec can't decode byte 0xe9"),
         ("rows.csv", b'text,label\n"open,good\n', "cannot be read as csv: unexpected end of data"),
         ("rows.jsonl.gz", b"no gzip", "cannot be read as jsonl: Not a gzipped file"),
-        ("rows.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-9], "cannot be read as jsonl: Compressed file ended"),
+        ("rows.jsonl.gz", gzip.compress(b"{}\n" * 99, mtime=0)[:-9], "cannot be read as jsonl: Compressed file ended"),
         ("rows.parquet", b"no parquet at all", "cannot be read as parquet: "),
     ],
 )

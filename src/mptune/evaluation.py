@@ -44,6 +44,7 @@ def answer(
         data: each task's rows.
         labelled: whether the rows' labels are known; without them there is no loss.
     """
+    prompts = [p.to(backbone.device) if isinstance(p, Tensor) else p for p in prompts]  # once, not at every batch
     ways = [each.task.scoring if config.scoring == "task" else config.scoring for each in data]
     ranked = [bool(each.label_ids) and way == "labels" for each, way in zip(data, ways, strict=True)]
     # A label word needs no more tokens than the longest of them.
@@ -79,7 +80,7 @@ def _read(prompts: Sequence[Tensor | Reader], picks: Sequence[Pick], batch: Batc
     first = prompts[picks[0][0]]
     if not isinstance(first, Tensor):
         return first(batch)
-    return torch.stack([own for t, _ in picks if isinstance(own := prompts[t], Tensor)]).to(batch.mask.device), batch
+    return torch.stack([own for t, _ in picks if isinstance(own := prompts[t], Tensor)]), batch
 
 
 def _loss(probabilities: Tensor | None, data: Encoded) -> float:

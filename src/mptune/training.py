@@ -154,7 +154,8 @@ def train(
 ) -> None:
     """Take every learner's steps down its loss, and leave in its prompt the best of its validated states, with scores.
 
-    The start is validated too, so that training never returns less than it was given.
+    The start is validated too, so that training never returns less than it was given. Multitask prompts are left in
+    the processor's memory, wherever the backbone is; baselines stay beside it.
 
     Args:
         learners: one; or several, whose configurations differ in seed and shots alone.
@@ -245,6 +246,8 @@ def train(
         # The best state may have been scored by a process that was killed later: asked again.
         validated = learner.validated or validate(backbone, [(learner.prompt, learner.data.validation)], config)[0]
         learner.prompt.card = with_scores(learner.prompt.card, validated)
+        if isinstance(learner.prompt, MultitaskPrompt):
+            learner.prompt.cpu()  # where those that are read from a folder are: the two meet in one tensor
     if report_to:
         accelerator.end_training()
 

@@ -1,0 +1,82 @@
+"""What a GPU could change: where tensors lie, and numbers. Skipped where there is none."""
+
+import copy
+
+import pytest
+import torch
+
+from conftest import FAMILIES, batch_of, make_backbone, some_prompts
+from mptune.artifacts import MultitaskPrompt
+from mptune.backbone import FrozenBackbone
+from mptune.config import AdaptConfig, BackboneConfig, DistillConfig, TeachConfig
+from mptune.prediction import Predictor
+from mptune.stages.adaptation import Target, adapt, adapt_together
+from mptune.stages.distillation import distill
+from mptune.stages.teachers import teach
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def on_gpu(backbone):
+    """The same model on the GPU, in float32."""
+    config = BackboneConfig(name=backbone.config.name, device="cuda")
+    return FrozenBackbone(copy.deepcopy(backbone.model).to("cuda"), backbone.tokenizer, config)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_hidden_states_and_gradients_are_those_of_the_processor(family):
+    here = make_backbone(family)
+    found = []
+    for backbone in (here, on_gpu(here)):
+        prompts = some_prompts(backbone).to(backbone.device).requires_grad_(True)
+        out = backbone(prompts, batch_of(backbone), (-1,))
+        counted = batch_of(backbone).labels != -100
+        out.logits[counted].logsumexp(-1).sum().backward()
+        found.append([out.logits[counted].cpu(), prompts.grad.cpu()])
+    for one, other in zip(*found, strict=True):
+        assert (one - other).norm() < 1e-4 * one.norm()
+
+
+def test_every_stage_returns_a_prompt_that_lies_where_one_from_a_folder_does(tmp_path, toy_tasks):
+    backbone = on_gpu(make_backbone("t5"))
+    few = dict(steps=3, validate_every=2, batch_size=4)
+    first = teach(toy_tasks[0], backbone, TeachConfig(prompt_length=4, **few), out=tmp_path / "first")
+    second = teach(toy_tasks[1], backbone, TeachConfig(prompt_length=4, **few), out=tmp_path / "second")
+    teachers = [MultitaskPrompt.from_pretrained(tmp_path / "first"), second]
+    source = distill(toy_tasks[:2], teachers, backbone, DistillConfig(**few))
+    target = adapt(source, toy_tasks[2], backbone, AdaptConfig(**few, initialise="closest"))
+    assert {p.device.type for made in (first, source, target) for p in made.parameters()} == {"cpu"}
+    predictor = Predictor(backbone, [target, *teachers])
+    rows = [{"task": name, "text": "a cat is good"} for name in ("colour", "mood", "speed")]
+    assert [said.task for said in predictor.predict(rows)] == ["colour", "mood", "speed"]
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_stood(tmp_path, toy_task, monkeypatch):
+    backbone = on_gpu(make_backbone("t5"))
+    config = TeachConfig(prompt_length=4, steps=6, validate_every=2, save_every=2, batch_size=4)
+    through = teach(toy_task, backbone, config)
+    from mptune.training import Learner
+
+    save = Learner.save
+
+    def stop(self):
+        save(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Learner, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        teach(toy_task, backbone, config, out=tmp_path / "out")
+    monkeypatch.undo()
+    resumed = teach(toy_task, backbone, config, out=tmp_path / "out")
+    torch.testing.assert_close(resumed.shared, through.shared)
+
+
+def test_targets_that_are_adapted_together_arrive_where_each_does_alone(tmp_path, toy_tasks):
+    backbone = on_gpu(make_backbone("t5"))
+    few = dict(steps=3, validate_every=2, batch_size=4)
+    source = teach(toy_tasks[0], backbone, TeachConfig(prompt_length=4, **few))
+    configs = [AdaptConfig(**few, shots=4, seed=seed) for seed in range(3)]
+    together = adapt_together(source, [Target((toy_tasks[1],), config) for config in configs], backbone)
+    for config, made in zip(configs, together, strict=True):
+        alone = adapt(source, toy_tasks[1], backbone, config)
+        torch.testing.assert_close(made.shared, alone.shared, rtol=1e-3, atol=1e-4)
