@@ -18,7 +18,7 @@ from transformers import (
 
 from conftest import FAMILIES, TARGETS, TEXTS, batch_of, exact_norms, make_backbone, make_tokenizer, some_prompts
 from mptune import backbone as module
-from mptune.backbone import FrozenBackbone, distinguishing_depth, load_backbone, multiplies_bfloat16
+from mptune.backbone import FrozenBackbone, _device, distinguishing_depth, load_backbone, multiplies_bfloat16
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.losses import IGNORE, task_loss
@@ -717,6 +717,24 @@ def test_a_device_that_does_not_exist_is_refused_by_its_name(device, backbone, t
     assert message.startswith(f"the device {device!r} cannot be used: ")
     assert message.endswith(". Try cpu or auto.")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("rank", "device"),
+    [
+        pytest.param(None, "cuda", id="one process"),
+        pytest.param("1", "cuda:1", id="the second of two"),
+        pytest.param("2", "cuda:0", id="more processes than GPUs"),
+    ],
+)
+def test_each_process_has_a_gpu_of_its_own(rank, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert _device("auto") == torch.device(device)
+    assert _device("cpu") == torch.device("cpu")
 
 
 def test_damaged_weights_are_said_and_not_shown_as_a_traceback(backbone, tmp_path):

@@ -1,11 +1,14 @@
 """The benchmarks run as a user runs them, on a tiny model, and end in one JSON object with the keys they promise."""
 
+import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -97,3 +100,24 @@ def test_two_runs_of_a_recipe_are_compared_pair_by_pair(tmp_path):
     done = subprocess.run([*command[:3], str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "have no run in common" in done.stderr
+
+
+def test_graphs_are_refused_in_one_line_where_there_is_no_gpu():
+    command = [sys.executable, str(BENCHMARKS / "cuda_graphs.py"), "--quick"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    )
+    assert done.returncode == 1
+    assert done.stderr == "cuda_graphs needs a GPU of NVIDIA's: CUDA records its graphs there, and none was found.\n"
+
+
+@pytest.mark.embedded
+def test_graphs_are_compared_step_by_step_with_what_they_replay(model, tmp_path, monkeypatch, capsys):
+    # Without a GPU nothing is recorded: the "graph" is the model itself, and all else is what runs on one.
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    cuda_graphs = importlib.import_module("cuda_graphs")
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda passes, sample, allow_unused_input: passes)
+    found = cuda_graphs.compare(str(model), 2, 3, 2, None)
+    assert found["loss_differs_by"] == found["gradient_differs_by"] == 0
+    assert found["padded_to"] % 32 == 0
+    assert 0 < found["eager_vs_graphed"]["low"] <= found["eager_vs_graphed"]["high"]

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from typing import get_type_hints
 
 import pytest
+from typer.models import OptionInfo
 
+import mptune.cli
 from conftest import make_backbone, make_task, toy_rows, write_rows
 from mptune.artifacts import MultitaskPrompt
 from mptune.doctor import Check
@@ -331,3 +334,14 @@ def test_every_command_tells_the_allocator_once_and_first(cli, monkeypatch):
     monkeypatch.setattr("mptune.tasks.builtin_tasks", lambda: told.append("worked") or {})
     assert cli("tasks")[0] == 0
     assert told == ["kept", "worked"]
+
+
+def test_an_option_with_a_placeholder_of_its_own_letters_is_named_outright():
+    # typer 0.27 makes `--PROMPT` of an option `prompt` whose placeholder is PROMPT.
+    alike = {}
+    for command in mptune.cli.app.registered_commands:
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            for info in getattr(hint, "__metadata__", ()):
+                if isinstance(info, OptionInfo) and (info.metavar or "").lower() == name:
+                    alike[command.callback.__name__, name] = info.default  # in an annotation, the first of the names
+    assert alike == {("evaluate", "prompt"): "--prompt", ("predict", "prompt"): "--prompt"}

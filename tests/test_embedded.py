@@ -205,7 +205,7 @@ def test_the_embedded_backbone_has_all_its_parameters_and_an_output_layer_of_its
 @pytest.mark.embedded
 def test_the_embedded_backbones_logits_are_its_output_layer_on_the_decoder_unscaled(built):
     batch = built.collate([0], built.encode_inputs(["Is it warm in summer?"], 64, 0, 8), [[5, 6, 1]])
-    out = built(torch.zeros(1, 0, built.width), batch, hidden_layers=(-1,))
+    out = built(torch.zeros(1, 0, built.width, device=built.device), batch, hidden_layers=(-1,))
     torch.testing.assert_close(out.logits, out.hidden[1] @ built.model.lm_head.weight.T, atol=1e-3, rtol=1e-4)
 
 
@@ -218,6 +218,6 @@ def test_the_embedded_backbone_tells_good_from_bad_without_a_prompt(built):
     inputs = built.encode_inputs(texts, max_tokens=64, prompt_length=0, room=8)
     words = built.encode_targets(["negative", "positive"], max_tokens=8)
     batch = built.collate([0, 0], inputs, [words[0], words[0]])
-    bare = torch.zeros(2, 0, built.width)
+    bare = torch.zeros(2, 0, built.width, device=built.device)
     assert built.label_scores(bare, batch, [words] * 2).argmax(-1).tolist() == [1, 0]
     assert built.generate(bare, batch, 8) == ["positive", "negative"]

@@ -13,6 +13,7 @@ from mptune.prediction import Predictor
 from mptune.stages.adaptation import Target, adapt, adapt_together
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
+from mptune.training import Learner
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -55,8 +56,6 @@ def test_a_run_that_was_stopped_goes_on_where_it_stood(tmp_path, toy_task, monke
     backbone = on_gpu(make_backbone("t5"))
     config = TeachConfig(prompt_length=4, steps=6, validate_every=2, save_every=2, batch_size=4)
     through = teach(toy_task, backbone, config)
-    from mptune.training import Learner
-
     save = Learner.save
 
     def stop(self):
@@ -80,3 +79,11 @@ def test_targets_that_are_adapted_together_arrive_where_each_does_alone(tmp_path
     for config, made in zip(configs, together, strict=True):
         alone = adapt(source, toy_tasks[1], backbone, config)
         torch.testing.assert_close(made.shared, alone.shared, rtol=1e-3, atol=1e-4)
+
+
+def test_one_process_trains_on_the_processor_and_on_the_gpu_in_turn(toy_task):
+    here = make_backbone("t5")
+    config = TeachConfig(prompt_length=4, steps=3, validate_every=2, batch_size=4)
+    first, second, third = (teach(toy_task, backbone, config) for backbone in (here, on_gpu(here), here))
+    assert torch.equal(first.shared, third.shared)
+    torch.testing.assert_close(second.shared, first.shared, rtol=1e-3, atol=1e-3)

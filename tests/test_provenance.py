@@ -4,10 +4,11 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 
 from mptune import provenance
 from mptune.artifacts import Card
-from mptune.provenance import commit, trainings
+from mptune.provenance import circumstances, commit, trainings
 
 
 def card(stage, task, **config):
@@ -29,6 +30,14 @@ def test_teachers_of_like_settings_are_one_entry_and_stages_keep_their_order():
     ]
     assert len(trainings([card("teacher", "a", lr=1), card("teacher", "b", lr=2)])) == 2
     assert cards[0].data == {"a": "aa"}  # a card stays what it is
+
+
+def test_the_machine_is_the_one_that_computes(backbone, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a card at {device}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # there, and not used
+    assert "cores" in circumstances(backbone)["machine"]
+    monkeypatch.setattr(type(backbone), "device", torch.device("cuda:1"))
+    assert circumstances(backbone)["machine"] == "a card at cuda:1"
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator, PartialState
 
 from conftest import make_task, toy_rows, write_rows
+from mptune.baselines.tuning import tune_weights
 from mptune.config import AdaptConfig, DistillConfig, TeachConfig, TrainingConfig, WeightsConfig
 from mptune.errors import DataError, UsageError
 from mptune.runs import read_metrics
@@ -188,6 +190,15 @@ def test_the_learning_rate_rises_and_then_falls_to_zero(toy_task, monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
     teach(toy_task, trained_backbone(), Quick(steps=8, warmup=0.5, lr=0.4))
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.3, 0.2, 0.1])
+
+
+def test_what_learns_stays_beside_the_backbone_whatever_device_accelerate_has(toy_task, monkeypatch):
+    Accelerator()  # as an earlier training of this process leaves it
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("meta"))
+    assert Accelerator().device.type == "meta"
+    prompt = teach(toy_task, trained_backbone(), Quick())
+    tuned = tune_weights("bitfit", [toy_task], trained_backbone(), WeightsConfig(steps=2, validate_every=2))
+    assert {p.device.type for p in (*prompt.parameters(), *tuned.reader.parameters())} == {"cpu"}
 
 
 def test_trackers_need_a_folder(toy_task):

@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import json
 import logging
+import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -524,7 +525,8 @@ def _device(name: str) -> torch.device:
             raise BackboneError("the device 'meta' cannot be used: it computes nothing. Try cpu or auto.")
         return device
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        rank = os.environ.get("LOCAL_RANK")  # of one process a GPU, as `accelerate launch` and `torchrun` start them
+        return torch.device("cuda", int(rank) % torch.cuda.device_count()) if rank else torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

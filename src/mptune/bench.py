@@ -125,7 +125,7 @@ def _run(loaded: Loaded, folder: Path, cells: Sequence[Cell], watch: Callable[[S
         found = _outcome(cell, sources, lines)
         own = time.monotonic() - started - (sources.seconds - shared)  # what later runs find made is nobody's own
         seconds = round(own / len(found), 1)
-        about = circumstances(sources.backbone(recipe.varied(cell.method)).config.dtype)
+        about = circumstances(sources.backbone(recipe.varied(cell.method)))
         found = [{**line, "seconds": seconds, **about} for line in found]
         done = {_key(line) for line in lines}  # of a group some lines may stand already
         found = [line for line in found if _key(line) not in done]

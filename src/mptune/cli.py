@@ -178,8 +178,12 @@ def adapt(
 
 @app.command()
 def evaluate(
-    prompt: Annotated[str | None, typer.Option(help="Prompt: folder or hub repository; the bare backbone without it.",
-                                               metavar="PROMPT")] = None,
+    prompt: Annotated[
+        # By name, here and in `predict`: typer 0.27 takes a metavar of the same letters for the option itself.
+        str | None,
+        typer.Option("--prompt", help="Prompt: folder or hub repository; the bare backbone without it.",
+                     metavar="PROMPT"),
+    ] = None,
     task: Annotated[str | None, typer.Option(help="Tasks to score; the prompt's without it.", metavar="NAMES")] = None,
     split: Annotated[str, typer.Option(help="validation, test or train.")] = "validation",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per score.")] = False,
@@ -217,7 +221,9 @@ def evaluate(
 
 @app.command()
 def predict(
-    prompt: Annotated[str, typer.Option(help="Prompt folder, folder of prompts, or hub repository.", metavar="PROMPT")],
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="Prompt folder, folder of prompts, or hub repository.", metavar="PROMPT")
+    ],
     input_file: Annotated[
         Path | None, typer.Option("--input", help="Rows as JSON lines; standard input without it.", metavar="FILE")
     ] = None,

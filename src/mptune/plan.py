@@ -128,7 +128,7 @@ def planned(
         made = sum(cost.runs * (2 if recipe.base(cost.what) == "spot-closest" else 1) for cost in costs if cost.steps)
         prompts = made * length * meter.backbone(recipe).width
         state = STATES * max([0, *(pace.trained for pace in paces.values())])
-    if torch.cuda.is_available():
+    if meter.backbone(recipe).device.type == "cuda":
         memory = torch.cuda.max_memory_allocated() / 2**30
     else:
         import resource  # of Unix alone; kilobytes on Linux, bytes on macOS

@@ -51,12 +51,12 @@ def of_sources(folder: Path) -> Iterator[dict[str, Any]]:
             }
 
 
-def circumstances(dtype: str) -> dict[str, Any]:
+def circumstances(backbone: FrozenBackbone) -> dict[str, Any]:
     """Return where a run is taking place, and on what code."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    if torch.cuda.is_available():
-        machine = torch.cuda.get_device_name()
-    return {"dtype": dtype, "machine": machine, "versions": versions(), "commit": commit()}
+    if backbone.device.type == "cuda":
+        machine = torch.cuda.get_device_name(backbone.device)
+    return {"dtype": backbone.config.dtype, "machine": machine, "versions": versions(), "commit": commit()}
 
 
 def commit() -> str | None:

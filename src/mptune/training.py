@@ -6,6 +6,7 @@ trackers are Accelerate's.
 
 import itertools
 import math
+import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,7 +177,10 @@ def train(
     # Tasks that are absent from a process's part of a batch have no gradients there.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
-        cpu=backbone.device.type == "cpu",
+        # Accelerate has one device for as long as the process lives, the first that it is told; a process may train on
+        # a GPU and on the processor in turn. So what learns is put beside the backbone here, and never moved there.
+        device_placement=False,
+        cpu=backbone.device.type == "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1,
         log_with=list(report_to) or None,
         project_dir=str(first.folder) if first.out is not None else None,
         kwargs_handlers=[unused],
