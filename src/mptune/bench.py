@@ -5,6 +5,7 @@ Each finished run stands in ``results.jsonl`` and is not done again; table and r
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,10 +73,12 @@ def run_recipe(
         ResumeError: the folder holds results of another configuration, other tasks, rows or groups, or somebody
             else's files; names what differs.
         ResultsError: lines of its results are damaged.
-        UsageError: ``only`` names what the recipe does not have.
+        UsageError: ``only`` names what the recipe does not have; or several processes were started.
         MissingExtraError: a method or a metric needs libraries that are not installed.
         DataError: every problem of every task at once.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a comparison runs in one process; start it without torchrun or accelerate launch")
     folder = out or Path(loaded.recipe.out)
     cells = chosen_cells(loaded, only)
     folder.mkdir(parents=True, exist_ok=True)

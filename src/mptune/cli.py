@@ -563,6 +563,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _report(folder: Path, scores: Sequence[dict[str, Any]]) -> None:
+    from mptune.runs import first_process
+
+    if not first_process():
+        return
     found = ", ".join(f"{s['task']} {s['metric']} {s['value']:.1f}" for s in scores)
     _say(f"{folder}: {found} on validation rows" if found else f"{folder}: the last state; nothing was validated")
 

@@ -6,6 +6,7 @@ prompt and its final name by one rename.
 """
 
 import json
+import os
 import shutil
 import signal
 import threading
@@ -31,7 +32,11 @@ METRICS = "metrics.jsonl"
 
 
 class Run:
-    """One execution of a stage, with a folder or (``out`` None) in memory only."""
+    """One execution of a stage, with a folder or (``out`` None) in memory only.
+
+    Of several processes that train together, the first writes and the others read: none of them gets ahead of the
+    others while it trains, since every step needs all.
+    """
 
     def __init__(self, out: Path | None, identity: Mapping[str, Any], local: Mapping[str, Any] | None = None) -> None:
         """Open, or reopen, the folder of a run.
@@ -46,11 +51,14 @@ class Run:
             UsageError: another process is training there.
         """
         self.out = out
+        self.writes = out is not None and first_process()
         self.identity = json.loads(json.dumps(identity))
         self._lock: FileLock | None = None
         if out is None:
             return
         self.folder = out.with_name(out.name + ".partial")
+        if not self.writes:
+            return
         out.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(out.with_name(f".{out.name}.lock"))
         try:
@@ -94,7 +102,7 @@ class Run:
 
     def save_state(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         """Write everything that a later process needs to go on, whole or not at all."""
-        if self.out is not None:
+        if self.writes:
             flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             write_file(self.folder / STATE, save(flat, metadata={"progress": json.dumps(progress)}))
 
@@ -119,17 +127,17 @@ class Run:
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        if self.out is not None:
+        if self.writes:
             with (self.folder / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return what was logged, line by line; nothing of a run in memory."""
-        return [] if self.out is None else read_metrics(self.folder)
+        """Return what was logged, line by line; nothing of a run in memory, or that another process writes."""
+        return read_metrics(self.folder) if self.writes else []
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that a killed process took and that will be taken again."""
-        file = self.folder / METRICS if self.out is not None else None
+        file = self.folder / METRICS if self.writes else None
         if file is not None and file.is_file():
             lines = [line for line in file.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
             write_file(file, "".join(line + "\n" for line in lines))
@@ -138,7 +146,7 @@ class Run:
 
     def finish(self, prompt: MultitaskPrompt) -> None:
         """Put the prompt into the folder and give it its final name."""
-        if self.out is None:
+        if self.out is None or not self.writes:
             return
         prompt.write_files(self.folder)
         (self.folder / STATE).unlink(missing_ok=True)
@@ -148,13 +156,18 @@ class Run:
 
     def discard(self) -> None:
         """Remove a run whose result was taken over elsewhere."""
-        if self.out is not None:
+        if self.writes:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
         """Let other processes have the folder."""
         if self._lock is not None:
             self._lock.release()
+
+
+def first_process() -> bool:
+    """Return whether this process is the first of those that train together, as launchers number them, or alone."""
+    return int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -237,7 +237,7 @@ def train(
             progress_bar.show(step + 1)
             if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
                 for learner, value in zip(going, values, strict=True):
-                    note(learner, loss=float(value.detach()))
+                    note(learner, loss=float(accelerator.reduce(value.detach(), reduction="mean")))
                 check(going)
             asked_to_stop = stopped()  # looked at once: Ctrl-C may come between two looks
             if (asked_to_stop or (step + 1) % config.save_every == 0) and accelerator.is_main_process:

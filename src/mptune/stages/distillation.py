@@ -85,7 +85,7 @@ def distill(
             ahead = itertools.islice(_batches(sizes, config, random.clone_state()), config.steps)
             taught_by = TeacherOutputs(
                 backbone, teacher_prompts, data.train, layers, itertools.chain.from_iterable(ahead),
-                room=int(config.teacher_cache * 2**30), folder=run.folder if out is not None else None,
+                room=int(config.teacher_cache * 2**30), folder=run.folder if run.writes else None,
             )  # fmt: skip
 
         def losses(taking: Taking) -> list[Tensor]:
