@@ -55,7 +55,9 @@ def test_two_processes_make_of_every_stage_what_one_makes(tmp_path):
         task_yaml(tmp_path, name, good, bad)
     (tmp_path / "commands.py").write_text(COMMANDS)
     one, told, _ = stages(tmp_path, "one", [])
-    two, told_by_two, said = stages(tmp_path, "two", ["-m", "torch.distributed.run", "--nproc-per-node", "2"])
+    two, told_by_two, said = stages(
+        tmp_path, "two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    )
     assert said.count("two/teachers/mood: mood accuracy") == 1
     assert [line["step"] for line in told_by_two] == [line["step"] for line in told] == [0, 2, 2, 4, 4]
     for line, other in zip(told, told_by_two, strict=True):
