@@ -5,7 +5,6 @@ Each finished run stands in ``results.jsonl`` and is not done again; table and r
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from mptune.provenance import circumstances, of_backbone, of_sources, trainings
 from mptune.recipes import OF_GROUPS, OF_PEFT, Loaded, Recipe
 from mptune.results import FROM, MULTITASK, SIMILARITY, SOURCES, TABLE, add_results, read_results
 from mptune.resuming import note_recipe, refuse_change, refuse_other_rows, rows_digest
+from mptune.runs import processes
 from mptune.systems import FROM_TEACHERS, Asked, Kind, Sources, System, from_source, train_system
 from mptune.tables import BALANCED, results_table, standing_table
 from mptune.tasks import SPLITS, Example, Split, Task
@@ -77,7 +77,7 @@ def run_recipe(
         MissingExtraError: a method or a metric needs libraries that are not installed.
         DataError: every problem of every task at once.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise UsageError("a comparison runs in one process; start it without torchrun or accelerate launch")
     folder = out or Path(loaded.recipe.out)
     cells = chosen_cells(loaded, only)

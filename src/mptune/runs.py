@@ -165,9 +165,14 @@ class Run:
             self._lock.release()
 
 
+def processes() -> int:
+    """Return how many processes train together, as torchrun and `accelerate launch` tell each of them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def first_process() -> bool:
-    """Return whether this process is the first of those that train together, as launchers number them, or alone."""
-    return int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
+    """Return whether this process is alone, or the first of those that train together."""
+    return processes() < 2 or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -6,7 +6,6 @@ trackers are Accelerate's.
 
 import itertools
 import math
-import os
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from mptune.losses import task_loss
 from mptune.optimization import warmup_then_linear
 from mptune.progress import steps
 from mptune.readers import Baseline
-from mptune.runs import Run, interruptible, pack_state, unpack_state
+from mptune.runs import Run, interruptible, pack_state, processes, unpack_state
 from mptune.sampling import Pick
 from mptune.tasks import Task
 
@@ -180,7 +179,7 @@ def train(
         # Accelerate has one device for as long as the process lives, the first that it is told; a process may train on
         # a GPU and on the processor in turn. So what learns is put beside the backbone here, and never moved there.
         device_placement=False,
-        cpu=backbone.device.type == "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1,
+        cpu=backbone.device.type == "cpu" and processes() > 1,
         log_with=list(report_to) or None,
         project_dir=str(first.folder) if first.out is not None else None,
         kwargs_handlers=[unused],
