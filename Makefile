@@ -1,20 +1,25 @@
 # One command each. CI runs `make check` and `make test`, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
+# A worker takes over what another has not begun; tests of one file mostly stay together, and share what is set up once.
+WORKERS := -n 2 --dist worksteal
 
-.PHONY: quickstart test check fix docs small real bench clean
+.PHONY: quickstart test test-fast check fix docs reports site small real bench clean
 
-quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks; about three minutes once installed
+quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks
 	$(BIN)/mptune bench recipes/quickstart.yaml
 
-test: .venv/installed  ## the whole test suite, offline
-	$(BIN)/python -m pytest
+test: .venv/installed  ## the whole test suite, offline; about five minutes on two cores
+	$(BIN)/python -m pytest $(WORKERS)
+
+test-fast: .venv/installed  ## what can be told in a minute: no other processes, no browser, no embedded backbone, no real rows
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not embedded and not shared"
 
 check: .venv/installed  ## lint, format, strict types, layers, help pages and README snippets
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layers.py tests/test_docs.py
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_docs.py tests/test_site.py -m "not slow and not embedded"
 
 fix: .venv/installed  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .
@@ -22,6 +27,15 @@ fix: .venv/installed  ## what ruff can mend by itself
 
 docs: .venv/installed  ## write docs/cli.md from the help pages
 	$(BIN)/python tests/test_docs.py --write
+
+reports: .venv/installed  ## the HTML reports of committed results, into build/reports
+	mkdir -p build/reports
+	for file in $$(find results -name results.jsonl); do folder=$${file%/results.jsonl}; name=$${folder#results/}; \
+		$(BIN)/mptune report $$folder --out build/reports/$$(echo $$name | tr / -).html || exit 1; \
+	done
+
+site: reports  ## the documentation as a site, into build/site; needs no network, and neither does the site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 small: .venv/installed  ## every system on eight real target tasks, and the ablations (hours on two cores); needs the data named in the recipes
 	for name in fewshot ablation initialisation prompt-length; do $(BIN)/mptune bench recipes/small/$$name.yaml || exit 1; done
@@ -35,7 +49,7 @@ bench: .venv/installed  ## every benchmark in full, in turn; with DATA=DIR on re
 	done
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs build
 
 # The stamp is made last, so that an interrupted installation starts again.
 .venv/installed: pyproject.toml constraints.txt

@@ -29,16 +29,16 @@ from common import (
     shown,
     start,
 )
-from mptune.artifacts import MultitaskPrompt
-from mptune.backbone import FrozenBackbone
 from mptune.config import AdaptConfig
+from mptune.model.backbone import Backbone
+from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.adaptation import Target, adapt, adapt_together
-from mptune.tasks import get_task
+from mptune.tasks.registry import get_task
 
 LENGTH = 20
 
 
-def one(source: MultitaskPrompt, name: str, seed: int, steps: int, backbone: FrozenBackbone, data_dir: Path | None
+def one(source: MultitaskPrompt, name: str, seed: int, steps: int, backbone: Backbone, data_dir: Path | None
         ) -> dict[str, Any]:  # fmt: skip
     """Return when the best validation score was reached, and the whole time."""
     config = AdaptConfig(shots=16, seed=seed, steps=steps, validate_every=10)
@@ -55,7 +55,7 @@ def one(source: MultitaskPrompt, name: str, seed: int, steps: int, backbone: Fro
             "best": round(best["validation"], 1)}  # fmt: skip
 
 
-def side_by_side(source: MultitaskPrompt, name: str, steps: int, backbone: FrozenBackbone, data_dir: Path | None,
+def side_by_side(source: MultitaskPrompt, name: str, steps: int, backbone: Backbone, data_dir: Path | None,
                  seeds: int, rounds: int) -> dict[str, Any]:  # fmt: skip
     """Return how long so many seeds take in one batch, against one alone."""
     task = get_task(name)

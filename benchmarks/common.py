@@ -17,16 +17,19 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
-from mptune.artifacts import Card, MultitaskPrompt
-from mptune.backbone import FrozenBackbone, load_backbone
-from mptune.batching import Encoded, encode
+from mptune.comparison.provenance import commit
 from mptune.config import BackboneConfig, TrainingConfig
-from mptune.data import draw_rows, load_data
-from mptune.embedded import EMBEDDED, build_embedded
-from mptune.prompts import neutral_vectors, sample_vocabulary
-from mptune.provenance import commit
-from mptune.speed import keep_pages
-from mptune.tasks import Task, get_task
+from mptune.model.backbone import Backbone
+from mptune.model.embedded import EMBEDDED, build_embedded
+from mptune.model.encoding import Encoded, encode
+from mptune.model.loading import load_backbone
+from mptune.model.memory import keep_pages
+from mptune.prompts.card import Card
+from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.vectors import neutral_vectors, sample_vocabulary
+from mptune.tasks.data import draw_rows, load_data
+from mptune.tasks.registry import get_task
+from mptune.tasks.task import Task
 
 # Where no real rows are at hand, a written sample task of about the same kind stands in.
 STAND_INS = {"sst2": "opinions", "mnli": "claims", "boolq": "answers", "squad": "topics", "qqp": "paraphrase"}
@@ -71,13 +74,13 @@ def model_folder(name: str) -> str:
     return folder
 
 
-def ours(folder: str, dtype: str = "auto") -> FrozenBackbone:
+def ours(folder: str, dtype: str = "auto") -> Backbone:
     """Return a frozen backbone as this package loads it."""
     return load_backbone(BackboneConfig(name=folder, dtype=dtype))  # type: ignore[arg-type]
 
 
 def rows_of(
-    name: str, backbone: FrozenBackbone, count: int, data_dir: Path | None, *, prompt_length: int, split: str = "train"
+    name: str, backbone: Backbone, count: int, data_dir: Path | None, *, prompt_length: int, split: str = "train"
 ) -> Encoded:
     """Return rows of a task as token ids: real ones from ``data_dir``, else those of a sample task."""
     task = get_task(name if data_dir else STAND_INS.get(name, name))
@@ -86,13 +89,13 @@ def rows_of(
     return encode(task, rows, backbone, TrainingConfig(max_input_tokens=256, max_target_tokens=32), prompt_length)
 
 
-def start(tasks: Sequence[Task], backbone: FrozenBackbone, length: int) -> MultitaskPrompt:
+def start(tasks: Sequence[Task], backbone: Backbone, length: int) -> MultitaskPrompt:
     """Return an untrained prompt of some tasks."""
     random = torch.Generator().manual_seed(0)
     return MultitaskPrompt(
         sample_vocabulary(backbone.embeddings, length, random),
         neutral_vectors(len(tasks), length, backbone.width, 1, 0.02, random),
-        Card(stage="source", tasks=tuple(tasks), backbone=backbone.config.name, fingerprint=backbone.fingerprint()),
+        Card(stage="source", tasks=tuple(tasks), backbone=backbone.config.name, fingerprint=backbone.fingerprint),
     ).to(backbone.device)
 
 
@@ -127,7 +130,7 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def matmul_rate(backbone: FrozenBackbone, tokens: int, repeats: int = 30) -> float:
+def matmul_rate(backbone: Backbone, tokens: int, repeats: int = 30) -> float:
     """Return operations per second of products as wide and tall as those of the step, in its type.
 
     Of each shape the faster half counts: a limit is not an average. A GPU gets many products to do before it is waited

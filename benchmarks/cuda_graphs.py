@@ -27,9 +27,9 @@ from common import (
     shown,
     start,
 )
-from mptune.backbone import Batch
-from mptune.batching import collate
-from mptune.losses import task_loss
+from mptune.model.batch import Batch
+from mptune.model.encoding import collate
+from mptune.stages.losses import task_loss
 
 MULTIPLE = 32  # of tokens
 
@@ -58,7 +58,7 @@ def compare(model: str, size: int, length: int, rounds: int, data_dir: Path | No
     width = -(-widest // MULTIPLE) * MULTIPLE
 
     def inputs(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        embedded, mask = backbone._inputs(prompt(batch.task_ids), batch)
+        embedded, mask = backbone.prompted(prompt(batch.tasks), batch)
         room = width - batch.input_ids.shape[1]
         pad = nn.functional.pad
         return pad(embedded, (0, 0, 0, room)), pad(mask, (0, room)), backbone._shift_right(batch.labels)

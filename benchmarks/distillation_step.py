@@ -27,20 +27,21 @@ from common import (
     start,
     update,
 )
-from mptune.backbone import FrozenBackbone
-from mptune.batching import Encoded, collate
 from mptune.config import DistillConfig
-from mptune.optimization import two_speed
-from mptune.sampling import Pick, mixing_rates, stochastic_tasks
+from mptune.model.backbone import Backbone
+from mptune.model.batch import Pick
+from mptune.model.encoding import Encoded, collate
 from mptune.stages.distillation import distillation_loss
-from mptune.teacher_outputs import TeacherOutputs
+from mptune.stages.optimization import two_speed
+from mptune.stages.sampling import mixing_rates, stochastic_tasks
+from mptune.stages.teacher_outputs import TeacherOutputs
 
 TASKS = ("mnli", "qqp", "sst2")
 LENGTH = 20
 
 
 def step_of(
-    backbone: FrozenBackbone, data: list[Encoded], taught_by: TeacherOutputs | None, batches: list[list[Pick]]
+    backbone: Backbone, data: list[Encoded], taught_by: TeacherOutputs | None, batches: list[list[Pick]]
 ) -> Callable[[int], object]:
     """Return one step as source training takes it; without teachers, that of the labels."""
     config = DistillConfig()
@@ -51,7 +52,7 @@ def step_of(
     def step(number: int) -> None:
         picks = batches[number]
         batch = collate(picks, data, backbone)
-        learned = backbone(prompt(batch.task_ids), batch, layers)
+        learned = backbone(prompt(batch.tasks), batch, layers)
         loss = distillation_loss(learned, taught_by(picks, batch) if taught_by else None, batch, config)
         update(loss, optimizer)
 

@@ -17,9 +17,9 @@ def work(kind: str, folder: str, data_dir: Path | None, steps: int) -> None:
     """Do one kind of work in this process."""
     if kind == "imports alone":
         return
+    from mptune.answers.evaluation import answer
     from mptune.config import AdaptConfig, DistillConfig, EvaluateConfig, TeachConfig
-    from mptune.evaluation import answer
-    from mptune.speed import keep_pages
+    from mptune.model.memory import keep_pages
     from mptune.stages.adaptation import adapt
     from mptune.stages.distillation import distill
     from mptune.stages.teachers import teach

@@ -7,36 +7,49 @@ python benchmarks/precision.py a b
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
-from mptune.results import read_results
-from mptune.statistics import paired
+from mptune.comparison.intervals import interval
+from mptune.comparison.results import Line, read_results
 
 
 def compare(first: Path, second: Path) -> dict[str, Any]:
     """Return each method's scores in both, and the paired difference over tasks and seeds."""
-    found: list[dict[tuple[Any, ...], dict[str, Any]]] = [
-        {(line["method"], line["task"], line["shots"], line["seed"]): line for line in read_results(folder)}
-        for folder in (first, second)
-    ]
+    found = [{line.key: line for line in read_results(folder)} for folder in (first, second)]
     both = [key for key in found[0] if key in found[1]]
     if not both:
         raise SystemExit(f"{first} and {second} have no run in common; each wants the folder of a recipe's results")
     methods = {}
     for method in dict.fromkeys(key[0] for key in both):
-        keys = [key for key in both if key[0] == method]
-        one, two = ([results[key]["scores"][0]["value"] for key in keys] for results in found)
+        lines = [[results[key] for key in both if key[0] == method] for results in found]
         methods[method] = {
-            "means": [round(sum(values) / len(values), 2) for values in (one, two)],
-            "difference": str(paired(one, two)),
-            "seconds": [round(sum(results[key]["seconds"] for key in keys), 1) for results in found],
+            "means": [round(sum(values) / len(values), 2) for values in map(_values, lines)],
+            "difference": _difference(*map(_values, lines)),
+            "seconds": [round(sum(line.seconds or 0 for line in each), 1) for each in lines],
         }
-    about = [{name: results[both[0]].get(name) for name in ("dtype", "commit", "versions")} for results in found]
+    about = [{name: getattr(results[both[0]], name) for name in ("dtype", "commit", "versions")} for results in found]
     return {"benchmark": "precision", "runs": about, "methods": methods}
+
+
+def _values(lines: Sequence[Line]) -> list[float]:
+    return [line.scores[0].value for line in lines]
+
+
+def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Return the paired difference with its 95 % interval and the p-value of the paired t-test."""
+    difference = interval([a - b for a, b in zip(ours, theirs, strict=True)])
+    if difference.high > difference.low:
+        p = float(stats.ttest_rel(ours, theirs).pvalue)
+    else:  # pairs that all differ alike leave nothing to chance
+        p = float(difference.mean == 0 or difference.count == 1)
+    ends = f"[{difference.low:+.1f}, {difference.high:+.1f}]"
+    return f"{difference.mean:+.1f} {ends}, p = {p:.2g}, {difference.count} pairs"
 
 
 def main() -> None:

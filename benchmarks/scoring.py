@@ -13,18 +13,18 @@ from peft import MultitaskPromptTuningConfig, TaskType, get_peft_model
 from transformers import AutoModelForSeq2SeqLM
 
 from common import arguments, data_notes, in_turn, model_folder, options_of, ours, ratio, report, rows_of, shown, start
-from mptune.backbone import FrozenBackbone
-from mptune.batching import Encoded, collate
+from mptune.answers.prediction import Predictor
 from mptune.config import EvaluateConfig
-from mptune.prediction import Predictor
-from mptune.tasks import Task
+from mptune.model.backbone import Backbone
+from mptune.model.encoding import Encoded, collate
+from mptune.tasks.task import Task
 
 LENGTH = 20
 BATCH = 32
 PADDED_TO = 256
 
 
-def predicted(backbone: FrozenBackbone, task: Task, rows: list[dict[str, Any]], tasks: int) -> Callable[[int], object]:
+def predicted(backbone: Backbone, task: Task, rows: list[dict[str, Any]], tasks: int) -> Callable[[int], object]:
     """Return the answering of rows that belong, turn by turn, to so many tasks."""
     several = [task.model_copy(update={"name": f"{task.name}-{i}"}) for i in range(tasks)]
     config = EvaluateConfig(batch_size=BATCH, max_target_tokens=16)
@@ -33,7 +33,7 @@ def predicted(backbone: FrozenBackbone, task: Task, rows: list[dict[str, Any]], 
     return lambda _: predictor.predict(named)
 
 
-def peft_generate(folder: str, backbone: FrozenBackbone, data: Encoded, *, documented: bool) -> Callable[[int], object]:
+def peft_generate(folder: str, backbone: Backbone, data: Encoded, *, documented: bool) -> Callable[[int], object]:
     """Return the answering of the same rows by PEFT."""
     dtype = torch.float32 if documented else backbone.dtype
     base = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype)

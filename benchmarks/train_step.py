@@ -38,11 +38,12 @@ from common import (
     start,
     update,
 )
-from mptune.backbone import FrozenBackbone
-from mptune.batching import Encoded, collate
 from mptune.config import AdaptConfig
-from mptune.losses import IGNORE, task_loss
-from mptune.optimization import two_speed
+from mptune.model.backbone import Backbone
+from mptune.model.batch import IGNORE
+from mptune.model.encoding import Encoded, collate
+from mptune.stages.losses import task_loss
+from mptune.stages.optimization import two_speed
 
 BATCH = 16
 PADDED_TO = 256  # what public code pads GLUE's texts to
@@ -59,7 +60,7 @@ KINDS = {
 }
 
 
-def our_step(backbone: FrozenBackbone, data: Encoded, length: int) -> Step:
+def our_step(backbone: Backbone, data: Encoded, length: int) -> Step:
     """Return one step as the training loop takes it."""
     prompt = start([data.task], backbone, length)
     config = AdaptConfig()
@@ -67,13 +68,13 @@ def our_step(backbone: FrozenBackbone, data: Encoded, length: int) -> Step:
 
     def step(number: int) -> None:
         batch = collate(picks(data, number), [data], backbone)
-        loss = task_loss(backbone(prompt(batch.task_ids), batch).logits, batch.labels)
+        loss = task_loss(backbone(prompt(batch.tasks), batch).logits, batch.labels)
         update(loss, optimizer)
 
     return step
 
 
-def peft_step(folder: str, backbone: FrozenBackbone, data: Encoded, length: int, *, documented: bool) -> Step:
+def peft_step(folder: str, backbone: Backbone, data: Encoded, length: int, *, documented: bool) -> Step:
     """Return one step of PEFT's multitask prompt tuning."""
     dtype = torch.float32 if documented else backbone.model.dtype
     attention = {} if documented else {"attn_implementation": "sdpa"}
@@ -114,7 +115,7 @@ def picks(data: Encoded, number: int) -> list[tuple[int, int]]:
     return [(0, (number * BATCH + i) % len(data.inputs)) for i in range(BATCH)]
 
 
-def needed_operations(backbone: FrozenBackbone, data: Encoded, length: int, rounds: int) -> list[int]:
+def needed_operations(backbone: Backbone, data: Encoded, length: int, rounds: int) -> list[int]:
     """Return the floating-point operations of each round's batch, counted on rows one by one: nothing is padded."""
     prompt, counts = start([data.task], backbone, length), []
     for number in range(rounds):
@@ -122,7 +123,7 @@ def needed_operations(backbone: FrozenBackbone, data: Encoded, length: int, roun
         for pick in picks(data, number):
             batch = collate([pick], [data], backbone)
             with FlopCounterMode(display=False) as counter:
-                task_loss(backbone(prompt(batch.task_ids), batch).logits, batch.labels).backward()
+                task_loss(backbone(prompt(batch.tasks), batch).logits, batch.labels).backward()
             total += counter.get_total_flops()
         counts.append(total)
     return counts

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +12,24 @@ import torch
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
+@pytest.fixture
+def program(monkeypatch):
+    """Import a benchmark into this process, which costs no second import of torch, and give it its arguments."""
+
+    def imported(name, *arguments):
+        monkeypatch.syspath_prepend(str(BENCHMARKS))
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        return importlib.import_module(name)
+
+    return imported
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A tiny random T5 with the embedded backbone's tokenizer: label words must differ in it."""
-    import torch
     from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
-    from mptune.embedded import build_embedded
+    from mptune.model.embedded import build_embedded
 
     folder = tmp_path_factory.mktemp("bench") / "model"
     torch.manual_seed(0)
@@ -30,9 +40,10 @@ def model(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.embedded
 @pytest.mark.parametrize(
-    ("program", "ratios"),
+    ("name", "ratios"),
     [
         ("train_step", [("shapes", 0, "vs_peft_documented"), ("shapes", 0, "vs_peft_best")]),
         ("distillation_step", [("kept_vs_teacher_step",), ("asked_vs_teacher_step",)]),
@@ -41,11 +52,11 @@ def model(tmp_path_factory):
         ("memory", []),
     ],
 )
-def test_a_benchmark_ends_in_one_json_object(program, ratios, model, tmp_path):
+def test_a_benchmark_ends_in_one_json_object(name, ratios, model, tmp_path):
     out = tmp_path / "result.json"
     command = [
         sys.executable,
-        str(BENCHMARKS / f"{program}.py"),
+        str(BENCHMARKS / f"{name}.py"),
         "--quick",
         "--backbone",
         str(model),
@@ -56,7 +67,7 @@ def test_a_benchmark_ends_in_one_json_object(program, ratios, model, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert result == json.loads(out.read_text())
-    assert result["benchmark"] == program
+    assert result["benchmark"] == name
     assert {"commit", "processor", "threads", "versions", "date"} <= set(result)
     assert "No --data" in result["notes"][0]
     for path in ratios:
@@ -64,16 +75,17 @@ def test_a_benchmark_ends_in_one_json_object(program, ratios, model, tmp_path):
         for key in path:
             found = found[key]
         assert 0 < found["low"] <= found["median"] <= found["high"]
-    if program == "train_step":
+    if name == "train_step":
         assert 0 < result["shapes"][0]["share_of_floor"] < 1
-    if program == "adaptation":
+    if name == "adaptation":
         (run,) = result["runs"]
         assert 0 <= run["best_after"] <= run["seconds"]
         assert run["best"] >= run["start"]
-    if program == "memory":
+    if name == "memory":
         assert result["mib"]["imports alone"] < result["mib"]["backbone loaded"] <= result["mib"]["adaptation"]
 
 
+@pytest.mark.slow
 @pytest.mark.embedded
 def test_a_profile_says_where_all_of_a_steps_time_goes(model, tmp_path):
     command = [sys.executable, str(BENCHMARKS / "train_step.py"), "--quick", "--profile", "--backbone", str(model)]
@@ -83,7 +95,7 @@ def test_a_profile_says_where_all_of_a_steps_time_goes(model, tmp_path):
     assert 0 < shares["matrix products"] < 1
 
 
-def test_two_runs_of_a_recipe_are_compared_pair_by_pair(tmp_path):
+def test_two_runs_of_a_recipe_are_compared_pair_by_pair(program, tmp_path, capsys):
     for name, shift in (("a", 0), ("b", 2)):
         lines = [
             {"method": "mpt", "task": task, "shots": 4, "seed": seed, "seconds": 1, "dtype": name,
@@ -92,30 +104,27 @@ def test_two_runs_of_a_recipe_are_compared_pair_by_pair(tmp_path):
         ]  # fmt: skip
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    command = [sys.executable, str(BENCHMARKS / "precision.py"), str(tmp_path / "a"), str(tmp_path / "b")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures = json.loads(done.stdout.splitlines()[-1])["methods"]["mpt"]
+    program("precision", tmp_path / "a", tmp_path / "b").main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])["methods"]["mpt"]
     assert figures["means"] == [55, 57]
     assert figures["difference"].startswith("-2.0 [-2.0, -2.0]")
-    done = subprocess.run([*command[:3], str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "have no run in common" in done.stderr
+    with pytest.raises(SystemExit, match="have no run in common"):
+        program("precision", tmp_path / "a", tmp_path).main()
 
 
-def test_graphs_are_refused_in_one_line_where_there_is_no_gpu():
-    command = [sys.executable, str(BENCHMARKS / "cuda_graphs.py"), "--quick"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    )
-    assert done.returncode == 1
-    assert done.stderr == "cuda_graphs needs a GPU of NVIDIA's: CUDA records its graphs there, and none was found.\n"
+def test_graphs_are_refused_in_one_line_where_there_is_no_gpu(program, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as refused:
+        program("cuda_graphs", "--quick").main()
+    said = "cuda_graphs needs a GPU of NVIDIA's: CUDA records its graphs there, and none was found."
+    assert refused.value.code == said  # which Python prints, and ends with 1
 
 
+@pytest.mark.slow
 @pytest.mark.embedded
-def test_graphs_are_compared_step_by_step_with_what_they_replay(model, tmp_path, monkeypatch, capsys):
+def test_graphs_are_compared_step_by_step_with_what_they_replay(model, program, monkeypatch):
     # Without a GPU nothing is recorded: the "graph" is the model itself, and all else is what runs on one.
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    cuda_graphs = importlib.import_module("cuda_graphs")
+    cuda_graphs = program("cuda_graphs")
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda passes, sample, allow_unused_input: passes)
     found = cuda_graphs.compare(str(model), 2, 3, 2, None)
     assert found["loss_differs_by"] == found["gradient_differs_by"] == 0

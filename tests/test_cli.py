@@ -2,35 +2,24 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
 from typer.models import OptionInfo
 
 import mptune.cli
-from conftest import make_backbone, make_task, toy_rows, write_rows
-from mptune.artifacts import MultitaskPrompt
+from mptune.answers.prediction import Prediction, Predictor
 from mptune.doctor import Check
-from mptune.prediction import Prediction, Predictor
+from mptune.prompts.prompt import MultitaskPrompt
+from support.models import make_backbone
+from support.toys import task_yaml, toy_rows, write_rows
 
-
-def task_yaml(folder, name, good="good", bad="bad", template="{name} text: {{text}}"):
-    make_task(folder, name, good, bad)
-    lines = [
-        f"name: {name}",
-        "dataset:",
-        *[f"  {split}: {name}.{split}.jsonl" for split in ("train", "validation", "test")],
-        f'template: "{template.format(name=name)}"',
-        "verbalizer:",
-        "  0: no",
-        "  1: yes",
-    ]
-    path = folder / f"{name}.yaml"
-    path.write_text("\n".join(lines))
-    return path
+PACKAGE = Path(mptune.cli.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +100,7 @@ variants: {{mpt-no-distillation: {{of: mpt, distill: {{distill_weight: 0}}}}}}
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_once_and_adds_what_is_new(cli, tiny):
     recipe = tiny / "recipe.yaml"
     recipe.write_text(RECIPE.format(folder=tiny))
@@ -309,6 +299,7 @@ def test_answers_are_written_in_their_own_letters(cli, tiny, monkeypatch):
     assert (code, out) == (0, '{"task": "colour", "answer": "déjà vu"}\n')
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tiny, tmp_path):
     command = [
         sys.executable, "-m", "mptune", "teach", "--backbone", str(tiny / "model"), "--tasks", str(tiny / "mood.yaml"),
@@ -330,10 +321,28 @@ def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tiny, tmp_path):
 
 def test_every_command_tells_the_allocator_once_and_first(cli, monkeypatch):
     told = []
-    monkeypatch.setattr("mptune.speed.keep_pages", lambda: told.append("kept"))
-    monkeypatch.setattr("mptune.tasks.builtin_tasks", lambda: told.append("worked") or {})
+    monkeypatch.setattr("mptune.model.memory.keep_pages", lambda: told.append("kept"))
+    monkeypatch.setattr("mptune.tasks.registry.builtin_tasks", lambda: told.append("worked") or {})
     assert cli("tasks")[0] == 0
     assert told == ["kept", "worked"]
+
+
+def test_environment_variables_are_read_where_the_command_line_says():
+    claimed = dict(re.findall(r"`([\w.]+)`(?: reads)? ([A-Z_]+(?:\s+and\s+[A-Z_]+)?)", mptune.cli.__doc__))
+    claimed = {module: set(re.findall(r"[A-Z_]{4,}", names)) for module, names in claimed.items()}
+    read = {}
+    for path in PACKAGE.rglob("*.py"):
+        names = re.findall(r"os\.environ(?:\.get\(|\[)\"(\w+)\"", path.read_text())
+        if names:
+            read[".".join(path.relative_to(PACKAGE).with_suffix("").parts)] = set(names)
+        assert len(re.findall(r"\benviron\b|\bgetenv\b", path.read_text())) == len(names), path
+    assert read == claimed
+
+
+def test_all_printing_goes_through_one_module():
+    for path in PACKAGE.rglob("*.py"):
+        printing = re.findall(r"\bprint\(|typer\.echo|sys\.stdout|sys\.stderr|\bConsole\(", path.read_text())
+        assert not printing or path.name == "terminal.py", path
 
 
 def test_an_option_with_a_placeholder_of_its_own_letters_is_named_outright():
@@ -344,4 +353,4 @@ def test_an_option_with_a_placeholder_of_its_own_letters_is_named_outright():
             for info in getattr(hint, "__metadata__", ()):
                 if isinstance(info, OptionInfo) and (info.metavar or "").lower() == name:
                     alike[command.callback.__name__, name] = info.default  # in an annotation, the first of the names
-    assert alike == {("evaluate", "prompt"): "--prompt", ("predict", "prompt"): "--prompt"}
+    assert alike == {("evaluate_prompt", "prompt"): "--prompt", ("predict", "prompt"): "--prompt"}

@@ -10,14 +10,18 @@ import sys
 import pytest
 
 import mptune.cli
-from conftest import largest_file, make_backbone, toy_rows, write_rows
-from mptune.artifacts import CONFIG, MultitaskPrompt
-from mptune.backbone import load_backbone
 from mptune.config import AdaptConfig, DistillConfig, TeachConfig
+from mptune.errors import DataError
+from mptune.model.loading import load_backbone
+from mptune.prompts.folder import CONFIG_FILE
+from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
-from mptune.tasks import get_task, paper_tasks
+from mptune.tasks.data import TaskRows
+from mptune.tasks.registry import get_task, paper_tasks
+from support.models import make_backbone
+from support.toys import largest_file, toy_rows, write_rows
 
 HUB_TASK = """
 name: {name}
@@ -61,10 +65,10 @@ def made(tmp_path_factory):
 def copied(prompt, to, **changes):
     """A prompt in another folder, with another stored configuration beside it; with none if nothing is named."""
     shutil.copytree(prompt, to)
-    stored = json.loads((to / CONFIG).read_text())
-    (to / CONFIG).unlink()
+    stored = json.loads((to / CONFIG_FILE).read_text())
+    (to / CONFIG_FILE).unlink()
     if changes:
-        (to / CONFIG).write_text(json.dumps({**stored, **changes}))
+        (to / CONFIG_FILE).write_text(json.dumps({**stored, **changes}))
     return to
 
 
@@ -99,7 +103,7 @@ def test_a_backbone_named_here_goes_before_the_prompts_own(cli, made, tmp_path, 
 def test_the_backbone_saved_beside_a_prompt_goes_before_its_card(cli, made, tmp_path, command):
     prompt = made / ("colour" if command == "evaluate" else "multitask")
     shutil.copytree(made / "model", tmp_path / "moved")
-    stored = json.loads((prompt / CONFIG).read_text())["backbone"]
+    stored = json.loads((prompt / CONFIG_FILE).read_text())["backbone"]
     wrong = copied(prompt, tmp_path / "wrong", backbone={**stored, "name": str(tmp_path / "gone")})
     right = copied(prompt, tmp_path / "right", backbone={**stored, "name": str(tmp_path / "moved")})
     more = {
@@ -120,6 +124,27 @@ def test_without_a_saved_backbone_the_card_names_it(cli, made, tmp_path, command
     more = ["--prompt", prompt] if command == "evaluate" else ["--from", prompt, "--out", tmp_path / "x"]
     few = [] if command == "evaluate" else ["--set", "adapt.steps=0"]
     code, _, err = cli(command, *more, "--task", made / "colour.yaml", "--data", made / "rows", *few)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("command", ["predict", "distill"])
+def test_a_field_of_the_backbone_is_changed_and_the_rest_stays_the_prompts_own(cli, made, tmp_path, command):
+    write_rows(tmp_path / "in.jsonl", [{"text": "blue"}])
+    arguments = {
+        "predict": ["--prompt", made / "colour", "--input", tmp_path / "in.jsonl"],
+        "distill": ["--teachers", made / "teachers", "--out", tmp_path / "x", "--set", "distill.steps=0"],
+    }[command]
+    code, _, err = cli(command, *arguments, "--set", "backbone.device=cpu")
+    assert code == 0, err
+
+
+def test_teachers_without_a_saved_backbone_are_distilled_into_that_of_their_card(cli, made, tmp_path, monkeypatch):
+    monkeypatch.chdir(made)
+    for name in ("mood", "speed"):
+        copied(made / "teachers" / name, tmp_path / "t" / name)
+    names = f"{made / 'mood.yaml'},{made / 'speed.yaml'}"
+    code, _, err = cli("distill", "--teachers", tmp_path / "t", "--tasks", names, "--data", made / "rows",
+                       "--out", tmp_path / "x", "--set", "distill.steps=0")  # fmt: skip
     assert code == 0, err
 
 
@@ -146,6 +171,15 @@ def test_rows_named_here_go_before_those(cli, made, tmp_path, command):
     code, _, err = cli(command, *arguments, *more, "--data", tmp_path / "empty")
     assert code == 3
     assert "does not exist in empty/" in err
+
+
+def test_secret_test_rows_of_a_hub_task_stop_nobody_who_asked_for_none(tmp_path):
+    task = hub_task(tmp_path, "mood", "good", "awful")
+    write_rows(tmp_path / "rows" / "mood.test.jsonl", [{"text": "a"}])
+    (rows,) = TaskRows.checked([task], tmp_path / "rows")
+    assert len(rows.data("train", "validation").train) == 16
+    with pytest.raises(DataError, match=r"mood\.test\.jsonl row 1"):
+        rows.data("test")
 
 
 @pytest.mark.parametrize("command", ["teach", "adapt"])
@@ -436,6 +470,11 @@ def test_rows_that_cannot_be_read(cli, made, tmp_path, content, code, says):
     assert "Traceback" not in err
 
 
+def test_a_separator_of_lines_within_a_text_is_text(cli, made):
+    code, out, err = cli("predict", "--prompt", made / "colour", stdin='{"text": "blue\u2028sky"}\n')
+    assert (code, len(out.splitlines())) == (0, 1), err
+
+
 def test_a_missing_option_shows_how_the_command_is_used(cli):
     code, _, err = cli("teach")
     assert code == 2
@@ -443,6 +482,7 @@ def test_a_missing_option_shows_how_the_command_is_used(cli):
     assert "Missing option '--tasks'" in err
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_command_in_silence():
     read, write = os.pipe()
     os.close(read)

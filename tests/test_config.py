@@ -3,23 +3,22 @@
 import pytest
 
 from mptune import config
+from mptune.comparison import config as of_methods
+from mptune.comparison.config import AttemptConfig, BaselineConfig, DeptConfig, WeightsConfig
+from mptune.comparison.methods import sections
 from mptune.config import (
     PUBLISHED_SEEDS,
     STAGES,
     AdaptConfig,
-    AttemptConfig,
     BackboneConfig,
-    BaselineConfig,
-    DeptConfig,
     DistillConfig,
     EvaluateConfig,
     TeachConfig,
     TrainingConfig,
-    WeightsConfig,
     parse_overrides,
 )
 from mptune.errors import ConfigError, UnknownNameError
-from mptune.tasks import Dataset, HubData, Task
+from mptune.tasks.task import Dataset, HubData, Task
 
 BASELINES = [WeightsConfig, AttemptConfig, DeptConfig]
 ALL = [*STAGES.values(), *BASELINES, TrainingConfig, BaselineConfig, Task, Dataset, HubData]
@@ -44,7 +43,8 @@ def test_defaults_are_within_their_own_ranges(cls):
 
 
 def test_no_class_of_this_module_is_forgotten_here():
-    defined = {c for c in vars(config).values() if isinstance(c, type) and issubclass(c, config.Config)}
+    classes = [*vars(config).values(), *vars(of_methods).values()]
+    defined = {c for c in classes if isinstance(c, type) and issubclass(c, config.Config)}
     assert defined - {config.Config} <= set(ALL)
 
 
@@ -161,6 +161,12 @@ def test_overrides_are_grouped_by_stage():
     settings = ["distill.temperature=2", "distill.rank=3", "teach.lr=0.1"]
     assert parse_overrides(settings) == {"distill": {"temperature": "2", "rank": "3"}, "teach": {"lr": "0.1"}}
     assert DistillConfig.read(parse_overrides(settings)["distill"], "--set").temperature == 2.0
+
+
+def test_a_methods_section_may_be_set_where_it_is_known():
+    assert parse_overrides(["lora.lr=1"], sections()) == {"lora": {"lr": "1"}}
+    with pytest.raises(UnknownNameError, match=r"no stage is called 'lora'"):
+        parse_overrides(["lora.lr=1"])
 
 
 def test_the_last_of_two_overrides_counts():

@@ -1,4 +1,4 @@
-"""Documents that are checked: docs/cli.md is the help pages; the README's snippets run; links lead somewhere.
+"""Documents that are checked: docs/cli.md is the help pages; links lead somewhere; numbers are those of committed runs.
 
 `python tests/test_docs.py --write` writes docs/cli.md anew.
 """
@@ -7,16 +7,17 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from mptune.cli import app
-from mptune.reports.findings import gap, score_table
-from mptune.reports.reading import read_run
-from mptune.statistics import interval
-from mptune.tables import results_table
+from mptune.comparison.intervals import interval
+from mptune.comparison.report.findings import gap, score_table
+from mptune.comparison.report.markdown import results_page
+from mptune.comparison.report.reading import read_folder
 
 ROOT = Path(__file__).parents[1]
 CLI = ROOT / "docs" / "cli.md"
@@ -45,61 +46,12 @@ def help_pages() -> str:
     return "\n".join(pages)
 
 
-def snippets(language: str) -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
-
-
 def test_the_command_line_page_is_what_help_says():
     assert CLI.read_text(encoding="utf-8") == help_pages(), "stale: run `make docs`"
 
 
-def test_every_command_in_the_readme_exists_with_its_options():
-    command = typer.main.get_command(app)
-    for line in "\n".join(snippets("bash")).replace("\\\n", " ").splitlines():
-        words = line.split("#")[0].split()
-        if not words or words[0] != "mptune":
-            continue
-        assert words[1] in command.commands, line
-        known = {o for p in command.commands[words[1]].params for o in p.opts}
-        for option in (w.partition("=")[0] for w in words[2:] if w.startswith("--")):
-            assert option in known, f"{option} in: {line}"
-
-
-def test_the_python_in_the_readme_compiles_and_imports_public_names_only():
-    import mptune
-
-    assert snippets("python")
-    for code in snippets("python"):
-        compile(code, "README.md", "exec")
-        for names in re.findall(r"from mptune import ([\w, ]+)", code):
-            assert set(names.replace(" ", "").split(",")) <= set(mptune.__all__)
-
-
-def test_the_task_file_in_the_readme_is_a_task(tmp_path):
-    from mptune.tasks import load_task
-
-    (code,) = [c for c in snippets("yaml") if "template:" in c]
-    (tmp_path / "reviews.yaml").write_text(code)
-    task = load_task(tmp_path / "reviews.yaml")
-    assert task.render({"text": "fine", "label": 1}).target == "positive"
-
-
-def test_the_recipe_in_the_readme_is_a_recipe(tmp_path):
-    from mptune.recipes import Loaded
-
-    (code,) = [c for c in snippets("yaml") if "methods:" in c]
-    (tmp_path / "mine.yaml").write_text(code)
-    for name in re.findall(r"(\w+)\.yaml[],]", code):
-        fields = "dataset: {train: a.jsonl, test: b.jsonl}\ntemplate: '{text}'\nverbalizer: {0: bad, 1: good}\n"
-        (tmp_path / f"{name}.yaml").write_text(f"name: {name}\n{fields}")
-    made = Loaded.from_file(tmp_path / "mine.yaml")
-    assert [task.name for task in made.targets] == ["reviews", "urgency"]
-    assert made.recipe.lora.steps == made.recipe.adapt.steps == 100
-
-
 def test_links_between_documents_lead_somewhere():
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "results").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
@@ -107,7 +59,7 @@ def test_links_between_documents_lead_somewhere():
 @pytest.mark.parametrize(
     ("page", "begins", "ends", "folder"),
     [
-        ("README.md", "## Quick start", "## Your own task", "quickstart"),
+        ("docs/results.md", "## The quick start", "## Eight public tasks", "quickstart"),
         ("results/README.md", "(`real/`)", "(`small/fewshot/`)", "real"),
     ],
 )
@@ -123,12 +75,11 @@ def test_every_row_of_scores_in_a_document_is_in_its_committed_results(page, beg
 
 @pytest.mark.parametrize("file", sorted((ROOT / "results").rglob("results.md")), ids=lambda file: file.parent.name)
 def test_a_committed_table_is_what_the_package_makes_of_its_lines(file):
-    said = file.read_text(encoding="utf-8")
-    text = file.with_name("results.jsonl").read_text(encoding="utf-8")
-    rows = said[said.index("*test rows*") :].split("\n\n")[0].splitlines()[1:]
+    table, results = file.read_text(encoding="utf-8"), read_folder(file.parent)
+    rows = table[table.index("*test rows*") :].split("\n\n")[0].splitlines()[1:]
     methods = [row.split(" | ")[0].removeprefix("| ") for row in rows]
-    made = results_table("any", [], [json.loads(line) for line in text.splitlines()], methods)
-    assert said[said.index("## ") :] == made[made.index("## ") :]
+    page = results_page(replace(results, recipe={**results.recipe, "methods": methods}), [])
+    assert table[table.index("## ") :] == page[page.index("## ") :]
 
 
 SYSTEMS = {
@@ -151,21 +102,20 @@ SYSTEMS = {
 }
 
 
-def test_the_table_of_systems_in_the_readme_is_that_of_the_committed_runs():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme[readme.index("## What it scores on public tasks") : readme.index("## What it is not")]
+def test_the_table_of_systems_is_that_of_the_committed_runs():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    section = text[text.index("## Eight public tasks") : text.index("## With a longer budget")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
     table = {name: cells for name, *cells in rows[1:]}
     assert set(table) == set(SYSTEMS)
-    file = ROOT / "results" / "small" / "fewshot" / "results.jsonl"
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    results = read_folder(ROOT / "results" / "small" / "fewshot")
     for name, method in SYSTEMS.items():
-        own = [line for line in lines if line["method"] == method]
+        lines = [line for line in results.lines if line.method == method]
         accuracy, f1, trained = (cell.strip("*") for cell in table[name])
         for said, metric in ((accuracy, "accuracy"), (f1, "f1_macro")):
-            values = [s["value"] for line in own for s in line["scores"] if s["metric"] == metric]
+            values = [value for line in lines if (value := line.value(metric)) is not None]
             assert said == f"{sum(values) / len(values):.1f}", (name, metric)
-        assert trained.partition(" ")[0] == f"{own[0]['parameters']['trained']:,}"
+        assert trained.partition(" ")[0] == f"{lines[0].parameters.trained:,}"
 
 
 VARIANTS = {
@@ -210,7 +160,7 @@ LENGTHS = {
 
 def test_the_table_of_prompt_lengths_is_that_of_the_committed_runs():
     text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
-    run = read_run(ROOT / "results" / "small" / "prompt-length")
+    run = read_folder(ROOT / "results" / "small" / "prompt-length")
     accuracy, f1 = ({r.method: r.mean.score for r in score_table(run, 16, m).rows} for m in (None, "f1_macro"))
     for length, (tuned, mpt) in LENGTHS.items():
         found = gap(run, mpt, tuned, 16).over_seeds
@@ -221,7 +171,7 @@ def test_the_table_of_prompt_lengths_is_that_of_the_committed_runs():
 def test_the_figures_on_initialisation_are_those_of_the_committed_runs():
     text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
     text = text[text.index("(`small/initialisation/`)") :].partition("\n## ")[0]
-    means = {r.method: r.mean.score for r in score_table(read_run(ROOT / "results/small/initialisation"), 16).rows}
+    means = {r.method: r.mean.score for r in score_table(read_folder(ROOT / "results/small/initialisation"), 16).rows}
     for method, mean in means.items():
         assert (str(mean) in text) or method in ("constant", "zero-shot"), method
 

@@ -97,7 +97,7 @@ def test_the_cache_wants_a_gibibyte(free, state, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("native", "state", "advice"), [(True, "ok", "auto"), (False, "note", "float32")])
 def test_the_advised_dtype_is_what_the_processor_multiplies(native, state, advice, monkeypatch):
-    monkeypatch.setattr("mptune.backbone.multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr("mptune.model.loading.multiplies_bfloat16", lambda device: native)
     check = found("processor")
     assert check.state == state
     assert f"backbone.dtype={advice}" in check.fix

@@ -17,6 +17,9 @@ from mptune.errors import (
     ShapeError,
     UnknownNameError,
     UsageError,
+    first_line,
+    one_of,
+    reason,
 )
 
 ALL = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
@@ -110,3 +113,24 @@ def test_data_problems_of_several_tasks_are_one_error_that_names_each_task_once(
     assert (again.task, again.problems) == ("a", ("x", "y", "v"))
     both = DataError.of_all([one, other, one])
     assert str(both) == "the data of task 'a, b' cannot be used:\n  - x\n  - y\n  - z"
+
+
+def test_the_first_line_of_what_a_library_says():
+    assert first_line(ValueError("\n one\n two")) == "one"
+    assert first_line(KeyError()) == "KeyError"
+
+
+def test_why_a_file_cannot_be_read_does_not_name_it_again(tmp_path):
+    with pytest.raises(OSError, match="none") as missing:
+        (tmp_path / "none").read_text()
+    assert reason(missing.value) == "No such file or directory"
+    with pytest.raises(UnicodeDecodeError) as foreign:
+        b"\xff".decode()
+    assert reason(foreign.value).startswith("'utf-8' codec can't decode byte 0xff")
+    assert reason(OSError()) == "OSError"
+
+
+def test_one_of_several_names_or_the_nearest():
+    assert one_of("split", "test", ("train", "test")) == "test"
+    with pytest.raises(UnknownNameError, match="Did you mean 'test'"):
+        one_of("split", "tst", ("train", "test"))

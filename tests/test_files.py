@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from conftest import largest_file
-from mptune.files import parsed, write_file
+from mptune.errors import ArtifactError, UsageError
+from mptune.files import json_lines, json_object, parsed, refuse_existing, refuse_lost, write_file, write_folder
+from support.toys import largest_file
 
 
 def test_what_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path):
@@ -38,3 +39,44 @@ def test_whole_characters_pass_and_no_json_is_an_error_of_json():
     assert parsed(r'["\ud83d\ude00", "\\ud83d"]') == ["\U0001f600", r"\ud83d"]
     with pytest.raises(json.JSONDecodeError):
         parsed("{")
+
+
+def test_lines_of_json_keep_their_numbers_and_what_is_wrong_with_them():
+    text = '{"a": 1}\n\n  \n[2\n"\u2028"\n"\\ud83d"\n3'
+    lines = list(json_lines(text))
+    assert [line.number for line in lines] == [1, 4, 5, 6, 7]
+    assert [line.value for line in lines] == [{"a": 1}, None, "\u2028", None, 3]  # a separator within a text is text
+    assert [type(line.error) for line in lines if line.error] == [json.JSONDecodeError, ValueError]
+    assert lines[1].text == "[2"
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [('{"a": 1}', {"a": 1}), ("[1]", None), ("{", None), ("", None), ("[" * 100_000, None), (b"\xff", None)],
+)
+def test_a_json_object_or_nothing(tmp_path, content, values):
+    write_file(tmp_path / "file", content)
+    assert json_object(tmp_path / "file") == values
+
+
+def test_a_folder_is_whole_or_not_there_and_readable_by_others(tmp_path):
+    write_folder(tmp_path / "new" / "whole", lambda folder: write_file(folder / "a", "1"))
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["whole"]
+    assert (tmp_path / "new" / "whole").stat().st_mode & 0o777 == 0o755
+
+    def break_off(folder):
+        write_file(folder / "a", "1")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / "new" / "half", break_off)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["whole"]
+
+
+def test_what_stands_already_and_what_has_no_folder_is_refused(tmp_path):
+    refuse_existing(tmp_path / "new")
+    refuse_lost(tmp_path / "a.jsonl", "--output")
+    with pytest.raises(ArtifactError, match="exists already; remove it or choose another name"):
+        refuse_existing(tmp_path)
+    with pytest.raises(UsageError, match=r"there is no folder .*no for --output a\.jsonl; make it first"):
+        refuse_lost(tmp_path / "no" / "a.jsonl", "--output")

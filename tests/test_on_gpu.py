@@ -5,15 +5,15 @@ import copy
 import pytest
 import torch
 
-from conftest import FAMILIES, batch_of, make_backbone, some_prompts
-from mptune.artifacts import MultitaskPrompt
-from mptune.backbone import FrozenBackbone
+from mptune.answers.prediction import Predictor
 from mptune.config import AdaptConfig, BackboneConfig, DistillConfig, TeachConfig
-from mptune.prediction import Predictor
+from mptune.model.backbone import Backbone
+from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.adaptation import Target, adapt, adapt_together
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
-from mptune.training import Learner
+from mptune.stages.training import Learner
+from support.models import FAMILIES, batch_of, make_backbone, some_prompts
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 def on_gpu(backbone):
     """The same model on the GPU, in float32."""
     config = BackboneConfig(name=backbone.config.name, device="cuda")
-    return FrozenBackbone(copy.deepcopy(backbone.model).to("cuda"), backbone.tokenizer, config)
+    return Backbone(copy.deepcopy(backbone.model).to("cuda"), backbone.tokenizer, config)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

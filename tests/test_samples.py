@@ -7,8 +7,9 @@ from importlib.resources import files
 
 import pytest
 
-from mptune.data import load_data
-from mptune.tasks import SPLITS, builtin_tasks
+from mptune.tasks.data import load_data
+from mptune.tasks.registry import builtin_tasks
+from mptune.tasks.task import SPLITS
 
 SOURCES = ("opinions", "paraphrase", "answers", "topics", "claims", "intents")
 TARGETS = ("urgency", "refund", "contradiction", "teams", "aspects", "feelings")

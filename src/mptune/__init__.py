@@ -7,25 +7,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mptune.artifacts import Card, MultitaskPrompt
-    from mptune.backbone import FrozenBackbone, load_backbone
+    from mptune.answers.evaluation import evaluate
+    from mptune.answers.metrics import Score
+    from mptune.answers.prediction import Prediction, Predictor
     from mptune.config import AdaptConfig, BackboneConfig, DistillConfig, EvaluateConfig, TeachConfig
     from mptune.errors import MptuneError
-    from mptune.evaluation import evaluate
-    from mptune.metrics import Score
-    from mptune.prediction import Prediction, Predictor
+    from mptune.model.backbone import Backbone
+    from mptune.model.loading import load_backbone
+    from mptune.prompts.card import Card
+    from mptune.prompts.prompt import MultitaskPrompt
     from mptune.stages.adaptation import adapt
     from mptune.stages.distillation import distill
     from mptune.stages.teachers import teach
-    from mptune.tasks import Task, get_task, load_task
+    from mptune.tasks.registry import get_task, load_task
+    from mptune.tasks.task import Task
 
 __all__ = [
     "AdaptConfig",
+    "Backbone",
     "BackboneConfig",
     "Card",
     "DistillConfig",
     "EvaluateConfig",
-    "FrozenBackbone",
     "MptuneError",
     "MultitaskPrompt",
     "Prediction",
@@ -45,17 +48,20 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = {
-    "artifacts": ("Card", "MultitaskPrompt"),
-    "backbone": ("FrozenBackbone", "load_backbone"),
+    "answers.evaluation": ("evaluate",),
+    "answers.metrics": ("Score",),
+    "answers.prediction": ("Prediction", "Predictor"),
     "config": ("AdaptConfig", "BackboneConfig", "DistillConfig", "EvaluateConfig", "TeachConfig"),
     "errors": ("MptuneError",),
-    "evaluation": ("evaluate",),
-    "metrics": ("Score",),
-    "prediction": ("Prediction", "Predictor"),
+    "model.backbone": ("Backbone",),
+    "model.loading": ("load_backbone",),
+    "prompts.card": ("Card",),
+    "prompts.prompt": ("MultitaskPrompt",),
     "stages.adaptation": ("adapt",),
     "stages.distillation": ("distill",),
     "stages.teachers": ("teach",),
-    "tasks": ("Task", "get_task", "load_task"),
+    "tasks.registry": ("get_task", "load_task"),
+    "tasks.task": ("Task",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

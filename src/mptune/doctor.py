@@ -3,10 +3,11 @@
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from mptune.embedded import VERSION, WHEEL, cache_folder
+from mptune.model.embedded import VERSION, WHEEL, cache_folder
 
 GIB = 2**30
 
@@ -26,33 +27,38 @@ def examine() -> list[Check]:
     return [check() for check in (_python, _torch, _processor, _transformers, _embedded, _cache, _peft, _hub)]
 
 
+def healthy(checks: Sequence[Check]) -> bool:
+    """Return whether nothing must be mended before the package can be used."""
+    return all(check.state != "fail" for check in checks)
+
+
 def _python() -> Check:
     return Check("ok", "python", platform.python_version())  # an older one could not have imported this
 
 
 def _torch() -> Check:
-    found = _version("torch")
-    return Check("ok", "torch", found) if found else Check("fail", "torch", "missing", "pip install torch")
+    installed = _version("torch")
+    return Check("ok", "torch", installed) if installed else Check("fail", "torch", "missing", "pip install torch")
 
 
 def _processor() -> Check:
     import torch
 
-    from mptune.backbone import multiplies_bfloat16
+    from mptune.model.loading import multiplies_bfloat16
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = f"{name}, {torch.get_num_threads()} threads"
+    processor = f"{name}, {torch.get_num_threads()} threads"
     if multiplies_bfloat16(device):
-        return Check("ok", "processor", f"{found}, multiplies bfloat16", "--set backbone.dtype=auto is faster here")
-    return Check("note", "processor", f"{found}, no native bfloat16", "keep backbone.dtype=float32")
+        return Check("ok", "processor", f"{processor}, multiplies bfloat16", "--set backbone.dtype=auto is faster here")
+    return Check("note", "processor", f"{processor}, no native bfloat16", "keep backbone.dtype=float32")
 
 
 def _transformers() -> Check:
-    found = _version("transformers")
-    if not found or int(found.split(".")[0]) < 5:
-        return Check("fail", "transformers", found or "missing", "pip install 'transformers>=5'")
-    return Check("ok", "transformers", found)
+    installed = _version("transformers")
+    if not installed or int(installed.split(".")[0]) < 5:
+        return Check("fail", "transformers", installed or "missing", "pip install 'transformers>=5'")
+    return Check("ok", "transformers", installed)
 
 
 def _embedded() -> Check:
@@ -78,8 +84,10 @@ def _cache() -> Check:
 
 
 def _peft() -> Check:
-    found = _version("peft")
-    return Check("ok", "peft", found) if found else Check("note", "peft", "not installed", "pip install 'mptune[peft]'")
+    installed = _version("peft")
+    if not installed:
+        return Check("note", "peft", "not installed", "pip install 'mptune[peft]'")
+    return Check("ok", "peft", installed)
 
 
 def _hub() -> Check:

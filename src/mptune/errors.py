@@ -16,6 +16,9 @@ MptuneError                 exit code 1: it could not be done
 
 import difflib
 from collections.abc import Collection, Sequence
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=str)
 
 
 class MptuneError(Exception):
@@ -103,6 +106,28 @@ class MissingExtraError(MptuneError, ImportError):
 
 class ShapeError(MptuneError, ValueError):
     """A tensor whose shape breaks its contract."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of a library says, or its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def reason(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a file cannot be read or written: what the operating system says, without the file's name."""
+    return getattr(error, "strerror", None) or first_line(error)
+
+
+def one_of(kind: str, name: str, known: Collection[Name]) -> Name:
+    """Return the one of several names that was given.
+
+    Raises:
+        UnknownNameError: it is none of them.
+    """
+    for each in known:
+        if each == name:
+            return each
+    raise UnknownNameError(kind, name, known)
 
 
 def _bulleted(head: str, problems: Sequence[str]) -> str:

@@ -1,11 +1,29 @@
-"""Files and folders that no reader ever sees half of, and JSON that may come from strangers."""
+"""Files and folders that no reader ever sees half of; JSON and YAML that may come from strangers; digests."""
 
+import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from mptune.errors import ArtifactError, ConfigError, UsageError, reason
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise ArtifactError where a folder stands already: what somebody made is never written over."""
+    if folder.exists():
+        raise ArtifactError(f"{folder} exists already; remove it or choose another name")
+
+
+def refuse_lost(file: Path, option: str) -> None:
+    """Raise UsageError where a file has no folder to stand in, which is said before the work and not after it."""
+    if not file.parent.is_dir():
+        raise UsageError(f"there is no folder {file.parent} for {option} {file.name}; make it first")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -45,4 +63,74 @@ def parsed(text: str) -> Any:
         raise ValueError("nested too deeply") from None
     except UnicodeEncodeError:
         raise ValueError("half a character, as \\ud83d alone") from None
+    return values
+
+
+@dataclass(frozen=True)
+class JsonLine:
+    """A line of JSON: its value, or the error why it has none."""
+
+    number: int  # from 1; blank lines count too
+    text: str
+    value: Any = None
+    error: ValueError | None = None
+
+
+def json_lines(text: str) -> Iterator[JsonLine]:
+    """Yield the lines of a text that holds a JSON value in each; blank ones are passed over."""
+    # Not splitlines: a JSON text may hold the separators of Unicode as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield JsonLine(number, line, parsed(line))
+        except ValueError as error:
+            yield JsonLine(number, line, error=error)
+
+
+def json_object(file: Path) -> dict[str, Any] | None:
+    """Return the object that a JSON file of ours holds; None where it holds anything else."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def digest(content: str | bytes, letters: int = 32) -> str:
+    """Return the first letters of a content's SHA-256, by which equal contents are known."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:letters]
+
+
+class _Loader(yaml.BaseLoader):
+    """YAML without implicit types, and without silently dropped duplicate keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = []
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key!r} stands twice", problem_mark=key_node.start_mark)
+            seen.append(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
+
+    Raises:
+        ConfigError: no such file, no YAML, or not a mapping.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - BaseLoader makes text only
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"cannot be read ({reason(error)})"]) from None
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(str(path), [f"is not valid YAML{line}: {error.problem}"]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), [f"is not valid YAML: {error}"]) from None
+    if not isinstance(values, dict):
+        got = "nothing" if not values else "a list" if isinstance(values, list) else repr(values)
+        raise ConfigError(str(path), [f"wants `field: value` lines; got {got}"])
     return values

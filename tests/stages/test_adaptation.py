@@ -1,40 +1,26 @@
 """Stage 3 on a real tiny model: where a target starts, what of it learns, and that it never gets worse."""
 
-import copy
 import hashlib
 import json
-import shutil
-import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import make_backbone, make_task, toy_rows, write_rows
-from mptune.backbone import FrozenBackbone
-from mptune.batching import collate
-from mptune.config import AdaptConfig, DistillConfig, TeachConfig
-from mptune.errors import BackboneMismatch, UnknownNameError, UsageError
-from mptune.losses import task_loss
-from mptune.stages.adaptation import Target, adapt, adapt_together
-from mptune.stages.distillation import distill
+from mptune.config import AdaptConfig, TeachConfig
+from mptune.errors import BackboneMismatch, UnknownNameError
+from mptune.model.encoding import collate
+from mptune.stages.adaptation import adapt
+from mptune.stages.experiment import training_data
+from mptune.stages.losses import task_loss
 from mptune.stages.teachers import teach
-from mptune.training import Learner, label_losses, training_data
-from trained import trained_backbone
+from mptune.tasks.data import TaskRows
+from support.models import make_backbone
+from support.toys import make_task, toy_rows, write_rows
+from support.trained import trained_backbone, untrained_source
 
 Quick = partial(AdaptConfig, steps=8, validate_every=4, shared_lr=0.3, task_lr=0.1)
-
-
-def untrained_source(tasks, rank=1):
-    """A multitask prompt whose tasks differ, without the time it takes to distill one."""
-    teachers = [teach(task, trained_backbone(), TeachConfig(prompt_length=4, steps=0)) for task in tasks]
-    return distill(tasks, teachers, trained_backbone(), DistillConfig(steps=0, noise=0.5, rank=rank))
-
-
-@pytest.fixture
-def source(toy_tasks):
-    return untrained_source(toy_tasks)
 
 
 def start(source, task, rule):
@@ -96,9 +82,9 @@ def test_a_source_tasks_name_starts_at_its_vectors(source, toy_task, number):
 
 def test_the_closest_source_is_the_one_with_the_least_loss_on_the_targets_rows(source, toy_task):
     backbone = trained_backbone()
-    data = training_data([toy_task], backbone, Quick(), 4, None).train
+    data = training_data([TaskRows(toy_task)], backbone, Quick(), 4).train
     batch = collate([(0, row) for row in range(48)], data, backbone)
-    losses = [float(task_loss(backbone(p.expand(48, -1, -1), batch).logits, batch.labels)) for p in source.collapse()]
+    losses = [float(task_loss(backbone(p[None], batch).logits, batch.labels)) for p in source.collapse()]
     assert len(set(losses)) == 3
     best = losses.index(min(losses))
     assert torch.equal(start(source, toy_task, "closest").collapse()[0], source.collapse()[best])
@@ -172,11 +158,6 @@ def test_shots_are_drawn_per_class_by_the_seed_and_written_into_the_card(source,
     assert few[0].card.scores[0]["examples"] == 8  # validation is no larger than what a few-shot user has
 
 
-def test_only_the_drawn_shots_are_learnt_from(source, toy_task):
-    data = training_data([toy_task], trained_backbone(), Quick(shots=4), 4, None)
-    assert [e.row for e in data.train[0].examples] == data.shot_rows["toy"]
-
-
 def test_adapting_never_ends_below_its_start(source, toy_task, tmp_path):
     # Validation rows with the labels the other way round: whatever is learnt makes them worse.
     write_rows(tmp_path / "toy.validation.jsonl", toy_rows("bad", "good", 16, start=100))
@@ -205,129 +186,3 @@ def test_a_larger_group_than_the_batch_still_sees_every_task(tmp_path, toy_tasks
     before = start(source, group, "mean-vectors")
     prompt = adapt(source, group, trained_backbone(), Quick(batch_size=2, train="task-vectors"))
     assert all(not torch.equal(a, b) for a, b in zip(prompt.u, before.u, strict=True))
-
-
-# -- several side by side ---------------------------------------------------------------------------------------------
-
-
-def targets_of(tasks, out=None, **changes):
-    """Two seeds of every task, each with its own folder."""
-    return [
-        Target((task,), Quick(shots=8, seed=seed, **changes), out and out / f"{task.name}-{seed}")
-        for task in tasks
-        for seed in (0, 1)
-    ]
-
-
-def test_targets_adapted_together_learn_as_alone(source, toy_task, tmp_path):
-    other = make_task(tmp_path, "other", "fast", "slow", verbalizer={"0": "no", "1": "yes", "2": "maybe"})
-    targets = targets_of([toy_task, other])
-    together = adapt_together(source, targets, trained_backbone())
-    for target, prompt in zip(targets, together, strict=True):
-        alone = adapt(source, target.tasks[0], trained_backbone(), target.config)
-        assert prompt.tasks == alone.tasks
-        assert prompt.card.seeds == alone.card.seeds
-        assert prompt.card.scores == alone.card.scores
-        for mine, own in zip(prompt.parameters(), alone.parameters(), strict=True):
-            torch.testing.assert_close(mine, own, atol=1e-3, rtol=1e-3)
-    assert not torch.allclose(together[0].shared, together[1].shared, atol=0.1)
-
-
-def test_gradients_of_targets_taken_together_are_those_of_each_alone(source, toy_task, tmp_path):
-    backbone = trained_backbone()
-    exact = FrozenBackbone(copy.deepcopy(backbone.model).double(), backbone.tokenizer, backbone.config)
-    learners = []
-    for task, seed in ((toy_task, 0), (toy_task, 1), (make_task(tmp_path, "other", "fast", "slow"), 0)):
-        prompt = adapt(source, task, backbone, Quick(shots=8, seed=seed)).double()
-        data = training_data([task], backbone, Quick(shots=8, seed=seed), 4, None)
-        learner = Learner(prompt, None, iter(()), data, Quick(), None)
-        learner.prompt_of = prompt
-        learners.append((learner, [(0, 3), (0, 9), (0, 5)]))
-
-    def gradients(losses):
-        for learner, _ in learners:
-            learner.prompt.zero_grad()
-        sum(losses).backward()
-        return [p.grad.clone() for learner, _ in learners for p in learner.prompt.parameters()]
-
-    together = gradients(label_losses(exact, learners))
-    alone = gradients([loss for one in learners for loss in label_losses(exact, [one])])
-    for mine, own in zip(together, alone, strict=True):
-        assert float((mine - own).norm() / own.norm()) < 1e-6
-
-
-def test_a_step_of_many_targets_is_one_forward_pass(source, toy_task, monkeypatch):
-    seen, forward = [], FrozenBackbone.__call__
-
-    def counted(self, prompts, *rest):
-        if torch.is_grad_enabled():
-            seen.append(len(prompts))
-        return forward(self, prompts, *rest)
-
-    trained_backbone()
-    monkeypatch.setattr(FrozenBackbone, "__call__", counted)
-    adapt_together(source, targets_of([toy_task], steps=3), trained_backbone())
-    assert seen == [16] * 3
-
-
-def test_what_is_finished_is_not_adapted_again_and_the_rest_is(source, toy_task, tmp_path):
-    targets = targets_of([toy_task], tmp_path)
-    whole = adapt_together(source, targets, trained_backbone())
-    kept = (tmp_path / "toy-0" / "prompt.safetensors").stat().st_mtime_ns
-    shutil.rmtree(tmp_path / "toy-1")
-    again = adapt_together(source, targets, trained_backbone())
-    assert (tmp_path / "toy-0" / "prompt.safetensors").stat().st_mtime_ns == kept
-    for one, other in zip(whole, again, strict=True):
-        torch.testing.assert_close(one.shared, other.shared, atol=1e-3, rtol=1e-3)
-    assert sorted(f.name for f in tmp_path.iterdir() if f.name.startswith("toy-")) == ["toy-0", "toy-1"]
-
-
-def test_a_run_that_came_further_waits_for_the_others(source, toy_task, tmp_path, monkeypatch):
-    """Targets stopped at different steps end where undisturbed ones do."""
-    targets = targets_of([toy_task], tmp_path / "run")
-    whole = adapt_together(source, targets_of([toy_task], tmp_path / "whole"), trained_backbone())
-    calls, forward = [], FrozenBackbone.__call__
-
-    def stopping(self, *args):
-        if torch.is_grad_enabled():
-            calls.append(1)
-            if len(calls) == 5:
-                signal.raise_signal(signal.SIGINT)
-        return forward(self, *args)
-
-    monkeypatch.setattr(FrozenBackbone, "__call__", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        adapt_together(source, targets[:1], trained_backbone())
-    sizes = []
-
-    def counting(self, prompts, *rest):
-        if torch.is_grad_enabled():
-            sizes.append(len(prompts))
-        return forward(self, prompts, *rest)
-
-    monkeypatch.setattr(FrozenBackbone, "__call__", counting)
-    prompts = adapt_together(source, targets, trained_backbone())
-    assert sizes == [8] * 5 + [16] * 3  # the second alone, up to where the first had come
-    for one, other in zip(whole, prompts, strict=True):
-        torch.testing.assert_close(one.shared, other.shared, atol=1e-3, rtol=1e-3)
-
-
-def test_targets_that_are_not_alike_are_refused(source, toy_task):
-    targets = [Target((toy_task,), Quick()), Target((toy_task,), Quick(seed=1, batch_size=4))]
-    with pytest.raises(UsageError, match=r"differ in seed and shots alone; got batch_size = 8 and 4\. Adapt them one"):
-        adapt_together(source, targets, trained_backbone())
-
-
-def test_dropout_is_refused_for_several_targets(source, toy_task):
-    with pytest.raises(UsageError, match=r"with dropout, targets adapted together would meet other.*Switch it off"):
-        adapt_together(source, targets_of([toy_task], dropout=True), trained_backbone())
-
-
-def test_a_tracker_follows_one_run_alone(source, toy_task, tmp_path):
-    with pytest.raises(UsageError, match="a tracker follows one run, and 2 are to train side by side; leave it away"):
-        adapt_together(source, targets_of([toy_task], tmp_path), trained_backbone(), report_to=["tensorboard"])
-
-
-def test_no_targets_are_refused(source):
-    with pytest.raises(UsageError, match="adaptation needs a target; got none"):
-        adapt_together(source, [], trained_backbone())

@@ -8,17 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import make_backbone, make_task
-from mptune.artifacts import MultitaskPrompt
-from mptune.backbone import FrozenBackbone
 from mptune.config import DistillConfig, TeachConfig
 from mptune.errors import BackboneMismatch, ConfigError, UsageError
-from mptune.stages import distillation
+from mptune.model.backbone import Backbone
+from mptune.prompts.prompt import MultitaskPrompt
+from mptune.stages import distillation, training
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
-from trained import trained_backbone
+from support.models import make_backbone
+from support.toys import make_task, make_tasks
+from support.trained import trained_backbone
 
-# Without a cache, so that each step is seen to ask its teachers; tests/test_teacher_outputs.py has the cache.
+# Without a cache, so that each step is seen to ask its teachers; test_teacher_outputs.py has the cache.
 Quick = partial(DistillConfig, steps=8, validate_every=4, shared_lr=0.3, task_lr=0.1, teacher_cache=0)
 
 
@@ -27,10 +28,10 @@ def teacher_of(task, seed=0, backbone=None, length=4, steps=0):
     return teach(task, backbone or trained_backbone(), config)
 
 
-@pytest.fixture
-def teachers(toy_tasks):
-    """A teacher of each task, untrained but different from all others."""
-    return [teacher_of(task, seed) for seed, task in enumerate(toy_tasks)]
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """A teacher of each toy task, untrained but different from all others; only read."""
+    return [teacher_of(task, seed) for seed, task in enumerate(make_tasks(tmp_path_factory.mktemp("taught")))]
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Call:
     """One forward pass outside validation."""
 
     taught: bool  # whether it was a teacher's: without gradients
-    prompts: Tensor
-    task_ids: list[int]
+    prompts: Tensor  # each row's [B, L, D]
+    tasks: list[int]  # each row's, by number
     texts: list[str]
     layers: tuple[int, ...]
 
@@ -48,7 +49,7 @@ class Call:
 def calls(monkeypatch):
     """What the backbone is asked while the student learns."""
     seen, validating = [], []
-    forward, label_scores = FrozenBackbone.__call__, FrozenBackbone.label_scores
+    forward, validate = Backbone.__call__, training.validate
 
     def recorded(self, prompts, batch, hidden_layers=()):
         if not validating:
@@ -56,23 +57,23 @@ def calls(monkeypatch):
             seen.append(
                 Call(
                     not torch.is_grad_enabled(),
-                    prompts.detach().clone(),
-                    batch.task_ids.tolist(),
+                    prompts.detach()[batch.task_ids],
+                    [batch.tasks[place] for place in batch.task_ids],
                     [t.strip() for t in texts],
                     tuple(hidden_layers),
                 )
             )
         return forward(self, prompts, batch, hidden_layers)
 
-    def scored(self, *args):
+    def validated(*args):
         validating.append(True)
         try:
-            return label_scores(self, *args)
+            return validate(*args)
         finally:
             validating.pop()
 
-    monkeypatch.setattr(FrozenBackbone, "__call__", recorded)
-    monkeypatch.setattr(FrozenBackbone, "label_scores", scored)
+    monkeypatch.setattr(Backbone, "__call__", recorded)
+    monkeypatch.setattr(training, "validate", validated)
     return seen
 
 
@@ -121,10 +122,10 @@ def test_every_example_is_taught_by_its_own_tasks_teacher(toy_tasks, teachers, c
     taught = [call for call in calls if call.taught]
     assert len(taught) == 8
     for call in taught:
-        for prompt, number, text in zip(call.prompts, call.task_ids, call.texts, strict=True):
+        for prompt, number, text in zip(call.prompts, call.tasks, call.texts, strict=True):
             assert text.startswith(toy_tasks[number].name)
             assert torch.equal(prompt, teachers[number].shared)
-    assert {number for call in taught for number in call.task_ids} == {0, 1, 2}
+    assert {number for call in taught for number in call.tasks} == {0, 1, 2}
 
 
 def test_student_and_teacher_read_the_same_batch_and_the_student_its_own_prompts(toy_tasks, teachers, calls):
@@ -133,7 +134,7 @@ def test_student_and_teacher_read_the_same_batch_and_the_student_its_own_prompts
     learnt, taught = calls
     assert (learnt.taught, taught.taught) == (False, True)
     assert learnt.texts == taught.texts
-    assert torch.equal(learnt.prompts, start[learnt.task_ids])
+    assert torch.equal(learnt.prompts, start[learnt.tasks])
 
 
 def test_one_teacher_artifact_may_hold_many_tasks(toy_tasks, teachers, calls):
@@ -141,7 +142,7 @@ def test_one_teacher_artifact_may_hold_many_tasks(toy_tasks, teachers, calls):
     distill(toy_tasks[1:], [several], trained_backbone(), Quick(steps=2))
     wanted = several.collapse()[1:]
     for call in (call for call in calls if call.taught):
-        assert torch.equal(call.prompts, wanted[call.task_ids])
+        assert torch.equal(call.prompts, wanted[call.tasks])
 
 
 def test_a_task_absent_from_all_batches_keeps_its_vectors(toy_tasks, teachers, monkeypatch):
@@ -158,9 +159,9 @@ def test_a_task_absent_from_later_batches_keeps_what_it_had_learnt(toy_tasks, te
     feed(monkeypatch, *[(0, 1, 2)] * 3, *[(0, 1)] * 5)
     seen, forward = [], MultitaskPrompt.forward
 
-    def recorded(self, task_ids):
+    def recorded(self, tasks):
         seen.append(torch.cat([self.u[2].detach().flatten(), self.v[2].detach().flatten()]))
-        return forward(self, task_ids)
+        return forward(self, tasks)
 
     monkeypatch.setattr(MultitaskPrompt, "forward", recorded)
     distill(toy_tasks, teachers, trained_backbone(), Quick(weight_decay=0.1))
@@ -222,7 +223,7 @@ def test_a_student_may_start_at_the_mean_of_its_teachers(toy_tasks, teachers):
 
 def test_sampling_all_puts_every_task_into_every_batch(toy_tasks, teachers, calls):
     distill(toy_tasks, teachers, trained_backbone(), Quick(sampling="all", batch_size=6))
-    assert all(sorted(call.task_ids) == [0, 0, 1, 1, 2, 2] for call in calls)
+    assert all(sorted(call.tasks) == [0, 0, 1, 1, 2, 2] for call in calls)
 
 
 def test_fewer_than_two_tasks_are_refused(toy_tasks, teachers):

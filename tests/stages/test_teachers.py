@@ -7,12 +7,12 @@ from functools import partial
 import pytest
 import torch
 
-from conftest import make_task, toy_rows, write_rows
+from mptune.answers.evaluation import evaluate
 from mptune.config import TeachConfig
 from mptune.errors import DataError
-from mptune.evaluation import evaluate
 from mptune.stages.teachers import teach
-from trained import trained_backbone
+from support.toys import make_task, toy_rows, write_rows
+from support.trained import trained_backbone
 
 Quick = partial(TeachConfig, prompt_length=4, steps=12, validate_every=4, lr=0.3)
 
@@ -97,7 +97,7 @@ def test_an_empty_prompt_answers_like_the_bare_backbone(toy_task):
 def test_the_card_says_where_the_teacher_comes_from(toy_task):
     backbone = trained_backbone()
     card = teach(toy_task, backbone, Quick(seed=3)).card
-    assert (card.stage, card.backbone, card.fingerprint) == ("teacher", "tiny-t5", backbone.fingerprint())
+    assert (card.stage, card.backbone, card.fingerprint) == ("teacher", "tiny-t5", backbone.fingerprint)
     assert card.config == Quick(seed=3).model_dump(mode="json")
     assert card.seeds["seed"] == 3
     assert card.tasks[0].name == "toy"

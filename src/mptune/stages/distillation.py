@@ -1,32 +1,34 @@
 """Stage 2, source training: K teacher prompts in, one multitask prompt out."""
 
-import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mptune.artifacts import MultitaskPrompt, stack
-from mptune.backbone import Batch, FrozenBackbone, Output, load_backbone
-from mptune.batching import collate
 from mptune.config import DistillConfig
 from mptune.errors import ConfigError, UsageError
-from mptune.losses import IGNORE, hidden_distillation, logit_distillation, task_loss
-from mptune.optimization import two_speed
-from mptune.prompts import neutral_vectors, sample_vocabulary
-from mptune.runs import opened
-from mptune.sampling import Pick, all_tasks, mixing_rates, stochastic_tasks
-from mptune.tasks import Task
-from mptune.teacher_outputs import TeacherOutputs
-from mptune.training import Learner, Taking, identity_of, local_of, make_card, train, training_data, with_steps
+from mptune.files import digest
+from mptune.model.backbone import Backbone
+from mptune.model.batch import IGNORE, Batch, Output, Pick
+from mptune.model.loading import load_backbone
+from mptune.prompts.prompt import MultitaskPrompt, stack
+from mptune.prompts.vectors import neutral_vectors, sample_vocabulary
+from mptune.stages.experiment import Experiment
+from mptune.stages.losses import hidden_distillation, logit_distillation, task_loss
+from mptune.stages.optimization import two_speed
+from mptune.stages.sampling import all_tasks, mixing_rates, stochastic_tasks
+from mptune.stages.teacher_outputs import TeacherOutputs
+from mptune.stages.training import Learner, Training
+from mptune.tasks.data import TaskRows
+from mptune.tasks.task import Task
 
 
 def distill(
-    tasks: Sequence[Task],
+    tasks: Sequence[Task | TaskRows],
     teachers: Sequence[MultitaskPrompt],
-    backbone: FrozenBackbone | None = None,
+    backbone: Backbone | None = None,
     config: DistillConfig | None = None,
     *,
     out: Path | None = None,
@@ -39,7 +41,7 @@ def distill(
     the text's tokens and the label's tokens, not on the prompt's, so that a student may be shorter than its teachers.
 
     Args:
-        tasks: the source tasks, with their data.
+        tasks: the source tasks, or their rows, where they have been read already.
         teachers: prompts whose tasks have the names of the source tasks.
 
     Raises:
@@ -52,53 +54,33 @@ def distill(
     backbone, config = backbone or load_backbone(), config or DistillConfig()
     layers = config.hidden_layers if config.distill_weight and config.hidden_weight else ()
     _refuse_missing(layers, backbone)
-    teacher_prompts = _teacher_of_each(tasks, teachers, backbone)  # [K, L, D]
+    rows = [TaskRows.of(task, data_dir) for task in tasks]
+    teacher_prompts = _teacher_of_each([each.name for each in rows], teachers, backbone)  # [K, L, D]
     length = config.prompt_length or teacher_prompts.shape[1]
-    data = training_data(tasks, backbone, config, length, data_dir)
-    config = with_steps(config, data)
-    identity = identity_of("source", tasks, backbone, config, data)
-    identity["teachers"] = hashlib.sha256(teacher_prompts.numpy().tobytes()).hexdigest()[:32]
-    with opened(out, identity, local_of(tasks, backbone, data_dir)) as run:
-        if (made := run.finished()) is not None:
-            return made
-        random = torch.Generator().manual_seed(config.seed)
-        shared = sample_vocabulary(backbone.embeddings, length, random)
-        if config.initialise == "teachers":
-            shared = _mean_of_equally_long(teacher_prompts, length)
-        noise = config.noise if config.decomposition else 0.0
-        prompt = MultitaskPrompt(
-            shared,
-            neutral_vectors(len(tasks), length, backbone.width, config.rank, noise, random),
-            make_card("source", tasks, backbone, config, data, sources=[t.name for t in tasks]),
-        )
+    taught_by = {"teachers": digest(teacher_prompts.numpy().tobytes())}
+    with Experiment("source", rows, backbone, config, length, out=out, also=taught_by) as experiment:
+        if (done := experiment.finished()) is not None:
+            return done
+        config = experiment.config
+        student = _student(teacher_prompts, length, experiment)
         optimizer = two_speed(
-            prompt,
+            student,
             config,
             shared_lr=config.shared_lr * backbone.embedding_rms,
             task_lr=config.task_lr if config.decomposition else None,
         )
-        sizes = [len(task.examples) for task in data.train]
-        batches = _batches(sizes, config, random)
-        taught_by = None
-        if config.distill_weight:
-            # The same batches from a copy of the generator: the rows that the steps will meet.
-            ahead = itertools.islice(_batches(sizes, config, random.clone_state()), config.steps)
-            taught_by = TeacherOutputs(
-                backbone, teacher_prompts, data.train, layers, itertools.chain.from_iterable(ahead),
-                room=int(config.teacher_cache * 2**30), folder=run.folder if run.writes else None,
-            )  # fmt: skip
+        # The same batches from a copy of the generator: the rows that the steps will meet.
+        ahead = itertools.islice(_batches(experiment, experiment.random.clone_state()), config.steps)
+        taught = _teachers_outputs(teacher_prompts, ahead, layers, experiment)
 
-        def losses(taking: Taking) -> list[Tensor]:
-            [(student, picks)] = taking
-            batch = collate(picks, data.train, backbone)
-            learned = backbone(student.prompt_of(batch.task_ids), batch, layers)
-            taught = taught_by(picks, batch) if taught_by is not None else None
-            return [distillation_loss(learned, taught, batch, config)]
-
-        learner = Learner(prompt, optimizer, batches, data, config, run)
-        train([learner], losses, backbone, title="distill", report_to=report_to)
-        run.finish(prompt)
-        return prompt
+        learner = Learner(experiment, student, optimizer, _batches(experiment, experiment.random))
+        with Training([learner], backbone, title="distill", report_to=report_to) as training:
+            for step in training:
+                batch = step.batch()
+                learned = backbone(step.prompt(batch.tasks), batch, layers)
+                outputs = taught(step.picks[0], batch) if taught is not None else None
+                training.descend(distillation_loss(learned, outputs, batch, config))
+        return experiment.finish(student)
 
 
 def distillation_loss(learned: Output, taught: Output | None, batch: Batch, config: DistillConfig) -> Tensor:
@@ -122,33 +104,62 @@ def distillation_loss(learned: Output, taught: Output | None, batch: Batch, conf
     return total
 
 
-def _batches(sizes: Sequence[int], config: DistillConfig, random: torch.Generator) -> Iterator[list[Pick]]:
+def _student(teachers: Tensor, length: int, experiment: Experiment[DistillConfig]) -> MultitaskPrompt:
+    """Return the multitask prompt at its start: a vocabulary sample, or the teachers' mean, and vectors about one.
+
+    Args:
+        teachers: each task's prompt. [K, L, D]
+    """
+    config, backbone, random = experiment.config, experiment.backbone, experiment.random
+    shared = sample_vocabulary(backbone.embeddings, length, random)
+    if config.initialise == "teachers":
+        shared = _mean_of_equally_long(teachers, length)
+    noise = config.noise if config.decomposition else 0.0
+    vectors = neutral_vectors(len(teachers), length, backbone.width, config.rank, noise, random)
+    return MultitaskPrompt(shared, vectors, experiment.card(sources=[task.name for task in experiment.tasks]))
+
+
+def _batches(experiment: Experiment[DistillConfig], random: torch.Generator) -> Iterator[list[Pick]]:
     """Yield the rows of batch after batch, without end."""
+    config, sizes = experiment.config, experiment.data.sizes
     if config.sampling == "all":
         return all_tasks(sizes, config.batch_size, random)
     return stochastic_tasks(sizes, mixing_rates(sizes, config.mixing, config.mixing_cap), config.batch_size, random)
 
 
-def _teacher_of_each(tasks: Sequence[Task], teachers: Sequence[MultitaskPrompt], backbone: FrozenBackbone) -> Tensor:
+def _teachers_outputs(
+    prompts: Tensor, ahead: Iterable[list[Pick]], layers: Sequence[int], experiment: Experiment[DistillConfig]
+) -> TeacherOutputs | None:
+    """Return what the teachers answer to the rows of the coming batches; None where only the labels count."""
+    config, run = experiment.config, experiment.run
+    if not config.distill_weight:
+        return None
+    needed = itertools.chain.from_iterable(ahead)
+    room, folder = int(config.teacher_cache * 2**30), run.folder if run.writes else None
+    data = experiment.data.train
+    return TeacherOutputs(experiment.backbone, prompts, data, layers, needed, room=room, folder=folder)
+
+
+def _teacher_of_each(names: Sequence[str], teachers: Sequence[MultitaskPrompt], backbone: Backbone) -> Tensor:
     """Return every task's own teacher prompt, in the tasks' order. [K, L, D]"""
-    if len(tasks) < 2:
+    if len(names) < 2:
         raise UsageError(
-            f"distillation needs two source tasks or more; got {len(tasks)}. For a single task use `mptune teach`."
+            f"distillation needs two source tasks or more; got {len(names)}. For a single task use `mptune teach`."
         )
     for teacher in teachers:
         teacher.check_backbone(backbone)
-    names = [task.name for teacher in teachers for task in teacher.tasks]
+    taught = [task.name for teacher in teachers for task in teacher.tasks]
     lengths = sorted({teacher.prompt_length for teacher in teachers})
     if len(lengths) > 1:
         raise UsageError(f"teachers must be equally long; got prompts of {', '.join(map(str, lengths))} soft tokens")
-    missing = [task.name for task in tasks if task.name not in names]
+    missing = [name for name in names if name not in taught]
     if missing:
-        raise UsageError(f"no teacher for {', '.join(missing)}; there are teachers for {', '.join(names) or 'none'}")
+        raise UsageError(f"no teacher for {', '.join(missing)}; there are teachers for {', '.join(taught) or 'none'}")
     prompts = stack(teachers)
-    return torch.stack([prompts[names.index(task.name)] for task in tasks]).cpu()
+    return torch.stack([prompts[taught.index(name)] for name in names]).cpu()
 
 
-def _refuse_missing(layers: Sequence[int], backbone: FrozenBackbone) -> None:
+def _refuse_missing(layers: Sequence[int], backbone: Backbone) -> None:
     """Raise ConfigError for layers that the backbone does not have; 0 is what comes before the first."""
     depth = backbone.depth
     missing = [] if depth is None else [layer for layer in layers if not -depth - 1 <= layer <= depth]

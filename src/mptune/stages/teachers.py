@@ -1,25 +1,25 @@
 """Stage 1: one source task in, one teacher prompt out. The same function is plain prompt tuning."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-import torch
-
-from mptune.artifacts import MultitaskPrompt
-from mptune.backbone import FrozenBackbone, load_backbone
 from mptune.config import TeachConfig
-from mptune.optimization import two_speed
-from mptune.prompts import neutral_vectors, sample_vocabulary
-from mptune.runs import opened
-from mptune.sampling import single_task
-from mptune.tasks import Task
-from mptune.training import Learner, identity_of, label_losses, local_of, make_card, train, training_data, with_steps
+from mptune.model.backbone import Backbone
+from mptune.model.loading import load_backbone
+from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.vectors import neutral_vectors, sample_vocabulary
+from mptune.stages.experiment import Experiment
+from mptune.stages.losses import task_loss
+from mptune.stages.optimization import two_speed
+from mptune.stages.sampling import single_task
+from mptune.stages.training import Learner, Training
+from mptune.tasks.data import TaskRows
+from mptune.tasks.task import Task
 
 
 def teach(
-    task: Task,
-    backbone: FrozenBackbone | None = None,
+    task: Task | TaskRows,
+    backbone: Backbone | None = None,
     config: TeachConfig | None = None,
     *,
     out: Path | None = None,
@@ -29,6 +29,7 @@ def teach(
     """Return a soft prompt trained on one task alone, the best of its run by validation score.
 
     Args:
+        task: or its rows, where they have been read already.
         out: folder of the prompt; a killed run goes on from ``<out>.partial``. In memory only where None.
         data_dir: local rows of hub tasks.
         report_to: trackers, as ``("tensorboard",)``.
@@ -40,22 +41,24 @@ def teach(
     Source: prompt tuning, Lester et al. 2021; as a teacher, Wang et al. 2023, section 3.2.
     """
     backbone, config = backbone or load_backbone(), config or TeachConfig()
-    data = training_data([task], backbone, config, config.prompt_length, data_dir)
-    config = with_steps(config, data)
-    identity = identity_of("teacher", [task], backbone, config, data)
-    with opened(out, identity, local_of([task], backbone, data_dir)) as run:
-        if (made := run.finished()) is not None:
-            return made
-        random = torch.Generator().manual_seed(config.seed)
+    length = config.prompt_length
+    with Experiment("teacher", [task], backbone, config, length, out=out, data_dir=data_dir) as experiment:
+        if (done := experiment.finished()) is not None:
+            return done
+        config, random = experiment.config, experiment.random
         prompt = MultitaskPrompt(
-            sample_vocabulary(backbone.embeddings, config.prompt_length, random),
-            neutral_vectors(1, config.prompt_length, backbone.width, rank=1, noise=0, generator=random),
-            make_card("teacher", [task], backbone, config, data),
+            sample_vocabulary(backbone.embeddings, length, random),
+            neutral_vectors(1, length, backbone.width, rank=1, noise=0, generator=random),
+            experiment.card(),
         )
         optimizer = two_speed(prompt, config, shared_lr=config.lr * backbone.embedding_rms, task_lr=None)
+        batches = single_task(experiment.data.sizes[0], config.batch_size, random)
 
-        batches = single_task(len(data.train[0].examples), config.batch_size, random)
-        learner = Learner(prompt, optimizer, batches, data, config, run)
-        train([learner], partial(label_losses, backbone), backbone, title=f"teach {task.name}", report_to=report_to)
-        run.finish(prompt)
-        return prompt
+        title = f"teach {experiment.tasks[0].name}"
+        learner = Learner(experiment, prompt, optimizer, batches)
+        with Training([learner], backbone, title=title, report_to=report_to) as training:
+            for step in training:
+                batch = step.batch()
+                output = backbone(step.prompt(batch.tasks), batch)
+                training.descend(task_loss(output.logits, batch.labels))
+        return experiment.finish(prompt)

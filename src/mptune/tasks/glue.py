@@ -1,10 +1,10 @@
 """GLUE's eight tasks. MNLI, QQP, QNLI and SST-2 are source tasks of the paper too."""
 
-from mptune.tasks.row import HALVES, Row, hub
+from mptune.tasks.protocols import HALVES, PublicTask, hub
 from mptune.tasks.task import Task
 
 GLUE = (
-    Row(
+    PublicTask(
         Task(
             name="mnli",
             description="Does the premise entail the hypothesis?",
@@ -15,7 +15,7 @@ GLUE = (
         template="premise: {premise} hypothesis: {hypothesis}",
         splits={"validation": "validation_mismatched"},
     ),
-    Row(
+    PublicTask(
         Task(
             name="qnli",
             description="Does the sentence answer the question?",
@@ -25,7 +25,7 @@ GLUE = (
         ),
         template="question: {question} sentence: {sentence}",
     ),
-    Row(
+    PublicTask(
         Task(
             name="qqp",
             description="Do the two questions ask the same?",
@@ -36,7 +36,7 @@ GLUE = (
         ),
         template="question1: {question1} question2: {question2}",
     ),
-    Row(
+    PublicTask(
         Task(
             name="sst2",
             description="Is the remark on a film positive?",
@@ -46,7 +46,7 @@ GLUE = (
         ),
         template="sentence: {sentence}",
     ),
-    Row(
+    PublicTask(
         Task(
             name="stsb",
             description="How much do the two sentences mean the same, from 0 to 5?",
@@ -62,7 +62,7 @@ GLUE = (
         splits=HALVES,
         paper={"references": None},
     ),
-    Row(
+    PublicTask(
         Task(
             name="mrpc",
             description="Do the two sentences mean the same?",
@@ -74,7 +74,7 @@ GLUE = (
         template="sentence1: {sentence1} sentence2: {sentence2}",
         splits=HALVES,
     ),
-    Row(
+    PublicTask(
         Task(
             name="rte",
             description="Does the first text entail the second?",
@@ -85,7 +85,7 @@ GLUE = (
         template="sentence1: {sentence1} sentence2: {sentence2}",
         splits=HALVES,
     ),
-    Row(
+    PublicTask(
         Task(
             name="cola",
             description="Is the sentence acceptable English?",

@@ -1,6 +1,6 @@
 """Questions on a text: SQuAD, a source task of the paper, and four sets as the MRQA 2019 shared task formatted them."""
 
-from mptune.tasks.row import Row, hub
+from mptune.tasks.protocols import PublicTask, hub
 from mptune.tasks.task import Task
 
 _ASKED = "Answer the question from the text. Question: {question} Text: {context}"
@@ -10,8 +10,8 @@ _METRICS = ("squad_f1", "exact_match")
 _PAPER = {"prepare": "pad_punctuation", "references": None, "max_input_tokens": 512}
 
 
-def _mrqa(name: str, description: str, path: str, revision: str | None = None) -> Row:
-    return Row(
+def _mrqa(name: str, description: str, path: str, revision: str | None = None) -> PublicTask:
+    return PublicTask(
         Task(
             name=name,
             description=description,
@@ -28,7 +28,7 @@ def _mrqa(name: str, description: str, path: str, revision: str | None = None) -
 
 
 MRQA = (
-    Row(
+    PublicTask(
         Task(
             name="squad",
             description="Answer a question from its paragraph.",

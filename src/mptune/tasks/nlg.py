@@ -1,16 +1,14 @@
 """Text from data. The paper's inputs and splits are not published: its rows differ in the template alone."""
 
-from mptune.tasks.row import CONVERTED, Row, hub
+from mptune.tasks.protocols import CONVERTED, OWN_SPLITS, PublicTask, hub
 from mptune.tasks.task import Task
 
-_OWN = {"train": "train", "validation": "validation", "test": "test"}
-
 NLG = (
-    Row(
+    PublicTask(
         Task(
             name="e2e_nlg",
             description="Describe a restaurant from its properties.",
-            dataset=hub("tuetschek/e2e_nlg", revision=CONVERTED, **_OWN),
+            dataset=hub("tuetschek/e2e_nlg", revision=CONVERTED, **OWN_SPLITS),
             prepare="write_facts",
             template="Describe the place in words. {facts}",
             target="{human_reference}",
@@ -20,12 +18,12 @@ NLG = (
         template="{facts}",
         splits={"overlap": "drop"},
     ),
-    Row(
+    PublicTask(
         Task(
             name="web_nlg",
             description="Say in words what triples of a knowledge base say.",
             # This test split holds its rows several times, some without their texts.
-            dataset=hub("webnlg-challenge/web_nlg", revision=CONVERTED, folder="webnlg_challenge_2017", **_OWN),
+            dataset=hub("webnlg-challenge/web_nlg", revision=CONVERTED, folder="webnlg_challenge_2017", **OWN_SPLITS),
             prepare="write_triples",
             template="Say in words what these facts say. {triples}",
             target="{lex[text][0]}",

@@ -1,12 +1,10 @@
 """The paper's four other classification tasks."""
 
-from mptune.tasks.row import HALVES, Row, hub
+from mptune.tasks.protocols import HALVES, OWN_SPLITS, PublicTask, hub
 from mptune.tasks.task import Task
 
-_OWN = {"train": "train", "validation": "validation", "test": "test"}
-
 OTHERS = (
-    Row(
+    PublicTask(
         Task(
             name="winogrande",
             description="Which of two names fills the blank?",
@@ -18,7 +16,7 @@ OTHERS = (
         ),
         template="sentence: {sentence} option0: {option1} option1: {option2}",
     ),
-    Row(
+    PublicTask(
         Task(
             name="yelp",
             description="Is the review of a place positive?",
@@ -30,22 +28,22 @@ OTHERS = (
         template="sentence: {text}",
         splits={"train_rows": 100_000},
     ),
-    Row(
+    PublicTask(
         Task(
             name="scitail",
             description="Does the sentence entail the scientific claim?",
-            dataset=hub("allenai/scitail", "tsv_format", **_OWN),
+            dataset=hub("allenai/scitail", "tsv_format", **OWN_SPLITS),
             template='{premise} From this text, can we conclude that "{hypothesis}"?',
             verbalizer={"entails": "yes", "neutral": "no"},
         ),
         template="premise: {premise} hypothesis: {hypothesis}",
         splits=HALVES,
     ),
-    Row(
+    PublicTask(
         Task(
             name="paws",
             description="Do the two sentences, made of much the same words, mean the same?",
-            dataset=hub("google-research-datasets/paws", "labeled_final", **_OWN),
+            dataset=hub("google-research-datasets/paws", "labeled_final", **OWN_SPLITS),
             template="Sentence 1: {sentence1} Sentence 2: {sentence2} Do these two sentences mean the same thing?",
             verbalizer={"0": "no", "1": "yes"},
         ),

@@ -44,7 +44,7 @@ def _span(text: str, row: Row, number: int) -> tuple[int, int]:
     if not 0 <= index < len(words):
         raise KeyError(f"span{number}_index {index} (the text has {len(words)} words)")
     span = re.compile(r"\s+".join(map(re.escape, str(row[f"span{number}_text"]).split())), re.IGNORECASE)
-    fitting = [(abs(i - index), found) for i, word in enumerate(words) if (found := span.match(text, word.start()))]
+    fitting = [(abs(i - index), match) for i, word in enumerate(words) if (match := span.match(text, word.start()))]
     return min(fitting, key=lambda f: f[0])[1].span() if fitting else words[index].span()
 
 
@@ -56,14 +56,14 @@ def strip_markup(row: Row) -> Row:
 
 def pad_punctuation(row: Row) -> Row:
     """SQuAD and MRQA as T5 was trained on them: a space on either side of every sign, in question, text and answers."""
-    return {**row, **{field: _padded(row[field]) for field in ("question", "context", "answers") if field in row}}
+    return {**row, **{field: _spaced(row[field]) for field in ("question", "context", "answers") if field in row}}
 
 
-def _padded(value: Any) -> Any:
+def _spaced(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {**value, "text": _padded(value["text"])}
+        return {**value, "text": _spaced(value["text"])}
     if isinstance(value, list | tuple):
-        return [_padded(v) for v in value]
+        return [_spaced(v) for v in value]
     kept = (c if c in "_ " or unicodedata.category(c)[0] in "LMNZC" else f" {c} " for c in str(value))
     return " ".join("".join(kept).split())
 
@@ -83,8 +83,8 @@ def round_similarity(row: Row) -> Row:
 def write_triples(row: Row) -> Row:
     """WebNLG: ``triples`` in one line, and ``categories``: whether training rows have this row's category."""
     (triples, *_) = row["modified_triple_sets"]["mtriple_set"]
-    said = " && ".join(" | ".join(_plain(part) for part in triple.split(" | ")) for triple in triples)
-    return {**row, "triples": said, "categories": "seen" if row.get("category") in _SEEN else "unseen"}
+    facts = " && ".join(" | ".join(_plain(part) for part in triple.split(" | ")) for triple in triples)
+    return {**row, "triples": facts, "categories": "seen" if row.get("category") in _SEEN else "unseen"}
 
 
 def write_facts(row: Row) -> Row:

@@ -1,10 +1,10 @@
 """SuperGLUE's five target tasks, and ReCoRD, a source task of the paper."""
 
-from mptune.tasks.row import HALVES, Row, hub
+from mptune.tasks.protocols import HALVES, PublicTask, hub
 from mptune.tasks.task import Task
 
 SUPERGLUE = (
-    Row(
+    PublicTask(
         Task(
             name="multirc",
             description="Is this a right answer to the question on the paragraph? There may be several.",
@@ -21,7 +21,7 @@ SUPERGLUE = (
         splits=HALVES,
         paper={"max_input_tokens": 348},
     ),
-    Row(
+    PublicTask(
         Task(
             name="boolq",
             description="Is the answer to the question yes?",
@@ -32,7 +32,7 @@ SUPERGLUE = (
         template="question: {question} passage: {passage}",
         splits=HALVES,
     ),
-    Row(
+    PublicTask(
         Task(
             name="wic",
             description="Has the word the same meaning in both sentences?",
@@ -44,7 +44,7 @@ SUPERGLUE = (
         template="sentence1: {sentence1} sentence2: {sentence2} word: {word}",
         splits=HALVES,
     ),
-    Row(
+    PublicTask(
         Task(
             name="wsc",
             description="Does the pronoun stand for the other marked words?",
@@ -56,7 +56,7 @@ SUPERGLUE = (
         template="text: {text}",
         splits=HALVES,
     ),
-    Row(
+    PublicTask(
         Task(
             name="cb",
             description="Is the speaker committed to the hypothesis?",
@@ -68,13 +68,14 @@ SUPERGLUE = (
         template="premise: {premise} hypothesis: {hypothesis}",
         splits=HALVES,
     ),
-    Row(
+    PublicTask(
         Task(
             name="record",
             description="Which name of the passage is left out of the query?",
             dataset=hub("aps/super_glue", "record"),
             prepare="join_entities",
-            # In the words of SQuAD: unprompted, the embedded backbone then answers with names (docs/LOG.md).
+            # In the words of SQuAD: unprompted, the embedded backbone then answers with names (docs/LOG.md,
+            # 2026-11-20: STS-B, written or ranked).
             template='Answer the question from the text. Question: Who or what is @placeholder in "{query}"? '
             "Choose from: {entities}. Text: {passage}",
             target="{answers[0]}",

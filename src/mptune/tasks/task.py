@@ -207,8 +207,8 @@ class Task(Config):
         """The fields of a prepared row that rendering reads, each once."""
         paths = ["{" + path + "}" for path in (self.references, self.subset) if path]
         texts = [self.template, self.target or "", *paths, self.group or ""]
-        found = [f.partition("[")[0] for t in texts for _, f, _, _ in string.Formatter().parse(t) if f]
-        return tuple(dict.fromkeys([*found, *([self.label] if self.verbalizer else [])]))
+        names = [f.partition("[")[0] for t in texts for _, f, _, _ in string.Formatter().parse(t) if f]
+        return tuple(dict.fromkeys([*names, *([self.label] if self.verbalizer else [])]))
 
     @property
     def label_words(self) -> tuple[str, ...]:

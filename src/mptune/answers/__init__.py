@@ -1,0 +1,1 @@
+"""Answers to the rows of tasks, and their scores."""

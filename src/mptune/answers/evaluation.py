@@ -1,0 +1,183 @@
+"""Answers of a prompted backbone to the rows of a task, and their scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mptune.answers.metrics import Score, score
+from mptune.answers.reader import Baseline, Reader
+from mptune.config import EvaluateConfig, TrainingConfig
+from mptune.model.backbone import Backbone
+from mptune.model.batch import Batch, Pick
+from mptune.model.encoding import Encoded, by_length, collate, encode
+from mptune.model.loading import load_backbone
+from mptune.model.scoring import generate, label_scores
+from mptune.prompts.prompt import MultitaskPrompt
+from mptune.tasks.data import TaskRows, draw_rows
+from mptune.tasks.task import Example, Split, Task
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered to N examples."""
+
+    texts: tuple[str, ...]  # label words, or free text
+    probabilities: Tensor | None  # of the label words, in the verbalizer's order [N, C]; None for free text
+    loss: float  # mean negative log-probability of the right label among the labels, in nats; 0 for free text
+
+
+@torch.no_grad()
+def answer(
+    backbone: Backbone,
+    prompts: Sequence[Tensor | Reader],
+    data: Sequence[Encoded],
+    config: EvaluateConfig,
+    *,
+    labelled: bool = True,
+) -> list[Answers]:
+    """Return the backbone's answers to the rows of K tasks, task by task; rows of different tasks share batches.
+
+    Args:
+        prompts: each task's collapsed prompt; L may differ, and 0 asks the bare backbone. K of [L, D]
+            Or what makes a table of prompts for each batch; tasks share batches where they share that.
+        data: each task's rows.
+        labelled: whether the rows' labels are known; without them there is no loss.
+    """
+    prompts = [p.to(backbone.device) if isinstance(p, Tensor) else p for p in prompts]  # once, not at every batch
+    ways = [each.task.scoring if config.scoring == "task" else config.scoring for each in data]
+    ranked = [bool(each.label_ids) and way == "labels" for each, way in zip(data, ways, strict=True)]
+    # A label word needs no more tokens than the longest of them.
+    room = [max(map(len, each.label_ids), default=config.max_target_tokens) for each in data]
+    texts = [[""] * len(each.inputs) for each in data]
+    scores = [torch.zeros(len(each.inputs), len(each.label_ids)) for each in data]
+    alike: dict[tuple[bool, int, int], list[Pick]] = {}  # what can be asked together
+    for t, each in enumerate(data):
+        prompt = prompts[t]
+        kind = (ranked[t], 0 if ranked[t] else room[t], len(prompt) if isinstance(prompt, Tensor) else id(prompt))
+        alike.setdefault(kind, []).extend((t, row) for row in range(len(each.inputs)))
+    for (rank, tokens, _), kin in alike.items():
+        for picks in by_length(kin, data, config.batch_size):
+            table, batch = _read(prompts, collate(picks, data, backbone))
+            if rank:
+                label_ids = [data[t].label_ids for t, _ in picks]
+                ranked_words = label_scores(backbone, table, batch, label_ids).cpu()
+                for (t, row), values in zip(picks, ranked_words, strict=True):
+                    scores[t][row] = values[: len(data[t].label_ids)]
+                    texts[t][row] = data[t].task.label_words[int(values.argmax())]
+            else:
+                written = generate(backbone, table, batch, tokens, config.num_beams)
+                for (t, row), text in zip(picks, written, strict=True):
+                    texts[t][row] = text
+    return [
+        Answers(tuple(texts[t]), odds, _loss(odds, each) if labelled else 0.0)
+        for t, each in enumerate(data)
+        for odds in [scores[t].softmax(-1) if ranked[t] else None]
+    ]
+
+
+def _read(prompts: Sequence[Tensor | Reader], batch: Batch) -> tuple[Tensor, Batch]:
+    """Return the table of a batch's prompts [K, L, D], and the batch as it is to be read."""
+    first = prompts[batch.tasks[0]]
+    if not isinstance(first, Tensor):
+        return first(batch)
+    return torch.stack([prompt for t in batch.tasks if isinstance(prompt := prompts[t], Tensor)]), batch
+
+
+def _loss(probabilities: Tensor | None, data: Encoded) -> float:
+    """Return the mean negative log-probability of the right label among the labels, in nats; 0 without labels."""
+    if probabilities is None or not len(probabilities):
+        return 0.0
+    words = data.task.label_words
+    right = torch.tensor([words.index(e.target) for e in data.examples])
+    return float(-probabilities.clamp_min(1e-12).log().gather(1, right[:, None]).mean())
+
+
+@dataclass(frozen=True)
+class Validated:
+    """How good a prompt is on validation rows, so that two can be compared."""
+
+    scores: tuple[Score, ...]
+    loss: float  # mean over tasks, nats
+
+    @property
+    def key(self) -> tuple[float, float]:
+        """Larger is better: the mean of the tasks' first metrics, then the smaller loss."""
+        firsts: dict[str, float] = {}
+        for s in self.scores:
+            firsts.setdefault(s.task, s.value)
+        return (sum(firsts.values()) / max(1, len(firsts)), -self.loss)
+
+
+def validate(
+    backbone: Backbone,
+    prompts: Sequence[tuple[MultitaskPrompt | Baseline, Sequence[Encoded]]],
+    config: TrainingConfig,
+) -> list[Validated]:
+    """Return for each prompt the scores of its tasks on their validation rows; none of a task without such rows."""
+    how = EvaluateConfig(scoring=config.scoring, max_target_tokens=config.max_target_tokens)
+    backbone.set_dropout(False)
+    collapsed = [each for prompt, _ in prompts for each in prompt.collapse()]
+    answers = iter(answer(backbone, collapsed, [data for _, rows in prompts for data in rows], how))
+    validated = []
+    for _, rows in prompts:
+        answered = [(data, next(answers)) for data in rows]
+        scores = [
+            s for data, a in answered if data.examples for s in score(data.task, "validation", data.examples, a.texts)
+        ]
+        validated.append(Validated(tuple(scores), sum(a.loss for _, a in answered) / max(1, len(answered))))
+    return validated
+
+
+def evaluate(
+    prompt: MultitaskPrompt | None,
+    task: Task | TaskRows,
+    backbone: Backbone | None = None,
+    *,
+    split: Split = "validation",
+    config: EvaluateConfig | None = None,
+    data_dir: Path | None = None,
+) -> list[Score]:
+    """Return the task's metrics on one of its splits.
+
+    Args:
+        prompt: one that holds a task of that name, or a single task; None asks the bare backbone.
+
+    Raises:
+        BackboneMismatch: the prompt was made for another model.
+        DataError: rows that do not fit the task.
+    """
+    config = config or EvaluateConfig()
+    backbone = backbone or load_backbone(prompt.backbone_config if prompt else None)
+    rows = TaskRows.of(task, data_dir)
+    collapsed = torch.zeros(0, backbone.width)
+    if prompt is not None:
+        prompt.check_backbone(backbone)
+        collapsed = prompt.collapse()[0 if len(prompt.tasks) == 1 else prompt.task_number(rows.task.name)]
+    examples, texts = answer_rows(collapsed, len(collapsed), rows, backbone, split, config)
+    return score(rows.task, split, examples, texts)
+
+
+def answer_rows(
+    prompt: Tensor | Reader, length: int, rows: TaskRows, backbone: Backbone, split: Split, config: EvaluateConfig
+) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+    """Return the rows of a split, as many as are asked, and the answers to them.
+
+    Args:
+        prompt: a collapsed prompt [L, D], or what reads a batch.
+        length: L.
+    """
+    data = encoded_rows(length, rows, backbone, split, config)
+    (answers,) = answer(backbone, [prompt], [data], config)
+    return data.examples, answers.texts
+
+
+def encoded_rows(length: int, rows: TaskRows, backbone: Backbone, split: Split, config: EvaluateConfig) -> Encoded:
+    """Return the rows of a split, as many as are asked, as they are read behind a prompt of ``length`` soft tokens."""
+    examples: tuple[Example, ...] = getattr(rows.data(split), split)
+    if config.rows is not None:
+        examples = draw_rows(examples, config.rows, seed=0)
+    lengths = TrainingConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
+    return encode(rows.task, examples, backbone, lengths, length)

@@ -1,0 +1,126 @@
+"""Texts of mixed tasks in, labels out: a frozen backbone, and the collapsed prompts of any number of tasks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor
+
+from mptune.answers.evaluation import answer
+from mptune.config import EvaluateConfig, TrainingConfig
+from mptune.errors import DataError, UnknownNameError
+from mptune.model.backbone import Backbone
+from mptune.model.encoding import encode
+from mptune.model.loading import load_backbone
+from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts
+from mptune.tasks.task import Example, Task
+
+TASK_FIELD = "task"  # the field of a row that names its task, where a predictor knows several
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one row."""
+
+    task: str
+    answer: str  # the label word, or the free text
+    label: str | None = None  # the verbalizer's label value
+    probabilities: Mapping[str, float] | None = None  # by label word
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON holds it."""
+        values = {"task": self.task, "answer": self.answer, "label": self.label, "probabilities": self.probabilities}
+        return {key: value for key, value in values.items() if value is not None}
+
+
+class Predictor:
+    """Answers rows of one or many tasks with one frozen backbone."""
+
+    def __init__(self, backbone: Backbone, prompts: Sequence[MultitaskPrompt], config: EvaluateConfig | None = None):
+        """Collapse the prompts once.
+
+        Raises:
+            BackboneMismatch: a prompt was made for another model.
+        """
+        self.backbone = backbone
+        self.config = config or EvaluateConfig()
+        self._tasks: dict[str, tuple[Task, Tensor]] = {}
+        for prompt in prompts:
+            prompt.check_backbone(backbone)
+            for task, collapsed in zip(prompt.tasks, prompt.collapse(), strict=True):
+                self._tasks[task.name] = (task, collapsed)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, backbone: Backbone | None = None, config: EvaluateConfig | None = None
+    ) -> Self:
+        """Return the predictor of a prompt folder (or a folder of them), or of a prompt on the hub.
+
+        Args:
+            backbone: the model that the prompts were made for; loaded by their card where None.
+
+        Raises:
+            ArtifactError: no prompt there.
+            BackboneMismatch: the model is another one.
+        """
+        prompts = load_prompts(name)
+        return cls(backbone or load_backbone(backbone_of(prompts[0], name)), prompts, config)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks it can answer."""
+        return tuple(task for task, _ in self._tasks.values())
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """Return one answer per row, in their order.
+
+        Args:
+            rows: the fields of each task's template; ``task`` names it where the predictor knows several.
+
+        Raises:
+            DataError: every row that names no known task, or lacks a field.
+        """
+        problems: list[str] = []
+        inputs: dict[str, list[tuple[int, str]]] = {}
+        for number, row in enumerate(rows, start=1):
+            try:
+                task = self._task_of(row)
+                inputs.setdefault(task.name, []).append((number - 1, task.render_input(row)))
+            except UnknownNameError as error:
+                problems.append(f"row {number}: {error}")
+            except (LookupError, TypeError) as error:
+                there = ", ".join(row) or "nothing"
+                problems.append(f"row {number}: no field {error}; it has {there}")
+        if problems:
+            raise DataError(", ".join(self._tasks), problems)
+        return self._answers(inputs, len(rows))
+
+    def _task_of(self, row: Mapping[str, Any]) -> Task:
+        if len(self._tasks) == 1:
+            return self.tasks[0]
+        name = row.get(TASK_FIELD)
+        if name not in self._tasks:
+            raise UnknownNameError("task of this predictor", str(name or ""), self._tasks)
+        return self._tasks[name][0]
+
+    def _answers(self, inputs: Mapping[str, Sequence[tuple[int, str]]], count: int) -> list[Prediction]:
+        """Return the answers to numbered texts of each task, in the order of their numbers."""
+        lengths = TrainingConfig(
+            max_input_tokens=self.config.max_input_tokens, max_target_tokens=self.config.max_target_tokens
+        )
+        prompts = [self._tasks[name][1] for name in inputs]
+        data = []
+        for (name, texts), prompt in zip(inputs.items(), prompts, strict=True):
+            examples = [Example(name, number, text, "", None, ()) for number, text in texts]
+            data.append(encode(self._tasks[name][0], examples, self.backbone, lengths, len(prompt)))
+        predictions: dict[int, Prediction] = {}
+        for each, answers in zip(data, answer(self.backbone, prompts, data, self.config, labelled=False), strict=True):
+            task = each.task
+            value_of = {word: value for value, word in task.verbalizer.items()}
+            for i, example in enumerate(each.examples):
+                text, odds = answers.texts[i], None
+                if answers.probabilities is not None:
+                    odds = dict(zip(task.label_words, answers.probabilities[i].tolist(), strict=True))
+                predictions[example.row] = Prediction(task.name, text, value_of.get(text), odds)
+        return [predictions[number] for number in range(count)]

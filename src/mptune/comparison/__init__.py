@@ -1,0 +1,1 @@
+"""Multitask prompt tuning beside other methods: recipes, runs, results, reports."""

@@ -1,0 +1,55 @@
+"""Hyper-parameters of the methods beside which multitask prompt tuning is put; its own stand in `mptune.config`."""
+
+from pydantic import Field
+
+from mptune.config import MOST_STEPS, TrainingConfig
+
+
+class BaselineConfig(TrainingConfig):
+    """What baselines have in common: a budget of the size of an adaptation."""
+
+    steps: int = Field(100, ge=0, le=MOST_STEPS)
+    """Optimizer updates."""
+    batch_size: int = Field(8, ge=1)
+    """Examples per update, over all devices."""
+    validate_every: int = Field(20, ge=1)
+    """Steps between two scores on the validation rows; the best state of a run is kept."""
+
+
+class WeightsConfig(BaselineConfig):
+    """A baseline that changes the backbone's weights, or adds some to them."""
+
+    lr: float = Field(3e-4, gt=0)
+    """Learning rate of AdamW. The paper's baselines: 3e-4."""
+    rank: int = Field(8, ge=1)
+    """Of LoRA's updates."""
+    reduction: int = Field(32, ge=1)
+    """D over the bottleneck's width, of adapters. The paper's: 32, 24 wide on T5-base."""
+
+
+class AttemptConfig(BaselineConfig):
+    """ATTEMPT: a target prompt, and for every text a mixture of source prompts beside it."""
+
+    lr: float = Field(0.3, gt=0)
+    """Learning rate of the target prompt, in units of the embeddings' RMS."""
+    attention_lr: float = Field(0.1, gt=0)
+    """Learning rate of the attention over prompts. Asai et al. 2022: 0.1."""
+    projection: int = Field(100, ge=1)
+    """Width between the attention's two projections. Asai et al. 2022: 100."""
+    temperature: float | None = Field(None, gt=0)
+    """Of the softmax over prompts; e times D where absent, as in Asai et al. 2022."""
+
+
+class DeptConfig(BaselineConfig):
+    """DePT: a shorter prompt, and a low-rank update of the embedded text by position."""
+
+    prompt_length: int = Field(40, ge=1)
+    """Soft tokens of the shorter prompt. Shi and Lipani 2024: 20 to 80, searched per task."""
+    rank: int = Field(45, ge=1)
+    """Of the update: (256 + 768) * 45 + 40 * 768 numbers are the 76,800 of a prompt of 100 on T5-base."""
+    lr: float = Field(0.3, gt=0)
+    """Learning rate of the prompt, in units of the embeddings' RMS."""
+    low_rank_lr: float = Field(1e-3, gt=0)
+    """Learning rate of the update's two factors. Shi and Lipani 2024: 1e-4 to 5e-3, searched per task."""
+    scale: float = Field(1.0, gt=0)
+    """Of the update, before the division by the root of its rank."""

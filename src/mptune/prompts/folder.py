@@ -1,0 +1,149 @@
+"""A prompt's folder: its tensors, and in the same file's header the card that says whose they are.
+
+safetensors only; nothing here reads or writes a pickle.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mptune.errors import ArtifactError, UsageError, first_line
+from mptune.files import json_object
+from mptune.prompts.card import Card, public_name
+from mptune.prompts.modelcard import model_card
+from mptune.tasks.data import TaskRows
+from mptune.tasks.task import Task
+
+PROMPT_FILE = "prompt.safetensors"
+CONFIG_FILE = "config.json"  # the resolved configuration with this machine's paths; stays when a prompt is shared
+TENSOR_NAMES = ("shared", "u", "v")
+
+
+def write_prompt(folder: Path, tensors: Mapping[str, Tensor], card: Card) -> None:
+    """Write a prompt's files into an existing folder: prompt.safetensors, and a README.md.
+
+    Args:
+        tensors: shared [L, D], u [K, L, R], v [K, R, D].
+    """
+    card = card.shareable()  # a folder's path stays on this machine, in config.json
+    # One metadata key: several would be written in an arbitrary order, and equal prompts would differ in bytes.
+    header = {"card": card.model_dump_json(exclude_none=True)}
+    (folder / PROMPT_FILE).write_bytes(save(dict(tensors), metadata=header))
+    length, width = tensors["shared"].shape
+    readme = model_card(card, length, int(tensors["u"].shape[2]), width)
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+
+
+def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str, Tensor], Card]:
+    """Return the tensors and the card of a folder, or of a repository on the Hugging Face hub.
+
+    Raises:
+        ArtifactError: nothing there, or damaged.
+    """
+    file = Path(name) / PROMPT_FILE
+    here = Path(name).exists() or Path(f"{name}.partial").exists()
+    if not here and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
+        file = _download(str(name), revision)
+    if not file.is_file():
+        raise ArtifactError(f"{name} is no prompt folder: it has no {PROMPT_FILE}. {_nearby(Path(name))}".rstrip())
+    try:
+        with safe_open(file, framework="pt") as stored:
+            card = Card.model_validate_json((stored.metadata() or {})["card"])
+            tensors = {key: stored.get_tensor(key) for key in TENSOR_NAMES}
+    except (SafetensorError, ValidationError, KeyError, OSError) as error:
+        raise ArtifactError(
+            f"{file} is damaged or no prompt of mptune ({first_line(error)}). Train or copy it again."
+        ) from None
+    trained_with = stored_config(file.parent).get("backbone", {}).get("name", "")
+    if public_name(trained_with) == card.backbone:
+        card = card.model_copy(update={"backbone": trained_with})
+    # Rows are read where this machine's user says, never where a stranger's card does.
+    return tensors, card.model_copy(update={"tasks": tuple(task.without_paths() for task in card.tasks)})
+
+
+def prompt_folders(folder: str | Path) -> list[Path]:
+    """Return the folder itself if it is a prompt's, else its subfolders that are.
+
+    Raises:
+        ArtifactError: none is.
+    """
+    folder = Path(folder)
+    if (folder / PROMPT_FILE).is_file():
+        return [folder]
+    folders = sorted(path.parent for path in folder.glob(f"*/{PROMPT_FILE}") if not path.parent.name.startswith("."))
+    folders = [f for f in folders if not f.name.endswith(".partial")]
+    if not folders:
+        raise ArtifactError(f"{folder} holds no prompt, nor do its subfolders. {_nearby(folder)}".rstrip())
+    return folders
+
+
+def stored_config(folder: str | Path) -> dict[str, Any]:
+    """Return the resolved configuration that was saved beside a prompt; empty where there is none."""
+    file = Path(folder) / CONFIG_FILE
+    if not file.is_file():
+        return {}
+    values = json_object(file)
+    if values is None:
+        raise ArtifactError(f"{file} is damaged: it is no JSON. Remove it, and name task and backbone again.")
+    return values
+
+
+def rows_of(folders: Sequence[Path], tasks: Sequence[Task], data_dir: Path | None) -> list[TaskRows]:
+    """Return the rows of the tasks that are named, else of those that are saved beside prompts.
+
+    Args:
+        folders: of the prompts.
+        data_dir: where rows of hub tasks are read, in place of where they were read for these prompts.
+
+    Raises:
+        UsageError: no task is named, and none is saved.
+    """
+    stored = [stored_config(folder) for folder in folders]
+    if data_dir is None:
+        data_dir = next((Path(values["data_dir"]) for values in stored if values.get("data_dir")), None)
+    if not tasks:
+        tasks = [
+            Task.read(values, f"{folder}/{CONFIG_FILE}")
+            for folder, config in zip(folders, stored, strict=True)
+            for values in config.get("tasks", [])
+        ]
+    if not tasks:
+        place = ", ".join(map(str, folders))
+        raise UsageError(f"{place} does not say where its data is; name the task: --task FILE.yaml, or a built-in name")
+    return [TaskRows(task, data_dir) for task in tasks]
+
+
+def upload(repository: str, folder: Path, *, private: bool, token: str | None) -> str:
+    """Upload a folder to the Hugging Face hub, and return its address there."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    api.create_repo(repository, private=private, exist_ok=True)
+    return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload soft prompt"))
+
+
+def _nearby(folder: Path) -> str:
+    """Return a hint where the user may have meant a folder beside or below."""
+    if folder.with_name(folder.name + ".partial").exists():
+        return f"Its training has not ended; run the same command again to go on from {folder.name}.partial."
+    below = [p.parent.name for p in folder.glob(f"*/{PROMPT_FILE}")]
+    if below:
+        return f"Did you mean one of its prompts: {', '.join(sorted(below))}?"
+    return "" if folder.exists() else "There is no such folder."
+
+
+def _download(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repository, PROMPT_FILE, revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{repository} is no folder here, and not to be had from the hub: {first_line(error)}"
+        ) from None

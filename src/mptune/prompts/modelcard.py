@@ -1,0 +1,116 @@
+"""A prompt's card for people: the README.md of its folder, with the hub's metadata, and a table. Pure functions."""
+
+from typing import Any
+
+from mptune.model.embedded import EMBEDDED, TITLE
+from mptune.prompts.card import Card, public_name
+from mptune.tasks.task import Task
+
+HEAD = ["library_name", "tags", "pipeline_tag", "base_model"]  # the order of the metadata
+
+
+def model_card(card: Card, length: int, rank: int, width: int) -> str:
+    """Return the Markdown page of a prompt of L soft tokens, rank R and width D."""
+    names = ", ".join(task.name for task in card.tasks)
+    lines = [
+        "---",
+        _metadata(card),
+        "---",
+        "",
+        f"# Soft prompt: {names}",
+        "",
+        f"A {card.stage} prompt of {length} soft tokens, rank {rank}: {_numbers(card, length, rank, width)} numbers in "
+        f"front of the frozen backbone {_described(card)}. It means nothing to any other model.",
+        "",
+        "```python",
+        "from mptune import Predictor",
+        "",
+        'predictor = Predictor.from_pretrained("<this folder or repository>")',
+        "```",
+        "",
+        "| task | template | label words |",
+        "|---|---|---|",
+        *[f"| {_protocol(t)} | `{_in_table(t.template)}` | {_in_table(', '.join(t.label_words)) or 'free text'} |"
+          for t in card.tasks],
+        "",
+    ]  # fmt: skip
+    if card.scores:
+        lines += ["| task | split | metric | score | examples |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {s['task']} | {s['split']} | {s['metric']} | {s['value']:.1f} | {s['examples']} |" for s in card.scores
+        ]
+        lines.append("")
+    if card.sources:
+        lines += [f"Source tasks: {', '.join(card.sources)}.", ""]
+    lines += [
+        "Method: Multitask Prompt Tuning (Wang et al., ICLR 2023, arXiv:2303.02861), trained with mptune "
+        f"{card.versions.get('mptune', '')}, seed {card.seeds.get('seed', 'unknown')}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def card_rows(card: Card, length: int, rank: int, width: int) -> list[tuple[str, str]]:
+    """Return what a prompt is for, which model it fits and what it scored, as names and values."""
+    return [
+        ("stage", card.stage),
+        ("tasks", ", ".join(task.name for task in card.tasks)),
+        ("backbone", f"{card.backbone_at} ({card.fingerprint[:12]})"),
+        ("prompt", f"{length} soft tokens, rank {rank}, width {width}"),
+        ("numbers", _numbers(card, length, rank, width)),
+        ("seed", str(card.seeds.get("seed", "unknown"))),
+        *([("sources", ", ".join(card.sources))] if card.sources else []),
+        *[(f"{s['task']} {s['split']} {s['metric']}", f"{s['value']:.1f}, {s['examples']} rows") for s in card.scores],
+        ("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())),
+    ]
+
+
+def _numbers(card: Card, length: int, rank: int, width: int) -> str:
+    """Return how many numbers P* and the task vectors are."""
+    return f"{length * width + len(card.tasks) * rank * (length + width):,}"
+
+
+def _metadata(card: Card) -> str:
+    """Return what the hub reads of a prompt, in YAML."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    kind = "text-classification" if all(task.verbalizer for task in card.tasks) else "text-generation"
+    backbone = public_name(card.backbone)
+    base_model = "google/flan-t5-small" if card.backbone == EMBEDDED else backbone if "/" in backbone else None
+    results = [
+        EvalResult(
+            task_type=kind,
+            task_name=score["task"],
+            dataset_name=score["task"],
+            dataset_type=score["task"],
+            dataset_split=score["split"],
+            metric_type=score["metric"],
+            metric_value=round(score["value"], 2),
+        )
+        for score in card.scores
+    ]
+    data: Any = ModelCardData(
+        library_name="mptune",
+        tags=["multitask-prompt-tuning", "prompt-tuning", "soft-prompt"],
+        pipeline_tag=kind,
+        base_model=base_model,
+        model_name="+".join(task.name for task in card.tasks) if results else None,
+        eval_results=results or None,
+    )
+    return str(data.to_yaml(original_order=HEAD))
+
+
+def _described(card: Card) -> str:
+    if card.backbone == EMBEDDED:
+        return f"`embedded` ({TITLE})"
+    revision = f" at revision `{card.revision}`" if card.revision else ""
+    return f"`{public_name(card.backbone)}`{revision}"
+
+
+def _protocol(task: Task) -> str:
+    """Return a task's name, and whose protocol it follows where that is not the recommended one."""
+    return task.name + ("" if task.protocol == "recommended" else f" ({task.protocol}'s protocol)")
+
+
+def _in_table(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,237 @@
+"""Prompts to and from PEFT, whose multitask adapters hold the same three tensors under other names.
+
+    shared  [L, D]     prompt_embeddings
+    u       [K, L, R]  prefix_task_cols
+    v       [K, R, D]  prefix_task_rows
+
+An adapter is a JSON and a safetensors file; both are read and written here, so that PEFT need not be installed.
+
+Two traps of PEFT's own. It hands a model the bare rows of its embedding table; Marian and its kin, which scale them
+within their forward pass, read another text there than here, and no adapter answers alike on both sides. And it drops
+position ids: a decoder-only model answers alike where a batch is padded on the right, or not at all.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mptune.errors import ArtifactError, BackboneMismatch, UsageError, first_line
+from mptune.files import json_object, refuse_existing, write_folder
+from mptune.model.backbone import Backbone
+from mptune.model.embedded import EMBEDDED
+from mptune.model.shapes import check_shape
+from mptune.prompts.card import Card
+from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.vectors import TaskVectors
+from mptune.tasks.task import Task
+
+logger = logging.getLogger(__name__)
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_TENSORS = "adapter_model.safetensors"
+ADAPTER_PICKLE = "adapter_model.bin"
+AdapterKind = Literal["peft", "prompt-tuning"]
+ADAPTER_KINDS: tuple[AdapterKind, ...] = ("peft", "prompt-tuning")
+SHARED, U, V = "prompt_embeddings", "prefix_task_cols", "prefix_task_rows"
+MULTITASK_TUNING, PLAIN_TUNING = "MULTITASK_PROMPT_TUNING", "PROMPT_TUNING"
+TENSORS_OF = {MULTITASK_TUNING: {SHARED, U, V}, PLAIN_TUNING: {SHARED}}
+
+
+def export_peft(
+    prompt: MultitaskPrompt,
+    folder: Path,
+    kind: AdapterKind,
+    *,
+    backbone: Backbone,
+    task: str | None = None,
+) -> None:
+    """Write a prompt as an adapter folder that `PeftModel.from_pretrained(model, folder)` opens.
+
+    Args:
+        kind: ``peft`` keeps shared prompt and task vectors of all tasks; PEFT then wants ``task_ids`` in every call.
+            ``prompt-tuning`` collapses one task into an ordinary soft prompt.
+        backbone: the model that the prompt was made for.
+        task: which one ``prompt-tuning`` collapses; may be left out where there is only one.
+
+    Raises:
+        ArtifactError: the folder exists already.
+        BackboneMismatch: the prompt was made for another model.
+        UnknownNameError: no such task in this prompt, or several and no name.
+        UsageError: a task is named for an adapter that holds them all.
+    """
+    prompt.check_backbone(backbone)
+    refuse_existing(folder)
+    config: dict[str, Any] = {
+        "task_type": _task_type(backbone),
+        "base_model_name_or_path": None if prompt.card.backbone == EMBEDDED else prompt.card.backbone,
+        "revision": prompt.card.revision,
+        "inference_mode": True,
+        "num_virtual_tokens": prompt.prompt_length,
+        "token_dim": int(prompt.shared.shape[1]),
+        "num_transformer_submodules": 1,  # PEFT's default for encoder-decoders, 2, means a decoder prompt too
+        "prompt_tuning_init": "RANDOM",  # any other wants its source again, whenever the adapter is opened
+    }
+    if kind == "peft":
+        if task is not None:
+            raise UsageError(f"an adapter of kind peft holds all tasks; name {task!r} with kind prompt-tuning only")
+        card, parts = prompt.card, prompt.tensors()
+        tensors = {SHARED: parts["shared"], U: parts["u"], V: parts["v"]}
+        config |= {"peft_type": MULTITASK_TUNING, "num_tasks": len(prompt.tasks), "num_ranks": prompt.rank}
+    else:
+        number = prompt.task_number(task)
+        card = _card_of_one(prompt.card, prompt.tasks[number])
+        tensors = {SHARED: prompt.collapse()[number].cpu().contiguous()}
+        config |= {"peft_type": PLAIN_TUNING}
+
+    def write(scratch: Path) -> None:
+        (scratch / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        header = {"card": card.shareable().model_dump_json(exclude_none=True)}
+        (scratch / ADAPTER_TENSORS).write_bytes(save(tensors, metadata=header))
+
+    write_folder(folder, write)
+
+
+def import_peft(folder: Path, *, backbone: Backbone, tasks: Sequence[Task] = ()) -> MultitaskPrompt:
+    """Return the prompt of a PEFT adapter; a plain one becomes a prompt of one task whose vectors are one.
+
+    Args:
+        backbone: the model that the adapter was trained for.
+        tasks: one per pair of task vectors, in their order. Where absent, those that `export_peft` wrote into the
+            file; else ``task_0`` and so on, whose text goes in as it is.
+
+    Raises:
+        ArtifactError: no adapter, a damaged one, a pickle, or an adapter that is no soft prompt before the input.
+        BackboneMismatch: the adapter was made for another model.
+        ShapeError: tensors that do not fit each other.
+        UsageError: more or fewer tasks than the adapter has.
+    """
+    config = _read_config(folder)
+    kind = _checked_kind(folder, config)
+    tensors, card = _read_tensors(folder, TENSORS_OF[kind])
+    shared = tensors[SHARED]
+    check_shape(SHARED, shared, "L D")
+    _check_backbone(folder, config, shared.shape[1], card, backbone)
+    _refuse_decoder_prompt(folder, config, len(shared))
+    length, width = shared.shape
+    check_shape(SHARED, shared, "L D", L=config.get("num_virtual_tokens") or length)
+    if kind == MULTITASK_TUNING:
+        check_shape(U, tensors[U], "K L R", L=length)
+        count, _, rank = tensors[U].shape
+        check_shape(V, tensors[V], "K R D", K=count, R=rank, D=width)
+        vectors = TaskVectors(tensors[U], tensors[V])
+    else:
+        count, vectors = 1, TaskVectors(torch.ones(1, length, 1), torch.ones(1, 1, width))
+    known = tuple(tasks) or (card.tasks if card else _nameless_tasks(count))
+    if len(known) != count:
+        names = ", ".join(t.name for t in known)
+        raise UsageError(f"{folder} holds {count} tasks; got {len(known)}: {names}. Name one for each, in their order.")
+    imported = Card(
+        stage="imported",
+        tasks=tuple(t.without_paths() for t in known),
+        backbone=backbone.config.name,
+        revision=backbone.config.revision,
+        fingerprint=backbone.fingerprint,
+    )
+    return MultitaskPrompt(shared, vectors, imported)
+
+
+def _task_type(backbone: Backbone) -> str:
+    return "SEQ_2_SEQ_LM" if backbone.is_encoder_decoder else "CAUSAL_LM"
+
+
+def _card_of_one(card: Card, task: Task) -> Card:
+    """Return a card without what it says of other tasks."""
+    scores = tuple(s for s in card.scores if s.get("task") == task.name)
+    data = {name: digest for name, digest in card.data.items() if name == task.name}
+    return card.model_copy(update={"tasks": (task,), "scores": scores, "data": data})
+
+
+def _nameless_tasks(count: int) -> tuple[Task, ...]:
+    return tuple(Task(name=f"task_{k}", template="{text}", target="{target}") for k in range(count))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / ADAPTER_CONFIG
+    if not file.is_file():
+        below = sorted(path.parent.name for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
+        hint = f"Did you mean one of its adapters: {', '.join(below)}?" if below else ""
+        raise ArtifactError(f"{folder} is no PEFT adapter: it has no {ADAPTER_CONFIG}. {hint}".rstrip())
+    config = json_object(file)
+    if config is None:
+        raise ArtifactError(f"{file} is damaged: it is no JSON object. Save or copy the adapter again.")
+    return config
+
+
+def _checked_kind(folder: Path, config: dict[str, Any]) -> str:
+    """Return the adapter's type if it is a soft prompt before the input."""
+    kind = config.get("peft_type")
+    if kind not in TENSORS_OF:
+        raise ArtifactError(
+            f"{folder} is an adapter of type {kind}; only {MULTITASK_TUNING} and {PLAIN_TUNING} are soft prompts that "
+            "stand before the input, and can be imported. Use any other in PEFT itself."
+        )
+    return str(kind)
+
+
+def _read_tensors(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], Card | None]:
+    """Return an adapter's tensors, and the card in their header where `export_peft` wrote them."""
+    file = folder / ADAPTER_TENSORS
+    if not file.is_file() and (folder / ADAPTER_PICKLE).is_file():
+        raise ArtifactError(
+            f"{folder} holds {ADAPTER_PICKLE}, a pickle: opening one can run any program, so it is not read here. If "
+            "you trust it, load it in PEFT and convert it: model.save_pretrained(folder, safe_serialization=True)"
+        )
+    if not file.is_file():
+        raise ArtifactError(f"{folder} has no {ADAPTER_TENSORS}. Save or copy the adapter again.")
+    try:
+        with safe_open(file, framework="pt") as stored:
+            header = (stored.metadata() or {}).get("card")
+            card = Card.model_validate_json(header) if header else None
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, ValidationError, OSError) as error:
+        raise ArtifactError(f"{file} is damaged ({first_line(error)}). Save or copy the adapter again.") from None
+    if set(tensors) != wanted:
+        raise ArtifactError(
+            f"{file} should hold {', '.join(sorted(wanted))} and nothing else; it holds {', '.join(sorted(tensors))}. "
+            "Modules or embeddings that were trained beside a soft prompt cannot be imported."
+        )
+    return tensors, card
+
+
+def _check_backbone(folder: Path, config: dict[str, Any], width: int, card: Card | None, backbone: Backbone) -> None:
+    """Raise BackboneMismatch where an adapter cannot belong to the backbone; warn where it does not seem to."""
+    name, trained_for = backbone.config.name, config.get("base_model_name_or_path")
+    made_for = f"{folder} was made for {trained_for or 'another model'}"
+    task_type = _task_type(backbone)
+    if config.get("task_type") not in (None, task_type):
+        raise BackboneMismatch(f"{made_for} as a {config['task_type']}; {name} is a {task_type}. Load the right model.")
+    if width != backbone.width:
+        raise BackboneMismatch(
+            f"{made_for}, whose embeddings are {width} wide; those of {name} are {backbone.width} wide. "
+            "Load the right model."
+        )
+    if card and card.fingerprint != backbone.fingerprint:
+        raise BackboneMismatch(f"{made_for}; a soft prompt fits no other, and {name} is another. Load the right model.")
+    if not card and trained_for and Path(str(trained_for)).name != Path(name).name:
+        logger.warning("%s; it is imported for %s, and means nothing if that is another model.", made_for, name)
+
+
+def _refuse_decoder_prompt(folder: Path, config: dict[str, Any], rows: int) -> None:
+    submodules = config.get("num_transformer_submodules")
+    if submodules is None:
+        submodules = 2 if config.get("task_type") == "SEQ_2_SEQ_LM" else 1  # as PEFT reads it
+    if submodules != 1:
+        raise ArtifactError(
+            f"{folder} has a decoder prompt: num_transformer_submodules is {submodules}, PEFT's default for "
+            f"encoder-decoders, so its {rows} rows are {config.get('num_virtual_tokens')} soft tokens for the encoder "
+            "and as many for the decoder. Here, and in PEFT's own generate(), a prompt stands before the encoder's "
+            "input only, and the second half would be lost. Train it again with num_transformer_submodules=1."
+        )

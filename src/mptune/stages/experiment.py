@@ -1,0 +1,184 @@
+"""One training, from the rows it reads to the folder it leaves: data, configuration, identity, run and card."""
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+
+from mptune.config import PUBLISHED_SEEDS, TrainingConfig
+from mptune.errors import DataError
+from mptune.model.backbone import Backbone
+from mptune.model.encoding import Encoded, encode
+from mptune.prompts.card import Card
+from mptune.prompts.prompt import MultitaskPrompt
+from mptune.stages.run import Run
+from mptune.tasks.data import TaskRows, draw_rows, draw_shots
+from mptune.tasks.task import Task
+
+C = TypeVar("C", bound=TrainingConfig)
+
+SECTIONS = {"teacher": "teach", "source": "distill", "target": "adapt"}  # what cards call a prompt, and its stage
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The token ids of K tasks, and what identifies the rows they came from."""
+
+    train: tuple[Encoded, ...]
+    validation: tuple[Encoded, ...]
+    digests: dict[str, str]  # task name to hash of all its rows
+    shot_rows: dict[str, list[int]]  # task name to the numbers of the drawn training rows; empty without shots
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many training rows each task has."""
+        return [len(task.examples) for task in self.train]
+
+
+class Experiment(Generic[C]):
+    """What belongs to one training, whatever is trained; a context in which its folder is its own.
+
+    The configuration counts in steps, and ``random`` is the seed's generator: what draws first from it, starts, draws
+    the same in every run.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        tasks: Sequence[Task | TaskRows],
+        backbone: Backbone,
+        config: C,
+        prompt_length: int,
+        *,
+        out: Path | None,
+        data_dir: Path | None = None,
+        also: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Read the rows, and open the folder, or reopen that of a killed run.
+
+        Args:
+            kind: ``teacher``, ``source``, ``target``, or a baseline's name: what the card says.
+            out: folder of the result; in memory only where None.
+            also: what else must be equal for a run to go on, such as the prompt it begins with.
+
+        Raises:
+            DataError: every problem of every task at once.
+            ResumeError: ``out`` holds a run with another configuration.
+        """
+        rows = [TaskRows.of(task, data_dir) for task in tasks]
+        self.kind, self.backbone = kind, backbone
+        self.tasks = tuple(each.task for each in rows)
+        self.data = training_data(rows, backbone, config, prompt_length)
+        self.config = _in_steps(config, sum(self.data.sizes))
+        self.random = torch.Generator().manual_seed(config.seed)
+        self.run = Run(out, {**self._identity(), **(also or {})}, self._local(rows[0].data_dir))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.run.close()
+
+    def card(self, sources: Sequence[str] = ()) -> Card:
+        """Return the card of a prompt about to be trained; its scores come last."""
+        chosen = self.backbone.config
+        return Card(
+            stage=self.kind,
+            tasks=tuple(task.without_paths() for task in self.tasks),
+            backbone=chosen.name,
+            revision=chosen.revision,
+            fingerprint=self.backbone.fingerprint,
+            config=self.config.model_dump(mode="json"),
+            seeds={
+                "seed": self.config.seed,
+                "published": list(PUBLISHED_SEEDS),
+                "shot_rows": self.data.shot_rows,
+            },
+            data=self.data.digests,
+            sources=tuple(sources),
+            versions=versions(),
+        )
+
+    def finished(self) -> MultitaskPrompt | None:
+        """Return the prompt that an equal run has already made; None where it must still be trained."""
+        return self.run.finished()
+
+    def finish(self, prompt: MultitaskPrompt) -> MultitaskPrompt:
+        """Give the folder its prompt and its final name; return the prompt."""
+        self.run.finish(prompt)
+        return prompt
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what must be equal for a run to be the same run."""
+        chosen = self.backbone.config
+        return {
+            "stage": self.kind,
+            SECTIONS.get(self.kind, self.kind): self.config.model_dump(mode="json"),
+            "backbone": {"name": chosen.name, "revision": chosen.revision, "dtype": chosen.dtype},
+            "fingerprint": self.backbone.fingerprint,
+            "tasks": [task.without_paths().model_dump(mode="json", exclude_none=True) for task in self.tasks],
+            "data": self.data.digests,
+        }
+
+    def _local(self, data_dir: Path | None) -> dict[str, Any]:
+        """Return what a later command on this machine needs beside the card: where data and backbone are."""
+        return {
+            "backbone": self.backbone.config.model_dump(mode="json"),
+            "tasks": [task.model_dump(mode="json", exclude_none=True) for task in self.tasks],
+            "data_dir": str(data_dir.resolve()) if data_dir else None,
+            "versions": versions(),
+        }
+
+
+def training_data(
+    tasks: Sequence[TaskRows], backbone: Backbone, config: TrainingConfig, prompt_length: int
+) -> TrainingData:
+    """Return the training and validation rows of every task.
+
+    Raises:
+        DataError: every problem of every task at once.
+    """
+    train: list[Encoded] = []
+    validation: list[Encoded] = []
+    digests: dict[str, str] = {}
+    shot_rows: dict[str, list[int]] = {}
+    failures: list[DataError] = []
+    for rows in tasks:
+        task = rows.task
+        try:
+            # Where nothing is validated, nothing is held out of the training rows for it.
+            data = rows.data("train") if config.validation_shots == 0 else rows.data("train", "validation")
+            drawn = draw_shots(data.train, config.shots, config.seed)
+            if config.shots is None:
+                checked = draw_rows(data.validation, config.validation_rows, seed=0)
+            else:
+                shots = config.validation_shots or config.shots
+                shot_rows[task.name] = [e.row for e in drawn]
+                checked = draw_shots(data.validation, shots, config.seed)
+            train.append(encode(task, drawn, backbone, config, prompt_length))
+            validation.append(encode(task, checked, backbone, config, prompt_length))
+            digests[task.name] = data.digest
+        except DataError as error:
+            failures.append(error)
+    if failures:
+        raise DataError.of_all(failures)
+    return TrainingData(tuple(train), tuple(validation), digests, shot_rows)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    found = {name: version(name) for name in ("mptune", "torch", "transformers", "accelerate")}
+    return {"python": platform.python_version(), **found}
+
+
+def _in_steps(config: C, rows: int) -> C:
+    """Return the configuration with its epochs, if it counts in them, as steps."""
+    if config.epochs is None:
+        return config
+    return config.model_copy(update={"steps": math.ceil(config.epochs * rows / config.batch_size), "epochs": None})

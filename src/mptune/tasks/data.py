@@ -1,0 +1,261 @@
+"""The examples of a task: its rows read once, checked, rendered, divided and drawn."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mptune.errors import DataError
+from mptune.files import digest
+from mptune.tasks.rows import NumberedRows, read_rows, sources_of, warn_once
+from mptune.tasks.splits import gathered, halves, hold_out, normal, to_train_on
+from mptune.tasks.task import SPLITS, Example, Split, Task, label_key
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The rendered examples of one task; a split that was not asked for, or does not exist, is empty."""
+
+    task: Task
+    train: tuple[Example, ...] = ()
+    validation: tuple[Example, ...] = ()
+    test: tuple[Example, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that was rendered: the data's identity in cards and resumed runs."""
+        rows = [[[e.input, e.target] for e in split] for split in (self.train, self.validation, self.test)]
+        return digest(json.dumps(rows))
+
+
+@dataclass(frozen=True)
+class ReadSplit:
+    """The examples of one split as its files hold them, before any rule divides them."""
+
+    examples: tuple[Example, ...]
+    place: str  # names of its files, or the hub's
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a task's rows become its splits."""
+
+    sources: dict[str, list[str]]  # what each split is read from
+    wanted: frozenset[str]  # the splits that are asked for, and those that they are taken from
+    halved: bool  # half of the test rows are the validation rows
+    held_out: tuple[Split, ...]  # what is taken from the training rows, in this order
+
+    def has(self, split: Split) -> bool:
+        """Return whether a split has rows of its own, or training rows to be taken from."""
+        return split in self.sources or (split in self.held_out and "train" in self.sources)
+
+
+@dataclass(eq=False)  # two readers are two, and each may be a key
+class TaskRows:
+    """The rows of one task. Each split is read when it is first needed, and not again.
+
+    ``data_dir`` is where a hub task's rows are read instead, from files named ``<task>.<split>.jsonl[.gz]``.
+    """
+
+    task: Task
+    data_dir: Path | None = None
+    _read: dict[str, ReadSplit] = field(default_factory=dict)
+    _divided: dict[tuple[Split, ...], TaskData] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: "Task | TaskRows", data_dir: Path | None = None) -> "TaskRows":
+        """Return the rows of a task; themselves where they are given."""
+        return task if isinstance(task, TaskRows) else cls(task, data_dir)
+
+    @classmethod
+    def checked(cls, tasks: "Sequence[Task]", data_dir: Path | None = None) -> "tuple[TaskRows, ...]":
+        """Return the rows of tasks that are to be trained on, all of them read before anything is trained.
+
+        Raises:
+            DataError: rows that do not fit their task.
+        """
+        read = tuple(cls(task, data_dir) for task in tasks)
+        for rows in read:
+            rows.data("train", "validation")
+        return read
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    def data(self, *splits: Split) -> TaskData:
+        """Return the examples of the splits that were asked for.
+
+        Training rows are compared with the validation and test rows, whether or not those are asked for. What may be
+        held out is as `sources_of` and the task's ``split`` say; where no validation rows are asked for, none are.
+
+        Raises:
+            DataError: every problem of every split at once, with file and row.
+        """
+        if splits not in self._divided:
+            self._divided[splits] = self._divide(splits)
+        return self._divided[splits]
+
+    def _divide(self, asked: tuple[Split, ...]) -> TaskData:
+        if self.task.dataset is None:
+            raise DataError(
+                self.task.name, ["its card carries no data; name the task with --task FILE.yaml or a built-in name"]
+            )
+        division = self._division(asked)
+        problems: list[str] = []
+        examples, places = self._examples(division, problems)
+        any_training = bool(examples.get("train"))
+        if self.task.dataset.overlap != "keep":
+            _check_overlap(self.task, examples, places, problems)
+        if division.halved and "test" in examples:
+            examples["validation"], examples["test"] = halves(examples["test"])
+        for split in division.held_out:
+            if examples.get("train"):
+                examples["train"], examples[split] = hold_out(self.task, examples["train"])
+        if any_training and "train" in asked and not examples["train"]:
+            problems.append(f"{places['train']} has no row left to train on: all are kept for validation or test")
+        for split in asked:
+            if split not in examples and not division.has(split):
+                problems.append(f"it has no {split} split; name its file under dataset: {split}:")
+        if problems:
+            raise DataError(self.task.name, problems)
+        examples["train"] = to_train_on(self.task, examples.get("train", []))
+        if self.task.gather:
+            examples |= {split: gathered(examples[split]) for split in ("validation", "test") if split in examples}
+        return TaskData(self.task, **{split: tuple(examples.get(split, [])) for split in asked})
+
+    def _division(self, asked: tuple[Split, ...]) -> Division:
+        """Return which splits are read, and which are taken from others, so that there are those that are asked for."""
+        dataset, sources = self.task.dataset, sources_of(self.task, self.data_dir)
+        assert dataset is not None
+        halved = dataset.split == "halves" and "test" in sources
+        held_out: list[Split] = ["test"] if dataset.test and "test" not in sources else []
+        if "validation" in asked and "validation" not in sources and not halved:
+            held_out.append("validation")
+        wanted: set[str] = set(asked)
+        if held_out and wanted & {"validation", "test"}:
+            wanted.add("train")
+        if halved and "validation" in wanted:
+            wanted.add("test")
+        return Division(sources, frozenset(wanted), halved, tuple(held_out))
+
+    def _examples(self, division: Division, problems: list[str]) -> tuple[dict[str, list[Example]], dict[str, str]]:
+        """Return the examples of every split that is read, and the name of its place."""
+        assert self.task.dataset is not None
+        examples: dict[str, list[Example]] = {}
+        places: dict[str, str] = {}
+        for split in SPLITS:
+            if split in division.sources and division.wanted & {"train", split}:
+                read = self._split(split, division.sources[split])
+                examples[split], places[split] = list(read.examples), read.place
+                # A hub task's test rows may be secret, or not at hand; who asked for none is not stopped by that.
+                if split in division.wanted or not self.task.dataset.hub:
+                    problems += read.problems
+        return examples, places
+
+    def _split(self, split: str, sources: list[str]) -> ReadSplit:
+        """Return a split's examples that ``where`` keeps, read once."""
+        if split not in self._read:
+            problems: list[str] = []
+            examples: list[Example] = []
+            places: list[str] = []
+            for source in sources:
+                rows, place = read_rows(self.task, split, source, self.data_dir, problems)
+                places.append(place)
+                examples += _rendered(self.task, _kept(self.task, rows, place, problems), place, problems)
+            self._read[split] = ReadSplit(tuple(examples), ", ".join(places), tuple(problems))
+        return self._read[split]
+
+
+def load_data(task: Task, splits: Sequence[Split], data_dir: Path | None = None) -> TaskData:
+    """Return the examples of some splits of a task, as `TaskRows.data` does."""
+    return TaskRows(task, data_dir).data(*splits)
+
+
+def draw_shots(examples: Sequence[Example], shots: int | None, seed: int) -> tuple[Example, ...]:
+    """Return ``shots`` examples of every class (in all, for free text), drawn by the seed; all of them for None."""
+    if shots is None:
+        return tuple(examples)
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
+    drawn: dict[str | None, list[Example]] = {}
+    for i in order:
+        group = drawn.setdefault(examples[i].label, [])
+        if len(group) < shots:
+            group.append(examples[i])
+    return tuple(sorted((e for group in drawn.values() for e in group), key=lambda e: e.row))
+
+
+def draw_rows(examples: Sequence[Example], count: int, seed: int) -> tuple[Example, ...]:
+    """Return at most ``count`` examples, drawn by the seed, in their order."""
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
+    return tuple(examples[i] for i in sorted(order[:count]))
+
+
+def _kept(task: Task, rows: NumberedRows, place: str, problems: list[str]) -> NumberedRows:
+    """Return the rows whose columns have the values that ``where`` wants."""
+    assert task.dataset is not None
+    where = task.dataset.where
+    kept = [(n, row) for n, row in rows if all(label_key(row.get(c)) == v for c, v in where.items())]
+    if not kept and not problems:
+        chosen = " where " + ", ".join(f"{c} is {v}" for c, v in where.items()) if where and rows else ""
+        problems.append(f"{place} has no rows{chosen}")
+    return kept
+
+
+def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -> list[Example]:
+    assert task.dataset is not None
+    examples = []
+    for number, row in rows:
+        try:
+            ready = task.prepared(row)
+        except LookupError as error:
+            problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
+            continue
+        # Public data have a few blank texts, which their users cannot mend; in a file of one's own it is a slip.
+        missing = [f for f in task.fields if ready.get(f) is None or (not task.dataset.hub and _blank(ready[f]))]
+        if missing:
+            there = ", ".join(k for k, v in row.items() if v is not None and not _blank(v))
+            problems.append(f"{place} row {number}: no {', '.join(missing)}; it has {there or 'nothing'}")
+            continue
+        if task.verbalizer and label_key(ready[task.label]) not in task.verbalizer:
+            problems.append(
+                f"{place} row {number}: the label {ready[task.label]!r} is not in the verbalizer "
+                f"({', '.join(task.verbalizer)})"
+            )
+            continue
+        try:
+            examples.append(task.render_prepared(ready, number))
+        except LookupError as error:
+            if not task.gather:  # other rows of this input may have right answers; in public test sets some have none
+                problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
+    return examples
+
+
+def _blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
+
+
+def _check_overlap(task: Task, examples: dict[str, list[Example]], places: dict[str, str], problems: list[str]) -> None:
+    """Report training inputs that stand in another split too, or drop them where the task says so."""
+    assert task.dataset is not None
+    for split in ("validation", "test"):
+        if "train" not in examples or split not in examples:
+            continue
+        seen = {normal(e.input): e.row for e in examples[split]}
+        shared = [e for e in examples["train"] if normal(e.input) in seen]
+        if not shared:
+            continue
+        if task.dataset.overlap == "drop":
+            warn_once(f"{task.name}: {len(shared)} training rows stand in {places[split]} too and are left out")
+            examples["train"] = [e for e in examples["train"] if normal(e.input) not in seen]
+        else:
+            problems.extend(
+                f"{places['train']} row {e.row} stands in {places[split]} too, row {seen[normal(e.input)]} "
+                "(`overlap: drop` under dataset leaves such rows out of training)"
+                for e in shared
+            )

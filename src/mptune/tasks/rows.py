@@ -1,0 +1,178 @@
+"""Files and hub data sets to rows: the one file that touches `datasets`. What cannot be read is said, not raised."""
+
+import csv
+import gzip
+import io
+import json
+import logging
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mptune.errors import DataError, UsageError, first_line, reason
+from mptune.files import json_lines, parsed
+from mptune.tasks.task import SPLITS, HubData, Task
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("jsonl", "json", "csv", "parquet")
+
+NumberedRows = list[tuple[int, dict[str, Any]]]  # each with its number: the line of a jsonl file, else from 1
+
+
+def sources_of(task: Task, data_dir: Path | None) -> dict[str, list[str]]:
+    """Return what each split is read from: its name on the hub, or its files; a split that is held out has none.
+
+    A folder with local rows of a hub task may lack some of them. Where it has no test rows, its validation rows are
+    the test rows, as is usual where test labels are secret; where it has none of either, test rows are held out too.
+    """
+    assert task.dataset is not None
+    named = {split: name for split in SPLITS if (name := getattr(task.dataset, split))}
+    if data_dir is None or task.dataset.hub is None:
+        return {split: [name] for split, name in named.items()}
+    sources: dict[str, list[str]] = {}
+    for split in ("train", "test", "validation"):  # one file serves one split, and the test split first
+        files = _local_files(task, named[split], data_dir) if split in named else []
+        if files and files not in sources.values():
+            sources[split] = files
+    if "test" in named and "test" not in sources and "validation" in sources:
+        sources["test"] = sources.pop("validation")
+        warn_once(f"{task.name}: there are no test rows in {data_dir.name}/; the validation rows are tested")
+    elif "test" in named and "test" not in sources and "train" in sources:
+        warn_once(f"{task.name}: there are only training rows in {data_dir.name}/; some are held out")
+    missing = ("train", "test") if "train" not in sources else ()
+    for split in missing:
+        if split in named and split not in sources:
+            sources[split] = [str(data_dir / f"{task.name}.{named[split]}.jsonl")]  # said to be missing when it is read
+    return sources
+
+
+def _local_files(task: Task, split: str, folder: Path) -> list[str]:
+    """Return the files in which a hub task's split lies.
+
+    One file serves splits like validation_matched, and several files, as test_seen and test_unseen, make one split.
+    """
+    for name in (split, split.partition("_")[0], f"{split}_*"):
+        for gz in ("", ".gz"):
+            if files := sorted(folder.glob(f"{task.name}.{name}.jsonl{gz}")):
+                return [str(file) for file in files]
+    return []
+
+
+def read_rows(
+    task: Task, split: str, source: str, data_dir: Path | None, problems: list[str]
+) -> tuple[NumberedRows, str]:
+    """Return the rows of one source of a split, and how the place is called: a file's name, or the hub's."""
+    assert task.dataset is not None
+    hub = task.dataset.hub
+    if hub is not None and data_dir is None:
+        place = "/".join(filter(None, (hub.path, hub.name or hub.folder, source)))
+        return _hub_rows(task, hub, source, place, problems), place
+    return _file_rows(Path(source), split, problems), Path(source).name
+
+
+def _hub_rows(task: Task, hub: HubData, split: str, place: str, problems: list[str]) -> NumberedRows:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        loaded = datasets.load_dataset(hub.path, hub.name, data_dir=hub.folder, revision=hub.revision, split=split)
+    except Exception as error:
+        # The hub's client raises whatever its transport raises; each means that the rows are not to be had.
+        problems.append(
+            f"{place} cannot be loaded from the hub ({first_line(error)[:200]}). Check name and network, "
+            f"or give --data DIR with {task.name}.{split}.jsonl"
+        )
+        return []
+    return list(enumerate(loaded, start=1))
+
+
+def _file_rows(path: Path, split: str, problems: list[str]) -> NumberedRows:
+    """Return the rows of a file, and report those that cannot be read.
+
+    Text stays the text of the file: readers of tables take "None" for nothing, "007" for 7 and "2024-01-02" for a date.
+    """
+    ending = path.name.removesuffix(".gz").rpartition(".")[2].lower()
+    if not path.is_file():
+        problems.append(f"{path.name} ({split}) does not exist in {path.parent.name or '.'}/")
+    elif ending not in FORMATS:
+        problems.append(f"{path.name} ({split}) is none of {', '.join(FORMATS)}, .gz allowed")
+    else:
+        try:
+            return list(_parquet_rows(path) if ending == "parquet" else _text_rows(path, ending, problems))
+        except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
+            problems.append(f"{path.name} ({split}) cannot be read as {ending}: {first_line(error)[:200]}")
+    return []
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    from pyarrow import parquet  # type: ignore[import-untyped] # datasets refuses a parquet file without rows
+
+    with path.open("rb") as file:  # of a path, pyarrow would read folder names like fold=1 as columns
+        return enumerate(parquet.read_table(file).to_pylist(), start=1)
+
+
+def _text_rows(path: Path, ending: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    opened = gzip.open if path.name.endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        text = file.read()
+    rows: Iterable[tuple[int, Any]]
+    if ending == "csv":
+        rows = enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), start=1)
+    elif ending == "json" and text.lstrip().startswith("["):
+        rows = enumerate(parsed(text), start=1)
+    else:
+        rows = _json_lines(text, path.name, problems)
+    for number, row in rows:
+        if not isinstance(row, dict):
+            problems.append(f"{path.name} row {number}: wants {{field: value}}; got {json.dumps(row)[:40]}")
+        elif None in row:
+            problems.append(f"{path.name} row {number} has more cells than the header; quote a text that has commas")
+        else:
+            yield number, row
+
+
+def _json_lines(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
+    for line in json_lines(text):
+        if isinstance(line.error, json.JSONDecodeError):
+            problems.append(f"{name} row {line.number} is no JSON: {line.error.msg}, column {line.error.colno}")
+        elif line.error is not None:
+            problems.append(f"{name} row {line.number}: {line.error}")
+        else:
+            yield line.number, line.value
+
+
+def unlabelled_rows(file: Path | None) -> list[dict[str, Any]]:
+    """Return the rows to answer of a file of JSON lines, or of standard input.
+
+    Raises:
+        UsageError: it cannot be read.
+        DataError: every line that is no JSON object.
+    """
+    try:
+        text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file or 'standard input'} cannot be read: {reason(error)}") from None
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for line in json_lines(text):
+        if isinstance(line.error, json.JSONDecodeError):
+            problems.append(f"line {line.number} is not JSON: {line.text[:60]!r}")
+        elif line.error is not None:
+            problems.append(f"line {line.number}: {line.error}")
+        elif isinstance(line.value, dict):
+            rows.append(line.value)
+        else:
+            problems.append(f"line {line.number} is no JSON object: {line.text[:60]!r}")
+    if problems:
+        raise DataError(file.name if file else "standard input", problems)
+    return rows
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Warn of what a task's data are; a comparison reads them many times."""
+    logger.warning(message)

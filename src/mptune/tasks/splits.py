@@ -1,0 +1,62 @@
+"""How the examples of a data set are divided, spread and gathered. Pure functions of lists of examples."""
+
+from dataclasses import replace
+
+import torch
+
+from mptune.tasks.task import Example, Task
+
+HELD_OUT_ROWS = 1_000  # rows taken from training data for a split that is missing: Raffel et al. 2020
+HELD_OUT_SHARE = 10  # ... but at most every tenth row
+
+
+def hold_out(task: Task, train: list[Example]) -> tuple[list[Example], list[Example]]:
+    """Return training rows without, and the, rows that stand in for a missing split.
+
+    A repeated input must not end on both sides, unless overlaps are kept. Inputs whose rows are gathered are held out
+    whole, with all their rows.
+    """
+    assert task.dataset is not None
+    texts = [normal(e.input) for e in train]
+    units = list(dict.fromkeys(texts)) if task.gather else texts
+    count = max(1, min(HELD_OUT_ROWS, len(units) // HELD_OUT_SHARE))
+    drawn = _shuffled(len(units))[:count]
+    held_texts = {units[i] for i in drawn}
+    held = [i for i, text in enumerate(texts) if text in held_texts] if task.gather else sorted(drawn)
+    gone = set(held) if task.dataset.overlap == "keep" else {i for i, t in enumerate(texts) if t in held_texts}
+    return [e for i, e in enumerate(train) if i not in gone], [train[i] for i in held]
+
+
+def halves(rows: list[Example]) -> tuple[list[Example], list[Example]]:
+    """Return the validation and the test half of shuffled rows, each in the rows' own order; an odd row is tested."""
+    order = _shuffled(len(rows))
+    half = len(rows) // 2
+    return [rows[i] for i in sorted(order[:half])], [rows[i] for i in sorted(order[half:])]
+
+
+def _shuffled(count: int) -> list[int]:
+    """Return 0..count-1 in the order of seed 42, the split seed of earlier prompt tuning papers."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(42)).tolist()
+
+
+def to_train_on(task: Task, rows: list[Example]) -> list[Example]:
+    """Return the first ``train_rows`` rows, one example for each of their right answers where every answer counts."""
+    assert task.dataset is not None
+    rows = rows[: task.dataset.train_rows]
+    if not task.every_answer:
+        return rows
+    return [replace(e, target=answer) for e in rows for answer in dict.fromkeys(e.references)]
+
+
+def gathered(rows: list[Example]) -> list[Example]:
+    """Return one example for each input, the first, with the right answers of all."""
+    answers: dict[str, dict[str, None]] = {}
+    for e in rows:
+        answers.setdefault(e.input, {}).update(dict.fromkeys(e.references))
+    firsts = {e.input: e for e in reversed(rows)}
+    return [replace(firsts[text], references=tuple(right)) for text, right in answers.items()]
+
+
+def normal(text: str) -> str:
+    """Return a text by which repeated inputs are known."""
+    return " ".join(text.lower().split())

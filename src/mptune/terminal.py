@@ -1,0 +1,229 @@
+"""What a person or a program sees: lines, tables, errors, bars with the time left, and an exit code.
+
+All that this package prints goes through `say`. rich is imported where a terminal wants it, so that help is instant.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from mptune.errors import MptuneError, reason
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress import Progress
+
+INTERRUPTED = 130
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, on standard error where it is no result."""
+    typer.echo(text, err=err)
+
+
+def say_json(values: Any, *, err: bool = False) -> None:
+    """Print values as one line of JSON."""
+    say(json.dumps(values), err=err)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print columns: a rich table on a terminal, tab-separated lines elsewhere, for other programs."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    cells = [[_shown(value) for value in row] for row in rows]
+    if not console.is_terminal:
+        for row in ([head] if any(head) else []) + cells:
+            say("\t".join(row))
+        return
+    columns = Table(box=box.SIMPLE, show_header=any(head))
+    for name in head:
+        columns.add_column(name, overflow="fold")  # a narrow terminal breaks words, and hides none
+    for row in cells:
+        columns.add_row(*map(Text, row))
+    console.print(columns)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)
+
+
+def saved(folder: Path, scores: Sequence[Mapping[str, Any]]) -> None:
+    """Say where a prompt was saved, and what it scored on validation rows."""
+    scored = ", ".join(f"{s['task']} {s['metric']} {s['value']:.1f}" for s in scores)
+    say(f"{folder}: {scored} on validation rows" if scored else f"{folder}: the last state; nothing was validated")
+
+
+def ended(command: Callable[[], Any]) -> NoReturn:
+    """Run a command to its exit code. Our errors and the file system's are a line or two; all else is a bug."""
+    try:
+        code = command()
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code by itself
+            raise KeyboardInterrupt
+    except MptuneError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(
+            f"{where}{reason(error)}. Mend that, or name another place; what is finished stays.", MptuneError.exit_code
+        )
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except Exception as error:
+        # Wrong usage comes as an exception of the parser that typer carries, with its own message and exit code.
+        if hasattr(error, "exit_code") and hasattr(error, "show"):
+            error.show()
+            sys.exit(int(error.exit_code))
+        raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    say(f"mptune: {message}", err=True)
+    sys.exit(code)
+
+
+def loading() -> AbstractContextManager[Any]:
+    """Show on a terminal, for the time of a block, that a model loads."""
+    console = _standard_error()
+    return console.status("loading the backbone") if console.is_terminal else nullcontext()
+
+
+def _standard_error() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a comparison is."""
+
+    done: int  # runs
+    total: int  # runs
+    title: str  # what begins; empty at the end
+    seconds_left: float | None  # as far as finished runs tell
+    table: Sequence[Sequence[str]] = ()  # the results so far: a head, then rows
+
+
+class Board:
+    """What is seen of many runs: the table so far, and one bar over all of them with the time left."""
+
+    def __init__(self, name: str, live: "Live | None") -> None:
+        self._name, self._live = name, live
+        self._standing = Standing(0, 1, "", None)
+
+    def show(self, standing: Standing) -> None:
+        """Say how far the comparison is."""
+        self._standing = standing
+        if self._live is not None:
+            self._draw(self._live, "")
+        elif standing.title:
+            line: dict[str, Any] = {"bench": self._name, "done": standing.done, "of": standing.total}
+            if standing.seconds_left is not None:
+                line["seconds_left"] = round(standing.seconds_left)
+            say_json({**line, "run": standing.title}, err=True)
+
+    def step(self, step: int, total: int) -> None:
+        """Say how far the present run is."""
+        if self._live is not None:
+            self._draw(self._live, f"step {step}/{total}")
+
+    def _draw(self, live: "Live", step: str) -> None:
+        from rich import box
+        from rich.console import Group
+        from rich.markup import escape
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Table
+        from rich.text import Text
+
+        now = self._standing
+        bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+                       TextColumn("{task.fields[left]}"), console=live.console)  # fmt: skip
+        left = "" if now.seconds_left is None else f"about {_duration(now.seconds_left)} left"
+        bar.add_task(self._name, total=now.total, completed=now.done, left=left)
+        head, *rows = now.table or [[]]
+        results = Table(*map(escape, head), box=box.SIMPLE, show_header=bool(rows))
+        for row in rows:
+            results.add_row(*map(Text, row))
+        live.update(Group(*([results] if rows else []), bar.get_renderable(), Text(f"{now.title}  {step}".strip())))
+
+
+_BOARD: ContextVar[Board | None] = ContextVar("board", default=None)
+
+
+@contextmanager
+def board(name: str) -> Iterator[Board]:
+    """Show a comparison for the time of a block; trainings within it are a line of it, not bars of their own."""
+    from rich.live import Live
+
+    console = _standard_error()
+    with Live(console=console, transient=True) if console.is_terminal else nullcontext() as live:
+        shown = Board(name, live)
+        token = _BOARD.set(shown)
+        try:
+            yield shown
+        finally:
+            _BOARD.reset(token)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class StepProgress:
+    """The progress of one training: steps taken, and the latest values."""
+
+    def __init__(self, title: str, total: int, bar: "Progress | None", within: Board | None = None) -> None:
+        self._title, self._total, self._bar, self._within = title, total, bar, within
+        self._task = bar.add_task(title, total=total, values="") if bar else None
+        self._start = time.monotonic()
+
+    def show(self, step: int, **values: Any) -> None:
+        """Move to a step; ``values`` are what is worth seeing of it."""
+        if self._within is not None:
+            self._within.step(step, self._total)
+        elif self._bar is not None and self._task is not None:
+            text = "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
+            fields: dict[str, Any] = {"values": text} if text else {}
+            self._bar.update(self._task, completed=step, **fields)
+        elif values:
+            seconds = round(time.monotonic() - self._start, 1)
+            say_json({"run": self._title, "step": step, "of": self._total, "seconds": seconds, **values}, err=True)
+
+
+@contextmanager
+def step_progress(title: str, total: int, start: int = 0, *, shown: bool = True) -> Iterator[StepProgress]:
+    """Show the progress of one training for the time of a block."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console, within = _standard_error(), _BOARD.get()
+    if within is not None or not shown or not console.is_terminal:
+        yield StepProgress(title, total, None, within)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[values]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        progress = StepProgress(title, total, bar)
+        progress.show(start)
+        yield progress

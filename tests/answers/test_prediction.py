@@ -1,0 +1,115 @@
+"""A predictor answers rows of mixed tasks as each task's prompt would answer them alone."""
+
+import pytest
+import torch
+
+from mptune.answers.prediction import Predictor
+from mptune.errors import ArtifactError, BackboneMismatch, DataError
+from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
+from mptune.model.scoring import label_scores
+from mptune.prompts.card import Card
+from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.vectors import TaskVectors
+from support.models import make_backbone
+from support.toys import make_task, toy_rows
+
+
+def random_prompt(backbone, tasks, length=3, seed=0):
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=random)
+
+    card = Card(
+        stage="target",
+        tasks=tuple(t.without_paths() for t in tasks),
+        backbone=backbone.config.name,
+        fingerprint=backbone.fingerprint,
+    )
+    k, d = len(tasks), backbone.width
+    return MultitaskPrompt(draw(length, d), TaskVectors(draw(k, length, 1), draw(k, 1, d)), card)
+
+
+@pytest.fixture
+def two(backbone, tmp_path):
+    tasks = [
+        make_task(tmp_path, "mood"),
+        make_task(tmp_path, "speed", "fast", "slow", verbalizer={"0": "slow", "1": "fast"}),
+    ]
+    return random_prompt(backbone, tasks)
+
+
+def test_mixed_rows_are_answered_in_order_and_like_each_task_alone(backbone, two):
+    rows = [{"task": ("mood", "speed")[i % 2], "text": row["text"]} for i, row in enumerate(toy_rows("a", "b", 9))]
+    together = Predictor(backbone, [two]).predict(rows)
+    assert [p.task for p in together] == [r["task"] for r in rows]
+    for name in ("mood", "speed"):
+        alone = Predictor(backbone, [two]).predict([r for r in rows if r["task"] == name])
+        for one, other in zip(alone, [p for p in together if p.task == name], strict=True):
+            assert (one.answer, one.label) == (other.answer, other.label)
+            assert one.probabilities == pytest.approx(other.probabilities)
+
+
+def test_each_task_is_answered_by_its_own_prompt(backbone, two):
+    odds = []
+    for k, name in enumerate(("mood", "speed")):
+        (found,) = Predictor(backbone, [two]).predict([{"task": name, "text": "the dog ran"}])
+        task = two.tasks[k]
+        inputs = encode_inputs(backbone, [task.render_input({"text": "the dog ran"})], 40, 3, 8)
+        words = encode_targets(backbone, task.label_words, 8)
+        scores = [
+            label_scores(backbone, prompt[None], pad_batch(backbone, [0], inputs, [[1]]), [words])
+            .softmax(-1)[0]
+            .tolist()
+            for prompt in two.collapse()
+        ]
+        assert list(found.probabilities.values()) == pytest.approx(scores[k], abs=1e-5)
+        odds.append(scores)
+    assert odds[0][0] != pytest.approx(odds[0][1], abs=1e-3)  # the two prompts do say something else
+
+
+def test_label_words_come_back_as_label_values_with_probabilities_that_sum_to_one(backbone, two):
+    for prediction in Predictor(backbone, [two]).predict([{"task": "speed", "text": "the dog ran"}]):
+        assert prediction.label == {"slow": "0", "fast": "1"}[prediction.answer]
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+        assert prediction.answer == max(prediction.probabilities, key=prediction.probabilities.get)
+
+
+def test_every_row_that_cannot_be_answered_is_named_at_once(backbone, two):
+    rows = [{"task": "mod", "text": "a"}, {"task": "mood", "txt": "a"}, {"task": "mood", "text": "fine"}, {"text": "b"}]
+    with pytest.raises(DataError) as error:
+        Predictor(backbone, [two]).predict(rows)
+    assert len(error.value.problems) == 3
+    assert "row 1: no task of this predictor is called 'mod'. Did you mean 'mood'?" in str(error.value)
+    assert "row 2: no field 'text'; it has task, txt" in str(error.value)
+
+
+def test_no_rows_are_answered_by_no_answers(backbone, two):
+    assert Predictor(backbone, [two]).predict([]) == []
+
+
+def test_a_single_task_needs_no_task_field(backbone, tmp_path):
+    prompt = random_prompt(backbone, [make_task(tmp_path, "mood")])
+    (prediction,) = Predictor(backbone, [prompt]).predict([{"text": "fine"}])
+    assert prediction.task == "mood"
+
+
+def test_free_text_has_no_label_and_no_probabilities(backbone, tmp_path):
+    task = make_task(tmp_path, "write", verbalizer={}, target="{label}")
+    (prediction,) = Predictor(backbone, [random_prompt(backbone, [task])]).predict([{"text": "fine"}])
+    assert (prediction.label, prediction.probabilities) == (None, None)
+    assert set(prediction.as_dict()) == {"task", "answer"}
+
+
+def test_a_folder_of_prompts_becomes_one_predictor(backbone, tmp_path):
+    for name in ("mood", "speed"):
+        random_prompt(backbone, [make_task(tmp_path, name)], seed=len(name)).save_pretrained(tmp_path / "all" / name)
+    predictor = Predictor.from_pretrained(tmp_path / "all", backbone)
+    assert [t.name for t in predictor.tasks] == ["mood", "speed"]
+    with pytest.raises(ArtifactError, match="holds no prompt"):
+        Predictor.from_pretrained(tmp_path, backbone)
+
+
+def test_a_prompt_of_another_backbone_is_refused_by_name(two):
+    with pytest.raises(BackboneMismatch, match=r"tiny-t5.*got tiny-llama"):
+        Predictor(make_backbone("llama"), [two])

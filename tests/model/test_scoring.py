@@ -1,0 +1,129 @@
+"""Label words ranked, and text written, by one frozen backbone of every family."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mptune.model.backbone import Backbone
+from mptune.model.batch import IGNORE
+from mptune.model.encoding import distinguishing_depth, encode_targets
+from mptune.model.scoring import generate, label_scores
+from support.models import TARGETS, TEXTS, batch_of, some_prompts
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_mixed_batch_writes_like_its_prompts_one_by_one(exact, num_beams):
+    prompts = some_prompts(exact)
+    together = generate(exact, prompts, batch_of(exact), 6, num_beams)
+    assert together == [
+        generate(exact, prompts[row : row + 1], batch_of(exact, [text], ["yes"]), 6, num_beams)[0]
+        for row, text in enumerate(TEXTS)
+    ]
+
+
+def generated(backbone, prompts, batch, monkeypatch, tokens=6):
+    """The token ids [B, S] and the scores [B, S, V] of what the backbone writes; IGNORE after the end."""
+    asked, seen = backbone.model.generate, []
+
+    def listening(**options):
+        seen.append(asked(**options, output_scores=True, return_dict_in_generate=True))
+        return seen[-1].sequences
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone.model, "generate", listening)
+        generate(backbone, prompts, batch, tokens)
+    scores = torch.stack(seen[0].scores, dim=1)
+    ids = seen[0].sequences[:, -scores.shape[1] :].clone()
+    ended = (ids == backbone.tokenizer.eos_token_id).long().cumsum(1)
+    ids[(ended - (ids == backbone.tokenizer.eos_token_id).long()) > 0] = IGNORE
+    return ids, scores
+
+
+def test_generation_and_teacher_forcing_agree_on_every_token(exact, monkeypatch):
+    prompts, batch = some_prompts(exact), batch_of(exact)
+    ids, scores = generated(exact, prompts, batch, monkeypatch)
+    logits = exact(prompts, replace(batch, labels=ids)).logits
+    counted = ids != IGNORE
+    assert counted.sum() >= 4
+    assert torch.equal(logits.argmax(-1)[counted], ids[counted])
+    forced, free = logits[counted].float().log_softmax(-1), scores[counted].float().log_softmax(-1)
+    torch.testing.assert_close(forced, free, atol=1e-4, rtol=0)
+
+
+def test_what_a_folder_says_about_generation_does_not_change_what_is_written(any_backbone):
+    prompts, batch = some_prompts(any_backbone), batch_of(any_backbone)
+    plain = generate(any_backbone, prompts, batch, 6)
+    for option, value in {"forced_bos_token_id": 42, "no_repeat_ngram_size": 1, "forced_eos_token_id": 43}.items():
+        setattr(any_backbone.model.generation_config, option, value)
+    again = Backbone(any_backbone.model, any_backbone.tokenizer, any_backbone.config)
+    assert generate(again, prompts, batch, 6) == plain
+
+
+def test_a_token_that_a_folder_bans_is_never_written(any_backbone, monkeypatch):
+    prompts, batch = some_prompts(any_backbone), batch_of(any_backbone)
+    first = int(generated(any_backbone, prompts, batch, monkeypatch)[0][0, 0])
+    any_backbone.model.generation_config.bad_words_ids = [[first]]
+    again = Backbone(any_backbone.model, any_backbone.tokenizer, any_backbone.config)
+    assert first not in generated(again, prompts, batch, monkeypatch)[0]
+
+
+def test_nothing_is_written_beyond_the_asked_number_of_tokens(any_backbone, monkeypatch):
+    ids, _ = generated(any_backbone, some_prompts(any_backbone), batch_of(any_backbone), monkeypatch, tokens=2)
+    assert ids.shape[1] <= 2
+
+
+def test_scoring_and_writing_keep_no_graph(backbone):
+    prompts = some_prompts(backbone).requires_grad_()
+    assert not label_scores(backbone, prompts, batch_of(backbone), [[[5, 1], [6, 1]]] * 2).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("words", "depth"),
+    [
+        pytest.param(["yes", "no", "maybe"], 1, id="differ at the first token"),
+        pytest.param(["not very good", "not very bad", "maybe"], 3, id="two share two tokens, one is shorter"),
+    ],
+)
+def test_label_scores_are_the_summed_log_probabilities_of_the_telling_tokens(exact, words, depth):
+    label_ids = encode_targets(exact, words, max_tokens=8)
+    assert distinguishing_depth(label_ids) == depth
+    prompts = some_prompts(exact)
+    scores = label_scores(exact, prompts, batch_of(exact), [label_ids] * 2)
+    for row, text in enumerate(TEXTS):
+        for column, (word, ids) in enumerate(zip(words, label_ids, strict=True)):
+            logits = exact(prompts[row : row + 1], batch_of(exact, [text], [word])).logits[0]
+            logps = [float(logits[s].log_softmax(-1)[token]) for s, token in enumerate(ids[:depth])]
+            assert float(scores[row, column]) == pytest.approx(sum(logps), abs=1e-5)
+
+
+def test_rows_may_have_label_words_of_their_own(exact):
+    words = [
+        encode_targets(exact, w, max_tokens=8) for w in (["yes", "no", "maybe"], ["not very good", "not very bad"])
+    ]
+    prompts = some_prompts(exact)
+    scores = label_scores(exact, prompts, batch_of(exact), words)
+    assert scores[1, 2] == -torch.inf
+    for row, own in enumerate(words):
+        alone = batch_of(exact, TEXTS[row : row + 1], TARGETS[row : row + 1])
+        there = label_scores(exact, prompts[row : row + 1], alone, [own])[0]
+        torch.testing.assert_close(scores[row, : len(own)], there, atol=1e-5, rtol=0)
+
+
+def test_label_scores_do_not_depend_on_the_rows_own_labels(exact):
+    words = encode_targets(exact, ["not good", "not bad"], max_tokens=8)
+    prompts = some_prompts(exact)
+    short, long = (
+        label_scores(exact, prompts, batch_of(exact, TEXTS, t), [words] * 2) for t in (["no", "no"], TARGETS)
+    )
+    torch.testing.assert_close(short, long, atol=1e-5, rtol=0)
+
+
+def test_label_scores_follow_the_words_when_these_change_places(exact):
+    words = encode_targets(exact, ["not good", "not bad", "yes"], max_tokens=8)
+    prompts, batch = some_prompts(exact), batch_of(exact)
+    there, back = (
+        label_scores(exact, prompts, batch, [words] * 2),
+        label_scores(exact, prompts, batch, [words[::-1]] * 2),
+    )
+    torch.testing.assert_close(there, back.flip(1), atol=1e-5, rtol=0)
