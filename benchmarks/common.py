@@ -162,6 +162,8 @@ def ratio(slower: Sequence[float], faster: Sequence[float]) -> dict[str, float]:
     """Return how many times as long one took as the other: median and quartiles of the rounds' ratios."""
     ratios = [a / b for a, b in zip(slower, faster, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    # Of two rounds the quartiles lie beyond both, even below zero.
+    low, high = max(low, min(ratios)), min(high, max(ratios))
     return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
 
 

@@ -130,3 +130,11 @@ def test_graphs_are_compared_step_by_step_with_what_they_replay(model, program, 
     assert found["loss_differs_by"] == found["gradient_differs_by"] == 0
     assert found["padded_to"] % 32 == 0
     assert 0 < found["eager_vs_graphed"]["low"] <= found["eager_vs_graphed"]["high"]
+
+
+def test_the_quartiles_of_a_ratio_lie_within_its_rounds(program):
+    program("train_step")
+    common = importlib.import_module("common")
+    assert common.ratio([1, 9], [1, 1]) == {"median": 5, "low": 1, "high": 9}  # exclusive quartiles: -1 and 11
+    assert common.ratio([2], [1]) == {"median": 2, "low": 2, "high": 2}
+    assert common.ratio([1, 2, 3, 4, 5], [1] * 5) == {"median": 3, "low": 1.5, "high": 4.5}

@@ -22,7 +22,14 @@ adapt --from {out}/source --task colour.yaml --out {out}/target
 """
 COMMANDS = """
 import sys
+import time
 from mptune.cli import main
+from mptune.prompts.prompt import MultitaskPrompt
+at_once = MultitaskPrompt.write_files
+def slowly(prompt, folder):  # whoever does not wait for the end of a stage finds no prompt for the next
+    time.sleep(1)
+    at_once(prompt, folder)
+MultitaskPrompt.write_files = slowly
 for line in open("commands").read().splitlines():
     sys.argv = ["mptune", *line.split()]
     try:

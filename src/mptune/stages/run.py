@@ -35,7 +35,7 @@ class Run:
     """One execution of a stage, with a folder or (``out`` None) in memory only.
 
     Of several processes that train together, the first writes and the others read: none of them gets ahead of the
-    others while it trains, since every step needs all.
+    others, since every step needs all, and so does the end.
     """
 
     def __init__(self, out: Path | None, identity: Mapping[str, Any], local: Mapping[str, Any] | None = None) -> None:
@@ -147,14 +147,17 @@ class Run:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def finish(self, prompt: MultitaskPrompt) -> None:
-        """Put the prompt into the folder and give it its final name."""
-        if self.out is None or not self.writes:
+        """Put the prompt into the folder and give it its final name; no process returns before it stands there."""
+        if self.out is None:
             return
-        prompt.write_files(self.folder)
-        (self.folder / STATE).unlink(missing_ok=True)
-        if self.out.is_dir():
-            self.out.rmdir()  # an empty folder that the user had made
-        self.folder.rename(self.out)
+        if self.writes:
+            prompt.write_files(self.folder)
+            (self.folder / STATE).unlink(missing_ok=True)
+            if self.out.is_dir():
+                self.out.rmdir()  # an empty folder that the user had made
+            self.folder.rename(self.out)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # what comes next may read the folder
 
     def discard(self) -> None:
         """Remove a run whose result was taken over elsewhere."""
