@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from mptune.model.embedded import VERSION, WHEEL, cache_folder
 
 GIB = 2**30
+EXTRAS = {"peft": "peft", "report": "matplotlib", "nlg": "sacrebleu"}  # and the package that tells whether it is there
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Check:
 
 def examine() -> list[Check]:
     """Return every check, in the order in which a person would mend them."""
-    return [check() for check in (_python, _torch, _processor, _transformers, _embedded, _cache, _peft, _hub)]
+    checks = (_python, _torch, _processor, _transformers, _embedded, _cache)
+    return [*(check() for check in checks), *(_extra(*each) for each in EXTRAS.items()), _hub()]
 
 
 def healthy(checks: Sequence[Check]) -> bool:
@@ -83,11 +85,11 @@ def _cache() -> Check:
     return Check("ok", "cache folder", f"{folder}, {free:.0f} GiB free")
 
 
-def _peft() -> Check:
-    installed = _version("peft")
+def _extra(name: str, package: str) -> Check:
+    installed = _version(package)
     if not installed:
-        return Check("note", "peft", "not installed", "pip install 'mptune[peft]'")
-    return Check("ok", "peft", installed)
+        return Check("note", name, "not installed", f"pip install 'mptune[{name}]'")
+    return Check("ok", name, installed)
 
 
 def _hub() -> Check:

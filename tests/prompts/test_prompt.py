@@ -196,6 +196,9 @@ def test_a_name_that_is_no_folder_is_asked_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArtifactError, match="somebody/prompt is no folder here, and not to be had from the hub: "):
         MultitaskPrompt.from_pretrained("somebody/prompt")
+    (tmp_path / "somebody").mkdir()
+    with pytest.raises(ArtifactError, match=r"somebody/prompt is no prompt folder.* There is no such folder\.$"):
+        MultitaskPrompt.from_pretrained("somebody/prompt")  # in a folder that is here, it is a slip
 
 
 @pytest.mark.parametrize("content", ['{"half', "[1, 2]"])

@@ -46,7 +46,8 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
         ArtifactError: nothing there, or damaged.
     """
     file = Path(name) / PROMPT_FILE
-    here = Path(name).exists() or Path(f"{name}.partial").exists()
+    # `prompts/mine`, where prompts/ is a folder here, is a slip and no name of the hub.
+    here = any(path.exists() for path in (Path(name), Path(f"{name}.partial"), Path(name).absolute().parent))
     if not here and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
         file = _download(str(name), revision)
     if not file.is_file():
