@@ -66,7 +66,7 @@ def _check(words):
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), words
     elif words[:2] == ["pip", "install"]:
-        extras = re.findall(r"\[([\w,]+)\]", words[-1])
+        extras = [extra for listed in re.findall(r"\[([\w,]+)\]", words[-1]) for extra in listed.split(",")]
         table = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         assert extras
         assert all(re.search(rf"^{extra} = \[", table, re.MULTILINE) for extra in extras), words
