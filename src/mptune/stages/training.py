@@ -177,12 +177,12 @@ class Training:
     def descend(self, *losses: Tensor) -> None:
         """Take the present step down each learner's loss, of which none depends on another learner's parameters."""
         learners = self._step.learners
-        for learner in learners:
-            learner.optimizer.zero_grad(set_to_none=True)  # None, so that absent tasks are passed over
         self._accelerator.backward(sum(losses[1:], losses[0]))
         for learner in learners:
             self._accelerator.clip_grad_norm_(learner.prompt.parameters(), self._config.clip)
             learner.optimizer.step()
+            # None, so that absent tasks are passed over; at once, so that the next forward pass has their room.
+            learner.optimizer.zero_grad(set_to_none=True)
             learner.schedule.step()
             learner.step += 1
         self._losses = losses
