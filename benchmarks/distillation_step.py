@@ -32,6 +32,7 @@ from mptune.model.backbone import Backbone
 from mptune.model.batch import Pick
 from mptune.model.encoding import Encoded, collate
 from mptune.stages.distillation import distillation_loss
+from mptune.stages.losses import supervised_loss
 from mptune.stages.optimization import two_speed
 from mptune.stages.sampling import mixing_rates, stochastic_tasks
 from mptune.stages.teacher_outputs import TeacherOutputs
@@ -52,8 +53,11 @@ def step_of(
     def step(number: int) -> None:
         picks = batches[number]
         batch = collate(picks, data, backbone)
-        learned = backbone(prompt(batch.tasks), batch, layers)
-        loss = distillation_loss(learned, taught_by(picks, batch) if taught_by else None, batch, config)
+        prompts = prompt(batch.tasks)
+        learned = backbone(prompts, batch, layers)
+        loss = supervised_loss(backbone, prompts, batch, learned.logits, config.label_weight)
+        if taught_by:
+            loss = loss + distillation_loss(learned, taught_by(picks, batch), batch, config)
         update(loss, optimizer)
 
     return step

@@ -52,11 +52,28 @@ class BackboneConfig(Config):
     """``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes an accelerator where there is one."""
 
 
-class TrainingConfig(Config):
-    """What every stage that trains has in common."""
+class ExamplesConfig(Config):
+    """Which examples of a task something learns from, and how they are read."""
 
     seed: int = Field(0, ge=0, lt=2**32)
     """Decides initialisation, order and the rows of a few-shot subset."""
+    shots: int | None = Field(None, ge=1)
+    """Training examples per class (in all, for free text), drawn by the seed; all where absent."""
+    validation_shots: int | None = Field(None, ge=0)
+    """Validation examples per class; as many as ``shots`` where absent, since few-shot users have no more. 0: none,
+    with or without ``shots``, and the last state is kept. With eight labelled examples per class, eight shots and no
+    validation did better than four and four (docs/LOG.md, 2026-11-20: the rest of the open choices at 4 shots)."""
+    validation_rows: int = Field(200, ge=1)
+    """At most so many validation rows per task, the first of a seeded shuffle."""
+    max_input_tokens: int = Field(256, ge=1)
+    """Longer texts are cut, where the task says no length of its own. Paper: 256."""
+    max_target_tokens: int = Field(128, ge=1)
+    """Longer targets are cut, and generation stops there. Paper: 128."""
+
+
+class TrainingConfig(ExamplesConfig):
+    """What every stage that trains has in common."""
+
     steps: int = Field(300, ge=0, le=MOST_STEPS)
     """Optimizer updates."""
     epochs: float | None = Field(None, gt=0, le=1e6)
@@ -67,26 +84,16 @@ class TrainingConfig(Config):
     """Share of the steps in which the learning rate rises from zero; then it falls linearly to zero. Spec: 10 %."""
     weight_decay: float = Field(0.0, ge=0)
     """AdamW's. The paper has 1e-5, which times its learning rate changes nothing."""
+    label_weight: float = Field(1.0, ge=0)
+    """Of the cross entropy among a task's own label words, beside that over the whole vocabulary. Paper: 0."""
     clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient. Paper: 1.0."""
     dropout: bool = False
     """Keep the backbone's dropout on while a prompt trains; see docs/decisions/0002-dropout-off.md."""
     validate_every: int = Field(50, ge=1)
     """Steps between two scores on the validation rows; the best prompt of a run is kept."""
-    validation_rows: int = Field(200, ge=1)
-    """At most so many validation rows per task, the first of a seeded shuffle."""
     save_every: int = Field(50, ge=1)
     """Steps between two saved states, from which a killed run goes on."""
-    max_input_tokens: int = Field(256, ge=1)
-    """Longer texts are cut, where the task says no length of its own. Paper: 256."""
-    max_target_tokens: int = Field(128, ge=1)
-    """Longer targets are cut, and generation stops there. Paper: 128."""
-    shots: int | None = Field(None, ge=1)
-    """Training examples per class (in all, for free text), drawn by the seed; all where absent."""
-    validation_shots: int | None = Field(None, ge=0)
-    """Validation examples per class; as many as ``shots`` where absent, since few-shot users have no more. 0: none,
-    with or without ``shots``, and the last state is kept. With eight labelled examples per class, eight shots and no
-    validation did better than four and four (docs/LOG.md, 2026-11-20: the rest of the open choices at 4 shots)."""
     scoring: Literal["task", "labels", "generation"] = "task"
     """How a classification task is validated: as the task says, ranking its label words, or by free generation."""
 

@@ -103,7 +103,7 @@ def test_rows_of_many_tasks_share_forward_passes(backbone, tmp_path, monkeypatch
     data = [encode(t, load_data(t, ["test"]).test[:1], backbone, TrainingConfig(), 4) for t in tasks]
     sizes, score = [], evaluation.label_scores
     monkeypatch.setattr(
-        evaluation, "label_scores", lambda b, table, batch, ids: sizes.append(len(ids)) or score(b, table, batch, ids)
+        evaluation, "label_scores", lambda b, table, batch: sizes.append(len(batch.choices)) or score(b, table, batch)
     )
     answer(backbone, [a_prompt(backbone)] * 10, data, EvaluateConfig(batch_size=8))
     assert sizes == [8, 2]

@@ -57,12 +57,8 @@ def test_each_task_is_answered_by_its_own_prompt(backbone, two):
         task = two.tasks[k]
         inputs = encode_inputs(backbone, [task.render_input({"text": "the dog ran"})], 40, 3, 8)
         words = encode_targets(backbone, task.label_words, 8)
-        scores = [
-            label_scores(backbone, prompt[None], pad_batch(backbone, [0], inputs, [[1]]), [words])
-            .softmax(-1)[0]
-            .tolist()
-            for prompt in two.collapse()
-        ]
+        batch = pad_batch(backbone, [0], inputs, [[1]], [words])
+        scores = [label_scores(backbone, prompt[None], batch).softmax(-1)[0].tolist() for prompt in two.collapse()]
         assert list(found.probabilities.values()) == pytest.approx(scores[k], abs=1e-5)
         odds.append(scores)
     assert odds[0][0] != pytest.approx(odds[0][1], abs=1e-3)  # the two prompts do say something else

@@ -19,7 +19,17 @@ from mptune.model.batch import IGNORE
 from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
 from mptune.model.scoring import label_scores
 from mptune.stages.losses import task_loss
-from support.models import FAMILIES, TARGETS, TEXTS, batch_of, doubled, make_backbone, make_tokenizer, some_prompts
+from support.models import (
+    FAMILIES,
+    TARGETS,
+    TEXTS,
+    batch_of,
+    choosing,
+    doubled,
+    make_backbone,
+    make_tokenizer,
+    some_prompts,
+)
 
 NEAR = 1e-6
 
@@ -131,13 +141,13 @@ def test_padding_never_changes_logits_or_label_scores(exact):
     words = encode_targets(exact, ["not good", "not bad", "maybe"], max_tokens=8)
     prompts = some_prompts(exact)
     both = exact(prompts, batch_of(exact)).logits
-    scores = label_scores(exact, prompts, batch_of(exact), [words] * 2)
+    scores = label_scores(exact, prompts, choosing(batch_of(exact), [words] * 2))
     for row in (0, 1):
         alone = batch_of(exact, TEXTS[row : row + 1], TARGETS[row : row + 1])
         counted = alone.labels.shape[1]
         logits = exact(prompts[row : row + 1], alone).logits
         torch.testing.assert_close(both[row : row + 1, :counted], logits, atol=NEAR, rtol=0)
-        own = label_scores(exact, prompts[row : row + 1], alone, [words])
+        own = label_scores(exact, prompts[row : row + 1], choosing(alone, [words]))
         torch.testing.assert_close(scores[row : row + 1], own, atol=1e-5, rtol=0)
 
 
@@ -154,14 +164,15 @@ def test_a_mixed_batch_answers_like_its_prompts_one_by_one(exact):
     texts, targets = [TEXTS[0], TEXTS[0]], [TARGETS[1], TARGETS[1]]
     words = encode_targets(exact, ["yes", "no"], max_tokens=8)
     prompts = some_prompts(exact)
-    mixed = batch_of(exact, texts, targets)
-    logits, scores = exact(prompts, mixed).logits, label_scores(exact, prompts, mixed, [words] * 2)
+    mixed = choosing(batch_of(exact, texts, targets), [words] * 2)
+    logits, scores = exact(prompts, mixed).logits, label_scores(exact, prompts, mixed)
     assert (logits[0] - logits[1]).abs().max() > 0.01
     for row in (0, 1):
         alone = batch_of(exact, texts[:1], targets[:1])
         own = prompts[row : row + 1]
         torch.testing.assert_close(logits[row : row + 1], exact(own, alone).logits, atol=NEAR, rtol=0)
-        torch.testing.assert_close(scores[row : row + 1], label_scores(exact, own, alone, [words]), atol=1e-5, rtol=0)
+        own_scores = label_scores(exact, own, choosing(alone, [words]))
+        torch.testing.assert_close(scores[row : row + 1], own_scores, atol=1e-5, rtol=0)
 
 
 UNLIKE = ["a cat sat on mat and the dog ran fast", "no", "the sky is blue", "dog", "the dog ran fast and slow and fast"]

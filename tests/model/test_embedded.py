@@ -15,6 +15,7 @@ from mptune.model.embedded import build_embedded, cache_folder
 from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
 from mptune.model.loading import load_backbone
 from mptune.model.scoring import generate, label_scores
+from support.models import choosing
 
 FOLDER = "embedded-0.2.0"
 
@@ -220,5 +221,5 @@ def test_the_embedded_backbone_tells_good_from_bad_without_a_prompt(built):
     words = encode_targets(built, ["negative", "positive"], max_tokens=8)
     batch = pad_batch(built, [0, 0], encode_inputs(built, texts, 64, 0, 8), [words[0]] * 2)
     bare = torch.zeros(1, 0, built.width, device=built.device)
-    assert label_scores(built, bare, batch, [words] * 2).argmax(-1).tolist() == [1, 0]
+    assert label_scores(built, bare, choosing(batch, [words] * 2)).argmax(-1).tolist() == [1, 0]
     assert generate(built, bare, batch, 8) == ["positive", "negative"]

@@ -9,7 +9,7 @@ from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE
 from mptune.model.encoding import distinguishing_depth, encode_targets
 from mptune.model.scoring import generate, label_scores
-from support.models import TARGETS, TEXTS, batch_of, some_prompts
+from support.models import TARGETS, TEXTS, batch_of, choosing, some_prompts
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -73,11 +73,6 @@ def test_nothing_is_written_beyond_the_asked_number_of_tokens(any_backbone, monk
     assert ids.shape[1] <= 2
 
 
-def test_scoring_and_writing_keep_no_graph(backbone):
-    prompts = some_prompts(backbone).requires_grad_()
-    assert not label_scores(backbone, prompts, batch_of(backbone), [[[5, 1], [6, 1]]] * 2).requires_grad
-
-
 @pytest.mark.parametrize(
     ("words", "depth"),
     [
@@ -89,7 +84,7 @@ def test_label_scores_are_the_summed_log_probabilities_of_the_telling_tokens(exa
     label_ids = encode_targets(exact, words, max_tokens=8)
     assert distinguishing_depth(label_ids) == depth
     prompts = some_prompts(exact)
-    scores = label_scores(exact, prompts, batch_of(exact), [label_ids] * 2)
+    scores = label_scores(exact, prompts, choosing(batch_of(exact), [label_ids] * 2))
     for row, text in enumerate(TEXTS):
         for column, (word, ids) in enumerate(zip(words, label_ids, strict=True)):
             logits = exact(prompts[row : row + 1], batch_of(exact, [text], [word])).logits[0]
@@ -102,11 +97,11 @@ def test_rows_may_have_label_words_of_their_own(exact):
         encode_targets(exact, w, max_tokens=8) for w in (["yes", "no", "maybe"], ["not very good", "not very bad"])
     ]
     prompts = some_prompts(exact)
-    scores = label_scores(exact, prompts, batch_of(exact), words)
+    scores = label_scores(exact, prompts, choosing(batch_of(exact), words))
     assert scores[1, 2] == -torch.inf
     for row, own in enumerate(words):
         alone = batch_of(exact, TEXTS[row : row + 1], TARGETS[row : row + 1])
-        there = label_scores(exact, prompts[row : row + 1], alone, [own])[0]
+        there = label_scores(exact, prompts[row : row + 1], choosing(alone, [own]))[0]
         torch.testing.assert_close(scores[row, : len(own)], there, atol=1e-5, rtol=0)
 
 
@@ -114,7 +109,7 @@ def test_label_scores_do_not_depend_on_the_rows_own_labels(exact):
     words = encode_targets(exact, ["not good", "not bad"], max_tokens=8)
     prompts = some_prompts(exact)
     short, long = (
-        label_scores(exact, prompts, batch_of(exact, TEXTS, t), [words] * 2) for t in (["no", "no"], TARGETS)
+        label_scores(exact, prompts, choosing(batch_of(exact, TEXTS, t), [words] * 2)) for t in (["no", "no"], TARGETS)
     )
     torch.testing.assert_close(short, long, atol=1e-5, rtol=0)
 
@@ -123,7 +118,31 @@ def test_label_scores_follow_the_words_when_these_change_places(exact):
     words = encode_targets(exact, ["not good", "not bad", "yes"], max_tokens=8)
     prompts, batch = some_prompts(exact), batch_of(exact)
     there, back = (
-        label_scores(exact, prompts, batch, [words] * 2),
-        label_scores(exact, prompts, batch, [words[::-1]] * 2),
+        label_scores(exact, prompts, choosing(batch, [words] * 2)),
+        label_scores(exact, prompts, choosing(batch, [words[::-1]] * 2)),
     )
     torch.testing.assert_close(there, back.flip(1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("words", [["yes", "no", "maybe"], ["not good", "not bad", "yes"], ["not very good", "no"]])
+def test_logits_that_are_known_give_the_same_label_scores_and_gradients(exact, words):
+    label_ids = encode_targets(exact, words, max_tokens=8)
+    batch = choosing(batch_of(exact, TEXTS, [words[0], words[1]]), [label_ids] * 2)
+    scores, gradients = [], []
+    for known in (False, True):
+        prompts = some_prompts(exact).requires_grad_()
+        scores.append(label_scores(exact, prompts, batch, exact(prompts, batch).logits if known else None))
+        gradients += torch.autograd.grad(scores[-1].log_softmax(-1)[:, 0].sum(), prompts)
+    torch.testing.assert_close(scores[1], scores[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-4)
+    assert gradients[0].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("words", "passes"), [(["yes", "no", "maybe"], 0), (["not good", "not bad", "yes"], 1)])
+def test_words_that_differ_at_once_are_scored_from_the_logits_of_the_labels(exact, monkeypatch, words, passes):
+    batch = choosing(batch_of(exact, TEXTS, [words[0]] * 2), [encode_targets(exact, words, max_tokens=8)] * 2)
+    prompts, asked, forward = some_prompts(exact), [], Backbone.__call__
+    logits = exact(prompts, batch).logits
+    monkeypatch.setattr(Backbone, "__call__", lambda *given: asked.append(0) or forward(*given))
+    label_scores(exact, prompts, batch, logits)
+    assert len(asked) == passes

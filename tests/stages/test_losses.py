@@ -1,6 +1,7 @@
 """Losses against values computed by hand, and what must not change them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mptune.model.batch import IGNORE
-from mptune.stages.losses import hidden_distillation, logit_distillation, task_loss
+from mptune.model.encoding import encode_targets
+from mptune.stages.losses import hidden_distillation, label_loss, logit_distillation, supervised_loss, task_loss
+from support.models import TEXTS, batch_of, choosing, some_prompts
 
 seeds = st.integers(0, 2**31)
 
@@ -49,6 +52,33 @@ def test_losses_of_half_precision_logits_are_single_precision():
     assert task_loss(logits, labels).dtype == torch.float32
     assert logit_distillation(logits, -logits, labels, 1.0).dtype == torch.float32
     assert hidden_distillation([logits], [-logits], [labels]).dtype == torch.float32
+
+
+def test_the_label_loss_is_the_surprise_at_the_right_word_among_its_rows_own():
+    scores = torch.tensor([[0.2, 0.6, 0.2], [0.1, 0.3, 0.0], [0.0, 0.0, 0.0]]).log()  # the second row has two words
+    wanted = -(math.log(0.6) + math.log(0.1 / 0.4)) / 2
+    assert float(label_loss(scores, torch.tensor([1, 0, IGNORE]))) == pytest.approx(wanted)
+    assert float(label_loss(scores, torch.tensor([IGNORE] * 3))) == 0
+
+
+def test_the_label_loss_does_not_change_with_the_odds_of_all_label_words_together():
+    scores, answers = randn(3, 4), torch.tensor([0, 3, 2])
+    torch.testing.assert_close(label_loss(scores - 5, answers), label_loss(scores, answers))
+
+
+def test_labels_count_as_tokens_and_as_label_words(backbone):
+    words = encode_targets(backbone, ["yes", "no", "maybe"], max_tokens=8)
+    ranked = torch.tensor([1, IGNORE], device=backbone.device)
+    batch = replace(choosing(batch_of(backbone, TEXTS, ["no", "maybe"]), [words, []]), answers=ranked)
+    prompts = some_prompts(backbone)
+    logits = backbone(prompts, batch).logits
+    tokens = task_loss(logits, batch.labels)
+    odds = logits[0, 0].float()[[ids[0] for ids in words]].log_softmax(-1)
+    both = supervised_loss(backbone, prompts, batch, logits, label_weight=0.5)
+    assert float(both) == pytest.approx(float(tokens - 0.5 * odds[1]), abs=1e-5)
+    assert supervised_loss(backbone, prompts, batch, logits, label_weight=0) == tokens
+    free = replace(batch, answers=ranked.fill_(IGNORE))
+    assert supervised_loss(backbone, prompts, free, logits, label_weight=0.5) == tokens
 
 
 # teachers' logits

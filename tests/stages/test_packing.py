@@ -13,8 +13,8 @@ from mptune.errors import UsageError
 from mptune.model.backbone import Backbone
 from mptune.stages.adaptation import Target, adapt, adapt_together
 from mptune.stages.experiment import Experiment
-from mptune.stages.losses import task_loss
-from mptune.stages.packing import joined, task_losses
+from mptune.stages.losses import supervised_loss
+from mptune.stages.packing import joined, losses
 from mptune.stages.training import Learner, Step
 from support.toys import make_task
 from support.trained import trained_backbone
@@ -61,11 +61,11 @@ def learner_of(source, group, backbone, seed=0):
     return learner
 
 
-def gradients(learners, losses):
-    """What the sum of losses asks of each parameter; nothing of the tasks that have no rows."""
+def gradients(learners, of_each):
+    """What the sum of their losses asks of each parameter; nothing of the tasks that have no rows."""
     for learner in learners:
         learner.prompt.zero_grad()
-    sum(losses).backward()
+    sum(of_each).backward()
     return [p.grad for learner in learners for p in learner.prompt.parameters()]
 
 
@@ -79,13 +79,13 @@ def test_gradients_of_targets_taken_together_are_those_of_each_alone(source, toy
         [(0, 1)],
         [(2, 3), (1, 9)],  # and none of its first task
     ]
-    together = gradients(learners, task_losses(Step(learners, rows, exact), exact))
+    together = gradients(learners, losses(Step(learners, rows, exact), exact))
     alone = gradients(
         learners,
         [
             loss
             for one, picks in zip(learners, rows, strict=True)
-            for loss in task_losses(Step([one], [picks], exact), exact)
+            for loss in losses(Step([one], [picks], exact), exact)
         ],
     )
     assert [own is None for own in together] == [own is None for own in alone]
@@ -99,8 +99,9 @@ def test_a_packed_step_of_one_learner_is_its_plain_step(source, toy_tasks, exact
     learner = learner_of(source, toy_tasks[:2], exact)
     step = Step([learner], [[(1, 3), (0, 9), (1, 5)]], exact)
     batch = step.batch()
-    plain = task_loss(exact(step.prompt(batch.tasks), batch).logits, batch.labels)
-    (packed,) = task_losses(step, exact)
+    prompts = step.prompt(batch.tasks)
+    plain = supervised_loss(exact, prompts, batch, exact(prompts, batch).logits, learner.config.label_weight)
+    (packed,) = losses(step, exact)
     torch.testing.assert_close(packed, plain)
 
 

@@ -1,5 +1,6 @@
 """Real models of every family, tiny and random; a real tokenizer; batches for them. Nothing is downloaded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -126,6 +127,11 @@ def batch_of(backbone, texts=TEXTS, targets=TARGETS, tasks=None):
     inputs = encode_inputs(backbone, texts, max_tokens=40, prompt_length=0, room=8)
     row_tasks = range(len(texts)) if tasks is None else tasks
     return pad_batch(backbone, row_tasks, inputs, encode_targets(backbone, targets, max_tokens=8))
+
+
+def choosing(batch, words):
+    """A batch whose rows have these label words, as tokens, to choose from."""
+    return replace(batch, choices=words)
 
 
 def some_prompts(backbone, count=2, length=3):

@@ -201,7 +201,7 @@ def test_different_label_values_stay_different():
 def test_bare_values_from_python_may_stand_in_a_verbalizer_and_in_where():
     assert make(verbalizer={False: "bad", True: "good"}).verbalizer == {"false": "bad", "true": "good"}
     assert make(verbalizer={0: "bad", 1: 5}).verbalizer == {"0": "bad", "1": "5"}
-    assert Dataset(train="a.csv", where={"fold": 1, "old": False}).where == {"fold": "1", "old": "false"}
+    assert Dataset(train="a.csv", where={"fold": 1, "old": False}).where == {"fold": ("1",), "old": ("false",)}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mptune.answers.metrics import Score, score
 from mptune.answers.reader import Baseline, Reader
-from mptune.config import EvaluateConfig, TrainingConfig
+from mptune.config import EvaluateConfig, ExamplesConfig, TrainingConfig
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch, Pick
 from mptune.model.encoding import Encoded, by_length, collate, encode
@@ -62,8 +62,7 @@ def answer(
         for picks in by_length(kin, data, config.batch_size):
             table, batch = _read(prompts, collate(picks, data, backbone))
             if rank:
-                label_ids = [data[t].label_ids for t, _ in picks]
-                ranked_words = label_scores(backbone, table, batch, label_ids).cpu()
+                ranked_words = label_scores(backbone, table, batch).cpu()
                 for (t, row), values in zip(picks, ranked_words, strict=True):
                     scores[t][row] = values[: len(data[t].label_ids)]
                     texts[t][row] = data[t].task.label_words[int(values.argmax())]
@@ -90,8 +89,7 @@ def _loss(probabilities: Tensor | None, data: Encoded) -> float:
     """Return the mean negative log-probability of the right label among the labels, in nats; 0 without labels."""
     if probabilities is None or not len(probabilities):
         return 0.0
-    words = data.task.label_words
-    right = torch.tensor([words.index(e.target) for e in data.examples])
+    right = torch.tensor(data.answers)
     return float(-probabilities.clamp_min(1e-12).log().gather(1, right[:, None]).mean())
 
 
@@ -179,5 +177,5 @@ def encoded_rows(length: int, rows: TaskRows, backbone: Backbone, split: Split, 
     examples: tuple[Example, ...] = getattr(rows.data(split), split)
     if config.rows is not None:
         examples = draw_rows(examples, config.rows, seed=0)
-    lengths = TrainingConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
+    lengths = ExamplesConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
     return encode(rows.task, examples, backbone, lengths, length)

@@ -8,7 +8,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from mptune.answers.evaluation import answer
-from mptune.config import EvaluateConfig, TrainingConfig
+from mptune.config import EvaluateConfig, ExamplesConfig
 from mptune.errors import DataError, UnknownNameError
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
@@ -106,7 +106,7 @@ class Predictor:
 
     def _answers(self, inputs: Mapping[str, Sequence[tuple[int, str]]], count: int) -> list[Prediction]:
         """Return the answers to numbered texts of each task, in the order of their numbers."""
-        lengths = TrainingConfig(
+        lengths = ExamplesConfig(
             max_input_tokens=self.config.max_input_tokens, max_target_tokens=self.config.max_target_tokens
         )
         prompts = [self._tasks[name][1] for name in inputs]

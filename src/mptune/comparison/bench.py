@@ -112,8 +112,8 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
 def _refuse_missing_libraries(loaded: Loaded, trials: Sequence[Trial]) -> None:
     """Raise MissingExtraError where a method, or a metric of a task that is scored, needs what is not installed."""
     methods = [trial.contender.method for trial in trials]
-    for part, extra in dict.fromkeys(method.extra for method in methods if method.extra is not None):
-        if find_spec(extra) is None:
+    for part, extra, library in dict.fromkeys(method.extra for method in methods if method.extra is not None):
+        if find_spec(library) is None:
             raise MissingExtraError(part, extra)
     chosen = {name for trial in trials for name in trial.tasks}
     scored = [rows.task for rows in loaded.targets if rows.name in chosen]
@@ -253,6 +253,7 @@ def _describe(recipe: Recipe) -> Sequence[str]:
         f"Backbone: {recipe.backbone.name}, weights in {recipe.backbone.dtype}.",
         f"Source tasks: {', '.join(Path(s).stem for s in recipe.sources)}.",
         f"Prompt length {recipe.teach.prompt_length}; adaptation {recipe.adapt.steps} steps; "
-        f"prompt tuning {recipe.section('prompt_tuning').steps} steps; learning rates tried: {tried or 'none'}.",
+        f"prompt tuning {recipe.section('prompt_tuning').model_dump()['steps']} steps; "
+        f"learning rates tried: {tried or 'none'}.",
         f"Versions: {', '.join(f'{k} {v}' for k, v in versions().items())}; threads {torch.get_num_threads()}.",
     )

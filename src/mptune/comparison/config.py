@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from mptune.config import MOST_STEPS, TrainingConfig
+from mptune.config import MOST_STEPS, ExamplesConfig, TrainingConfig
 
 
 class BaselineConfig(TrainingConfig):
@@ -25,6 +25,33 @@ class WeightsConfig(BaselineConfig):
     """Of LoRA's updates."""
     reduction: int = Field(32, ge=1)
     """D over the bottleneck's width, of adapters. The paper's: 32, 24 wide on T5-base."""
+
+
+class ProbeConfig(ExamplesConfig):
+    """Logistic regression on features that do not learn. All labelled rows train it, those for validation too."""
+
+    strength: float = Field(0.1, gt=0)
+    """C, the inverse of the regularisation: larger fits the examples more closely."""
+
+
+class InContextConfig(ExamplesConfig):
+    """Labelled rows before the text, and nothing that learns."""
+
+    max_input_tokens: int = Field(512, ge=1)
+    """Of the rows and the text together; as many rows stand there as fit. T5 was trained on 512."""
+
+
+class SetFitConfig(ExamplesConfig):
+    """SetFit: a sentence encoder tuned on pairs of rows, then logistic regression on its embeddings."""
+
+    encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Hub name or folder of a sentence-transformers model."""
+    iterations: int = Field(20, ge=1)
+    """Pairs of either kind, of one label and of two, for each row. Tunstall et al. 2022: 20."""
+    batch_size: int = Field(16, ge=1)
+    """Pairs per update. Tunstall et al. 2022: 16."""
+    lr: float = Field(2e-5, gt=0)
+    """Learning rate of the encoder. SetFit's own default."""
 
 
 class AttemptConfig(BaselineConfig):

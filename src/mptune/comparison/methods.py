@@ -9,17 +9,28 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-from mptune.comparison.config import AttemptConfig, DeptConfig, WeightsConfig
-from mptune.config import STAGES, AdaptConfig, Config, TeachConfig, TrainingConfig
+from mptune.comparison.config import (
+    AttemptConfig,
+    DeptConfig,
+    InContextConfig,
+    ProbeConfig,
+    SetFitConfig,
+    WeightsConfig,
+)
+from mptune.config import STAGES, AdaptConfig, Config, ExamplesConfig, TeachConfig
 
 # A `Trial` and the comparison's `Sources` to a `System` for each target; these stand in modules above this one.
 Function = Callable[[Any, Any], Sequence[Any]]
 
 WITHOUT, PROMPTS, WEIGHTS = "No target examples", "Prompts are trained", "Weights are trained"
+CLASSIC = "Nothing of the model is trained"
 UNADAPTED = "Source prompts, unadapted"
 
 RMS, ADAMW = "embeddings' RMS", "AdamW's"  # units of learning rates
-PEFT = ("LoRA or (IA)³", "peft")  # what needs the extra, and its name, which is the library's too
+# What needs an extra, its name, and the library that tells whether it is there.
+PEFT = ("LoRA or (IA)³", "peft", "peft")
+CLASSICAL = ("logistic regression", "classic", "sklearn")
+SETFIT = ("SetFit", "setfit", "setfit")
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class RecipeSection:
     """
 
     name: str
-    config: type[TrainingConfig]
+    config: type[ExamplesConfig]
     description: str = ""
 
 
@@ -58,8 +69,10 @@ class Method:
     """Of its rates."""
     trainings: int = 1
     """How many a run makes on its target, one after the other."""
-    extra: tuple[str, str] | None = None
-    """What needs more libraries, and the extra that brings them."""
+    extra: tuple[str, str, str] | None = None
+    """What needs more libraries, the extra that brings them, and one of them."""
+    labels_only: bool = False
+    """Whether it can only choose among labels, and not write text."""
     rival: bool = False
     """Whether the verdict puts it beside MPT: the other methods that make prompts."""
     ranked: bool = True
@@ -168,6 +181,29 @@ METHODS: dict[str, Method] = {
         _in("multitask", "from_source"), UNADAPTED, "the multitask prompt, as a source task uses it",
         "nothing on the target: the multitask prompt as each source task uses it, in turn",
         "multitask prompt", takes_examples=False, runs_on="a source task and a target",
+    ),
+    "tf-idf": Method(
+        _in("baselines.classic", "tf_idf"), CLASSIC, "logistic regression on the words of the text",
+        "logistic regression on counts of words and pairs of words (scikit-learn)", "backbone",
+        RecipeSection("tf_idf", ProbeConfig, "Logistic regression on word counts."),
+        rate="strength", unit="C", extra=CLASSICAL, labels_only=True,
+    ),
+    "linear-probe": Method(
+        _in("baselines.classic", "linear_probe"), CLASSIC, "logistic regression on the frozen backbone's features",
+        "logistic regression on the encoder's mean last state, or a decoder's last token (scikit-learn)", "backbone",
+        RecipeSection("linear_probe", ProbeConfig, "Logistic regression on features of the frozen backbone."),
+        rate="strength", unit="C", extra=CLASSICAL, labels_only=True,
+    ),
+    "setfit": Method(
+        _in("baselines.setfit", "setfit"), WEIGHTS, "a small sentence encoder, tuned on pairs of rows",
+        "a sentence encoder, on pairs of rows; then logistic regression (SetFit)", "backbone",
+        RecipeSection("setfit", SetFitConfig, "A sentence encoder and logistic regression."),
+        unit=ADAMW, extra=SETFIT, labels_only=True,
+    ),
+    "in-context": Method(
+        _in("baselines.in_context", "in_context"), CLASSIC, "labelled rows before the text",
+        "nothing: labelled rows stand before the text, as many as fit", "backbone",
+        RecipeSection("in_context", InContextConfig, "Labelled rows before the text."), rate="max_input_tokens",
     ),
     "fine-tuning": Method(
         _weights("fine_tuning"), WEIGHTS, "all weights", "all weights", "backbone", FINE_TUNING, unit=ADAMW,

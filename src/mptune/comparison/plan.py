@@ -20,7 +20,7 @@ from mptune.comparison.recipe import Contender, Loaded, Recipe
 from mptune.comparison.results import read_results
 from mptune.comparison.systems import Sources, System
 from mptune.comparison.trials import Trial, chosen_trials, unfinished
-from mptune.config import PUBLISHED_SEEDS, TrainingConfig
+from mptune.config import PUBLISHED_SEEDS, ExamplesConfig, TrainingConfig
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode_inputs
 from mptune.prompts.prompt import MultitaskPrompt
@@ -31,6 +31,7 @@ from mptune.tasks.task import SPLITS, Split
 
 STEPS = (1, 3)  # of two measurements
 ROWS = (8, 24)  # test rows of two measurements
+SHOTS = 8  # of what takes no steps
 STATES = 2 * 4  # numbers an unfinished run keeps of each that learns: it, two moments, the best so far; old and new
 COUNTED = 200  # rows of a task whose tokens are counted
 
@@ -89,7 +90,7 @@ class Texts:
 class Pace:
     """How fast a method is on the task it was measured on."""
 
-    step: float  # seconds
+    step: float  # seconds; of what takes no steps, of a whole run
     size: int  # rows of such a step
     row: float  # seconds, of scoring one
     tokens: float  # of a row of that task, prompt included
@@ -190,7 +191,9 @@ def _target_cost(recipe: Recipe, name: str, trials: Sequence[Trial], pace: Pace,
 
 def _trained_cost(trial: Trial, tasks: Sequence[Texts], pace: Pace) -> Cost:
     """Return what a run's training takes; of several, all of which a step of ``pace`` has, each validates."""
-    config: TrainingConfig = trial.config
+    config: ExamplesConfig = trial.config
+    if not isinstance(config, TrainingConfig):
+        return Cost("", 1, 0, 0, pace.step / 3600)
     one = training_cost(config, tasks, pace)
     times = trial.contender.method.trainings
     if times == 1:
@@ -276,26 +279,31 @@ class _Meter:
         if contender.method.begins_with == "nothing":
             return Pace(0, 1, 0, 1)
         self._say(f"measuring: {trial.name}")
-        config: TrainingConfig | None = trial.config if contender.trainings else None
+        config: ExamplesConfig | None = trial.config if contender.trainings else None
         systems: list[Sequence[System]] = []
 
         def run(steps: int) -> None:
-            short: dict[tuple[str, ...], TrainingConfig] = {(task.name,): _short(config, steps)} if config else {}
+            short: dict[tuple[str, ...], ExamplesConfig] = {(task.name,): _short(config, steps)} if config else {}
             brief = replace(contender, settings=self._bare(contender.settings), trainings=short)
-            shots = config.batch_size if config else 0
+            shots = _size(config) if config else 0
             systems[:] = [
                 contender.method.function(replace(trial, contender=brief, targets=(task,), shots=shots), self._sources)
             ]
 
         run(0)  # what is made once, a multitask prompt say, is not counted
-        step = _each(run, *STEPS) if config else 0.0
+        if isinstance(config, TrainingConfig):
+            step = _each(run, *STEPS)
+        else:
+            started = time.monotonic()
+            run(0)
+            step = time.monotonic() - started if config else 0.0
         return self._pace(step, config, systems[0][0], task)
 
     def _bare(self, recipe: Recipe) -> Recipe:
         """Return a recipe whose teachers and multitask prompts are untrained, of the right shapes."""
         return recipe.model_copy(update={s: _short(getattr(recipe, s), 0) for s in ("teach", "distill")})
 
-    def _pace(self, step: float, config: TrainingConfig | None, system: System, task: TaskRows) -> Pace:
+    def _pace(self, step: float, config: ExamplesConfig | None, system: System, task: TaskRows) -> Pace:
         split: Split = "test" if task in self._loaded.targets else "validation"
         evaluate = self._loaded.recipe.evaluate
 
@@ -303,14 +311,19 @@ class _Meter:
             return system.answer(task, split, evaluate.model_copy(update={"rows": rows}))
 
         texts = self.texts(task)
-        size = min(config.batch_size, texts.drawn(config.batch_size)) if config else 1
+        size = min(_size(config), texts.drawn(_size(config))) if config else 1
         return Pace(step, size, _each(ask, *ROWS), texts.tokens + system.length, system.length, system.trained)
 
 
 def _short(config: Any, steps: int) -> Any:
-    """Return a configuration of few steps, with as many shots as fill its batches."""
-    changes = {"steps": steps, "epochs": None, "shots": config.batch_size, "validation_shots": 0}
-    return config.model_copy(update=changes)
+    """Return a configuration of few steps, if it takes any, with as many shots as fill its batches."""
+    few = {"steps": steps, "epochs": None} if isinstance(config, TrainingConfig) else {}
+    return config.model_copy(update={**few, "shots": _size(config), "validation_shots": 0})
+
+
+def _size(config: ExamplesConfig) -> int:
+    """Return how many rows a step reads; of what takes no steps, as many shots as are usual."""
+    return config.batch_size if isinstance(config, TrainingConfig) else SHOTS
 
 
 def _each(run: Callable[[int], object], few: int, many: int) -> float:

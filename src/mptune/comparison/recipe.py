@@ -19,8 +19,8 @@ from mptune.config import (
     Config,
     DistillConfig,
     EvaluateConfig,
+    ExamplesConfig,
     TeachConfig,
-    TrainingConfig,
 )
 from mptune.errors import ConfigError
 from mptune.files import read_yaml
@@ -28,7 +28,7 @@ from mptune.tasks.data import TaskRows
 from mptune.tasks.registry import get_tasks
 from mptune.tasks.task import Task
 
-C = TypeVar("C", bound=TrainingConfig)
+C = TypeVar("C", bound=ExamplesConfig)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
@@ -107,7 +107,12 @@ class Recipe(Config):
         if not isinstance(budget, dict) or not budget:
             return values
         written = {section: values.get(section) or {} for section in target_sections()}
-        return {**values, **{s: _over(budget, fields) for s, fields in written.items() if isinstance(fields, dict)}}
+        spread = {
+            s: _over(_known_to(target_sections()[s].config, budget), fields)
+            for s, fields in written.items()
+            if isinstance(fields, dict)
+        }
+        return {**values, **spread}
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -134,9 +139,9 @@ class Recipe(Config):
         """Return what is known of a method, or of that of which it is a variant."""
         return METHODS[self.base(name)]
 
-    def section(self, name: str) -> TrainingConfig:
+    def section(self, name: str) -> ExamplesConfig:
         """Return the settings of a training."""
-        config: TrainingConfig = getattr(self, name)
+        config: ExamplesConfig = getattr(self, name)
         return config
 
     def rates_of(self, name: str) -> tuple[float, ...]:
@@ -220,7 +225,7 @@ class Contender:
     method: Method
     settings: Recipe  # the recipe, with a variant's settings
     trainings: Mapping[
-        tuple[str, ...], TrainingConfig
+        tuple[str, ...], ExamplesConfig
     ]  # names of a run's targets to its training; none without examples
     rates: tuple[float, ...]  # to try
 
@@ -291,7 +296,7 @@ class Loaded:
     def _contender(self, name: str) -> Contender:
         recipe, method, settings = self.recipe, self.recipe.method(name), self.recipe.varied(name)
         targets = tuple(rows.name for rows in self.targets)
-        trainings: dict[tuple[str, ...], TrainingConfig] = {}
+        trainings: dict[tuple[str, ...], ExamplesConfig] = {}
         if method.section is not None and method.takes_examples:
             config = settings.section(method.section.name)
             if method.runs_on == "all targets" and len(targets) > 1:
@@ -325,9 +330,14 @@ def _refuse_own_shots(values: dict[str, Any], path: Path) -> None:
 def _refuse_bad_trainings(loaded: Loaded, path: Path) -> None:
     """Raise ConfigError now where a training on a target could not begin, or its rates not be compared, later."""
     problems = []
+    writes = [rows.name for rows in loaded.targets if not rows.task.verbalizer]
     starts = (*STARTS, *(rows.name for rows in loaded.sources))
     for contender in loaded.contenders.values():
         trainings = contender.trainings.values()
+        if contender.method.labels_only and writes:
+            problems.append(
+                f"{contender.name} chooses among labels, and {', '.join(writes)} wants text; leave one of them away"
+            )
         chosen = dict.fromkeys(training.initialise for training in trainings if isinstance(training, AdaptConfig))
         problems += [
             f"adapt.initialise of {contender.name} wants one of {', '.join(starts)}; got {start!r}"
@@ -347,8 +357,14 @@ def for_target(config: C, recipe: Recipe, task: str) -> C:
     """Return a method's configuration for one target: with what ``per_task`` says."""
     if task not in recipe.per_task:
         return config
-    fields = _over(config.model_dump(), recipe.per_task[task])
+    fields = _over(config.model_dump(), _known_to(type(config), recipe.per_task[task]))
     return type(config).read(fields, f"{recipe.name}: per_task.{task}")
+
+
+def _known_to(section: type[ExamplesConfig], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of fields for all methods a section has; and those that none has, for its check to name."""
+    known = {name for each in target_sections().values() for name in each.config.model_fields}
+    return {name: value for name, value in fields.items() if name in section.model_fields or name not in known}
 
 
 def _over(base: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:

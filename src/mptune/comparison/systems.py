@@ -1,5 +1,6 @@
 """What answers in a comparison, and what its runs begin with: backbones, teachers and multitask prompts, made once."""
 
+import abc
 import json
 import math
 import time
@@ -32,11 +33,30 @@ Kind = Literal["teacher", "source training"]  # of what runs begin with
 Read = dict[tuple[BackboneConfig, TaskRows, Split, tuple[int | None, ...]], Encoded]  # a split's rows as token ids
 
 
+class Classifier(abc.ABC):
+    """What answers a task's rows in its own way, and not through a prompt."""
+
+    @abc.abstractmethod
+    def answers(self, examples: Sequence[Example], config: EvaluateConfig) -> Sequence[str]:
+        """Return the answer to each example: a label word, or text."""
+
+
+@dataclass(frozen=True)
+class Constant(Classifier):
+    """The same answer to every row."""
+
+    word: str
+
+    def answers(self, examples: Sequence[Example], config: EvaluateConfig) -> Sequence[str]:
+        """Return the answer as often as there are examples."""
+        return [self.word] * len(examples)
+
+
 @dataclass(frozen=True)
 class System:
     """What answers for one task, and what it cost."""
 
-    prompt: Tensor | Reader | str  # [L, D], or what reads a batch, or the only answer, for which nothing is asked
+    prompt: Tensor | Reader | Classifier  # [L, D], or what reads a batch, or what answers without the backbone's words
     length: int = 0  # L
     backbone: Backbone | None = None  # None where nothing is asked
     trained: int = 0  # numbers
@@ -78,10 +98,11 @@ class System:
         Args:
             read: rows that have been tokenised already; those that are missing are added.
         """
-        if self.backbone is None or isinstance(self.prompt, str):
+        if isinstance(self.prompt, Classifier):
             examples: tuple[Example, ...] = getattr(rows.data(split), split)
             examples = draw_rows(examples, config.rows or len(examples), seed=0)  # those of the other methods
-            return examples, (str(self.prompt),) * len(examples)
+            return examples, tuple(self.prompt.answers(examples, config))
+        assert self.backbone is not None
         beside = 0 if self.backbone.positions is None else self.length  # soft tokens that may leave less for the text
         lengths = (config.rows, config.max_input_tokens, config.max_target_tokens, beside)
         read, key = {} if read is None else read, (self.backbone.config, rows, split, lengths)

@@ -27,6 +27,8 @@ class Batch:
     mask: Tensor  # 1 on tokens, 0 on padding [B, T]
     labels: Tensor  # [B, S], IGNORE on padding
     added: Tensor | None = None  # to the embedded input, by methods that change it [B, T, D]
+    choices: Sequence[Sequence[list[int]]] = ()  # each row's label words as tokens, none for free text; B of C of [S]
+    answers: Tensor | None = None  # which of its words is a row's label, IGNORE where it has none [B]
 
     @classmethod
     def of_tasks(cls, row_tasks: Sequence[int], input_ids: Tensor, mask: Tensor, labels: Tensor) -> "Batch":
@@ -40,6 +42,12 @@ class Batch:
         tensors = {name: each for name, each in vars(self).items() if isinstance(each, Tensor)}
         moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
         return replace(self, **moved)
+
+    def rows(self, rows: Sequence[int], labels: Tensor) -> "Batch":
+        """Return some rows, as often as they are named, with other labels [len(rows), S] and nothing to choose from."""
+        added = None if self.added is None else self.added[rows]
+        ids, inputs, mask = self.task_ids[rows], self.input_ids[rows], self.mask[rows]
+        return Batch(self.tasks, ids, inputs, mask, labels, added)
 
     def of_one_prompt(self) -> "Batch":
         """Return the batch with one prompt for all its rows, whatever their tasks: a table of one."""

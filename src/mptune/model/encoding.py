@@ -3,13 +3,13 @@
 import logging
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mptune.config import TrainingConfig
+from mptune.config import ExamplesConfig
 from mptune.errors import BackboneError, DataError
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch, Pick
@@ -31,10 +31,11 @@ class Encoded:
     inputs: tuple[Sequence[int], ...]
     targets: tuple[list[int], ...]
     label_ids: tuple[list[int], ...]  # of each label word; none for free text
+    answers: tuple[int, ...]  # which of them is each example's label, IGNORE where it has none
 
 
 def encode(
-    task: Task, examples: Sequence[Example], backbone: Backbone, config: TrainingConfig, prompt_length: int
+    task: Task, examples: Sequence[Example], backbone: Backbone, config: ExamplesConfig, prompt_length: int
 ) -> Encoded:
     """Return examples as the backbone's token ids, cut to the task's length, else to the configured lengths.
 
@@ -47,7 +48,9 @@ def encode(
     texts = [e.input for e in examples]
     longest = task.max_input_tokens or config.max_input_tokens
     inputs = encode_inputs(backbone, texts, longest, prompt_length, room) if examples else []
-    return Encoded(task, tuple(examples), tuple(inputs), tuple(targets), tuple(words))
+    places = {value: place for place, value in enumerate(task.verbalizer)}
+    answers = tuple(places.get(e.label, IGNORE) if e.label is not None else IGNORE for e in examples)
+    return Encoded(task, tuple(examples), tuple(inputs), tuple(targets), tuple(words), answers)
 
 
 def encode_inputs(
@@ -123,21 +126,34 @@ def distinguishing_depth(label_ids: Sequence[list[int]]) -> int:
 
 def collate(picks: Sequence[Pick], data: Sequence[Encoded], backbone: Backbone) -> Batch:
     """Return the batch of some (task, row) pairs."""
-    inputs = [data[t].inputs[i] for t, i in picks]
-    return pad_batch(backbone, [t for t, _ in picks], inputs, [data[t].targets[i] for t, i in picks])
+    inputs, targets = [data[t].inputs[i] for t, i in picks], [data[t].targets[i] for t, i in picks]
+    choices, answers = [data[t].label_ids for t, _ in picks], [data[t].answers[i] for t, i in picks]
+    return pad_batch(backbone, [t for t, _ in picks], inputs, targets, choices, answers)
 
 
 def pad_batch(
-    backbone: Backbone, row_tasks: Sequence[int], inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
+    backbone: Backbone,
+    row_tasks: Sequence[int],
+    inputs: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    choices: Sequence[Sequence[list[int]]] = (),
+    answers: Sequence[int] | None = None,
 ) -> Batch:
     """Return one padded batch on the backbone's device.
 
     Decoder-only models are padded on the left of the text, so that the text's last token stands beside the target.
+
+    Args:
+        choices: each row's label words, each word's tokens with its end.
+        answers: which of them is the row's label.
     """
     left = not backbone.is_encoder_decoder
     input_ids = pad(inputs, int(backbone.tokenizer.pad_token_id), left=left)
     mask = pad([[1] * len(row) for row in inputs], 0, left=left)
-    return Batch.of_tasks(row_tasks, input_ids, mask, pad(targets, IGNORE)).to(backbone.device)
+    batch = Batch.of_tasks(row_tasks, input_ids, mask, pad(targets, IGNORE))
+    return replace(batch, choices=choices, answers=None if answers is None else torch.tensor(answers)).to(
+        backbone.device
+    )
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> Tensor:

@@ -1,18 +1,16 @@
 """What a backbone answers: how likely each label word is, or the text that it writes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch
-from mptune.model.encoding import distinguishing_depth, pad
+from mptune.model.encoding import Encoded, by_length, collate, distinguishing_depth, pad
 
 
-@torch.no_grad()
-def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, label_ids: Sequence[Sequence[list[int]]]) -> Tensor:
+def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tensor | None = None) -> Tensor:
     """Return the log-probability of every label word, over as many of its tokens as tell a row's words apart.
 
     Rows of different tasks may stand together. Every word is read behind the tokens before its last telling one;
@@ -20,34 +18,65 @@ def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, label_ids: S
 
     Args:
         prompts: of the batch's tasks. [K, L, D]
-        label_ids: each row's label words, each word's tokens with its end. B lists of C lists
+        batch: whose ``choices`` are each row's label words.
+        logits: the backbone's of this batch, where they are known: they hold the words that begin as the row's label
+            does, so that where all differ at once no further pass is needed. [B, S, V]
 
     Returns:
         Scores, comparable within a row; -inf where a row has fewer words than another. [B, C]
     """
-    depths = [distinguishing_depth(words) for words in label_ids]
+    depths = [distinguishing_depth(words) if words else 1 for words in batch.choices]
     behind = [
         list(dict.fromkeys(tuple(ids[: depth - 1]) for ids in words))
-        for words, depth in zip(label_ids, depths, strict=True)
+        for words, depth in zip(batch.choices, depths, strict=True)
     ]
-    missing = torch.arange(max(map(len, label_ids))) >= torch.tensor([[len(words)] for words in label_ids])
+    missing = torch.arange(max(map(len, batch.choices))) >= torch.tensor([[len(words)] for words in batch.choices])
     scores = torch.zeros(missing.shape).masked_fill(missing, -torch.inf).to(backbone.device)
-    for turn in range(max(map(len, behind))):
-        rows = [row for row, prefixes in enumerate(behind) if turn < len(prefixes)]
-        # These labels only feed the decoder; the value of the last position is never read.
-        labels = pad([[*behind[row][turn], 0] for row in rows], IGNORE).to(backbone.device)
-        logits = backbone(prompts, _with_labels(batch, rows, labels)).logits
-        log_odds = logits.float().log_softmax(-1)
+
+    def with_words(scores: Tensor, logits: Tensor, read: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
+        """Add the words of rows behind these first tokens, of which the logits are. [n, S, V]"""
         terms = [
             (i, spot, token, row, column)
-            for i, row in enumerate(rows)
-            for column, ids in enumerate(label_ids[row])
-            if tuple(ids[: depths[row] - 1]) == behind[row][turn]
+            for i, (row, prefix) in enumerate(read)
+            for column, ids in enumerate(batch.choices[row])
+            if tuple(ids[: depths[row] - 1]) == prefix
             for spot, token in enumerate(ids[: depths[row]])
         ]
-        *of_log_odds, to_row, to_column = torch.tensor(terms, device=backbone.device).unbind(1)
-        scores.index_put_((to_row, to_column), log_odds[tuple(of_log_odds)], accumulate=True)
+        *of_log_odds, to_row, to_column = torch.tensor(terms, device=logits.device).unbind(1)
+        log_odds = logits.float().log_softmax(-1)
+        return scores.index_put((to_row, to_column), log_odds[tuple(of_log_odds)], accumulate=True)
+
+    if logits is not None:
+        own = [tuple(row[: depth - 1]) for row, depth in zip(batch.labels.tolist(), depths, strict=True)]
+        known = [(row, prefix) for row, prefix in enumerate(own) if prefix in behind[row]]
+        if known:
+            scores = with_words(scores, logits[[row for row, _ in known]], known)
+        for row, prefix in known:
+            behind[row].remove(prefix)
+    for turn in range(max(map(len, behind))):
+        read = [(row, prefixes[turn]) for row, prefixes in enumerate(behind) if turn < len(prefixes)]
+        # These labels only feed the decoder; the value of the last position is never read.
+        labels = pad([[*prefix, 0] for _, prefix in read], IGNORE).to(backbone.device)
+        scores = with_words(scores, backbone(prompts, batch.rows([row for row, _ in read], labels)).logits, read)
     return scores
+
+
+@torch.no_grad()
+def text_features(backbone: Backbone, data: Encoded, batch_size: int = 32) -> Tensor:
+    """Return what the bare backbone makes of each text: the mean of an encoder's last states, or a decoder's last one.
+
+    Returns:
+        Float32, on the processor. [N, D]
+    """
+    features = torch.zeros(len(data.inputs), backbone.width)
+    nothing = torch.zeros(1, 0, backbone.width, device=backbone.device)
+    for picks in by_length([(0, row) for row in range(len(data.inputs))], [data], batch_size):
+        batch = collate(picks, [data], backbone)
+        states = backbone(nothing, batch, hidden_layers=(-1,)).hidden[0].float()  # [B, T, D]
+        mask = batch.mask[..., None]
+        of_text = (states * mask).sum(1) / mask.sum(1) if backbone.is_encoder_decoder else states[:, -1]
+        features[[row for _, row in picks]] = of_text.cpu()
+    return features
 
 
 @torch.no_grad()
@@ -70,10 +99,3 @@ def generate(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: 
     )
     texts: list[str] = backbone.tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [t.strip() for t in texts]
-
-
-def _with_labels(batch: Batch, rows: Sequence[int], labels: Tensor) -> Batch:
-    """Return some rows of a batch, with other labels."""
-    added = None if batch.added is None else batch.added[rows]
-    ids, inputs, mask = batch.task_ids[rows], batch.input_ids[rows], batch.mask[rows]
-    return replace(batch, task_ids=ids, input_ids=inputs, mask=mask, labels=labels, added=added)

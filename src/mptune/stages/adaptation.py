@@ -16,7 +16,7 @@ from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors, mean_of_matrices, mean_of_vectors, neutral_vectors
 from mptune.stages.experiment import Experiment
-from mptune.stages.losses import task_loss
+from mptune.stages.losses import supervised_loss, task_loss
 from mptune.stages.optimization import two_speed
 from mptune.stages.packing import refuse_unlike, train_together
 from mptune.stages.sampling import tasks_alike
@@ -60,8 +60,9 @@ def adapt(
         with Training([learner], backbone, title=title, report_to=report_to) as training:
             for step in training:
                 batch = step.batch()
-                output = backbone(step.prompt(batch.tasks), batch)
-                training.descend(task_loss(output.logits, batch.labels))
+                prompts = step.prompt(batch.tasks)
+                logits = backbone(prompts, batch).logits
+                training.descend(supervised_loss(backbone, prompts, batch, logits, config.label_weight))
         return experiment.finish(prompt)
 
 

@@ -16,7 +16,7 @@ from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt, stack
 from mptune.prompts.vectors import neutral_vectors, sample_vocabulary
 from mptune.stages.experiment import Experiment
-from mptune.stages.losses import hidden_distillation, logit_distillation, task_loss
+from mptune.stages.losses import hidden_distillation, logit_distillation, supervised_loss
 from mptune.stages.optimization import two_speed
 from mptune.stages.sampling import all_tasks, mixing_rates, stochastic_tasks
 from mptune.stages.teacher_outputs import TeacherOutputs
@@ -37,8 +37,9 @@ def distill(
 ) -> MultitaskPrompt:
     """Return the shared prompt and task vectors that answer, task by task, as labels and teachers do.
 
-    ``L = L_PLM + λ (L_logits + L_hidden)``, over batches of randomly many source tasks. Hidden states are compared on
-    the text's tokens and the label's tokens, not on the prompt's, so that a student may be shorter than its teachers.
+    ``L = L_PLM + L_labels + λ (L_logits + L_hidden)``, over batches of randomly many source tasks. Hidden states are
+    compared on the text's tokens and the label's tokens, not on the prompt's, so that a student may be shorter than its
+    teachers.
 
     Args:
         tasks: the source tasks, or their rows, where they have been read already.
@@ -77,31 +78,30 @@ def distill(
         with Training([learner], backbone, title="distill", report_to=report_to) as training:
             for step in training:
                 batch = step.batch()
-                learned = backbone(step.prompt(batch.tasks), batch, layers)
-                outputs = taught(step.picks[0], batch) if taught is not None else None
-                training.descend(distillation_loss(learned, outputs, batch, config))
+                prompts = step.prompt(batch.tasks)
+                learned = backbone(prompts, batch, layers)
+                loss = supervised_loss(backbone, prompts, batch, learned.logits, config.label_weight)
+                if taught is not None:
+                    loss = loss + distillation_loss(learned, taught(step.picks[0], batch), batch, config)
+                training.descend(loss)
         return experiment.finish(student)
 
 
-def distillation_loss(learned: Output, taught: Output | None, batch: Batch, config: DistillConfig) -> Tensor:
-    """Return ``L = L_PLM + λ (L_logits + L_hidden)`` of a batch; without teachers, ``L_PLM``. []
+def distillation_loss(learned: Output, taught: Output, batch: Batch, config: DistillConfig) -> Tensor:
+    """Return what a batch's teachers say: ``λ (L_logits + L_hidden)``. []
 
     Args:
         learned, taught: the outputs of student and teachers, with the same hidden layers or none.
 
     Source: Wang et al. 2023, section 3.1, L_Total.
     """
-    total = task_loss(learned.logits, batch.labels)
-    if taught is None:
-        return total
     logits = logit_distillation(learned.logits, taught.logits, batch.labels, config.temperature)
-    total = total + config.distill_weight * config.logit_weight * logits
+    total = config.logit_weight * logits
     if learned.hidden:
         layers = len(learned.hidden) // 2
         masks = [batch.mask] * layers + [batch.labels != IGNORE] * layers
-        hidden = hidden_distillation(learned.hidden, taught.hidden, masks)
-        total = total + config.distill_weight * config.hidden_weight * hidden
-    return total
+        total = total + config.hidden_weight * hidden_distillation(learned.hidden, taught.hidden, masks)
+    return config.distill_weight * total
 
 
 def _student(teachers: Tensor, length: int, experiment: Experiment[DistillConfig]) -> MultitaskPrompt:

@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import torch
 
-from mptune.config import PUBLISHED_SEEDS, TrainingConfig
+from mptune.config import PUBLISHED_SEEDS, ExamplesConfig, TrainingConfig
 from mptune.errors import DataError
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded, encode
@@ -21,7 +21,7 @@ from mptune.stages.run import Run
 from mptune.tasks.data import TaskRows, draw_rows, draw_shots
 from mptune.tasks.task import Task
 
-C = TypeVar("C", bound=TrainingConfig)
+C = TypeVar("C", bound=ExamplesConfig)
 
 SECTIONS = {"teacher": "teach", "source": "distill", "target": "adapt"}  # what cards call a prompt, and its stage
 
@@ -137,7 +137,7 @@ class Experiment(Generic[C]):
 
 
 def training_data(
-    tasks: Sequence[TaskRows], backbone: Backbone, config: TrainingConfig, prompt_length: int
+    tasks: Sequence[TaskRows], backbone: Backbone, config: ExamplesConfig, prompt_length: int
 ) -> TrainingData:
     """Return the training and validation rows of every task.
 
@@ -179,6 +179,6 @@ def versions() -> dict[str, str]:
 
 def _in_steps(config: C, rows: int) -> C:
     """Return the configuration with its epochs, if it counts in them, as steps."""
-    if config.epochs is None:
+    if not isinstance(config, TrainingConfig) or config.epochs is None:
         return config
     return config.model_copy(update={"steps": math.ceil(config.epochs * rows / config.batch_size), "epochs": None})

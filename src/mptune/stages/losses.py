@@ -1,16 +1,62 @@
-"""The three losses of the method, each a mean over the tokens that count."""
+"""The losses: two that learn from labels, two that learn from teachers, each a mean over what counts."""
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mptune.model.batch import IGNORE
+from mptune.model.backbone import Backbone
+from mptune.model.batch import IGNORE, Batch
+from mptune.model.scoring import label_scores
 
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy per label token, in nats. [B, S, V], [B, S] -> []"""
+    """L_PLM, cross entropy per label token over the vocabulary, in nats. [B, S, V], [B, S] -> []"""
     return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
+
+
+def label_loss(scores: Tensor, answers: Tensor) -> Tensor:
+    """Cross entropy per row among its own label words, in nats; rows without any (free text) do not count.
+
+    An answer is the best of a task's label words, and `task_loss` spends most of its first steps on the other
+    tokens of the vocabulary. T-Few's length-normalised loss is its like (Liu et al. 2022, arXiv:2205.05638).
+
+    Args:
+        scores: of each row's label words, as `label_scores` ranks them; -inf where a row has fewer. [B, C]
+        answers: the right one's place, IGNORE for free text. [B]
+
+    Returns:
+        The mean over rows with label words; zero where there are none. []
+    """
+    labelled = answers != IGNORE
+    if not labelled.any():
+        return scores.new_zeros(())
+    return F.cross_entropy(scores[labelled], answers[labelled])
+
+
+def supervised_loss(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tensor, label_weight: float) -> Tensor:
+    """Return what a batch's labels say: ``L_PLM + label_weight * L_labels``. []
+
+    Args:
+        prompts: of the batch's tasks. [K, L, D]
+        logits: the backbone's for this batch. [B, S, V]
+    """
+    (loss,) = supervised_losses(backbone, prompts, batch, logits, label_weight, [len(batch.labels)])
+    return loss
+
+
+def supervised_losses(
+    backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tensor, label_weight: float, sizes: Sequence[int]
+) -> list[Tensor]:
+    """As `supervised_loss`, for each of the parts of a batch that are so many rows long."""
+    parts = zip(torch.split(logits, list(sizes)), torch.split(batch.labels, list(sizes)), strict=True)
+    losses = [task_loss(*part) for part in parts]
+    if not label_weight or batch.answers is None or not any(batch.choices):
+        return losses
+    scores = label_scores(backbone, prompts, batch, logits)
+    ranked = zip(torch.split(scores, list(sizes)), torch.split(batch.answers, list(sizes)), strict=True)
+    return [loss + label_weight * label_loss(*part) for loss, part in zip(losses, ranked, strict=True)]
 
 
 def logit_distillation(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:

@@ -13,7 +13,7 @@ from mptune.errors import UsageError
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Pick
 from mptune.model.encoding import Encoded, collate
-from mptune.stages.losses import task_loss
+from mptune.stages.losses import supervised_losses
 from mptune.stages.run import first_difference
 from mptune.stages.training import Learner, Step, Training
 
@@ -21,7 +21,7 @@ from mptune.stages.training import Learner, Step, Training
 def train_together(
     learners: Sequence[Learner], backbone: Backbone, *, title: str, report_to: Sequence[str] = ()
 ) -> None:
-    """Take every learner's steps down its task loss, and leave in its prompt the best of its validated states.
+    """Take every learner's steps down its own loss, and leave in its prompt the best of its validated states.
 
     Raises:
         UsageError: configurations that differ in more than seed and shots.
@@ -30,21 +30,20 @@ def train_together(
     refuse_unlike([learner.config for learner in learners])
     with Training(learners, backbone, title=title, report_to=report_to) as training:
         for step in training:
-            training.descend(*task_losses(step, backbone))
+            training.descend(*losses(step, backbone))
 
 
-def task_losses(step: Step, backbone: Backbone) -> list[Tensor]:
-    """Return each learner's task loss, from one forward pass for all learners."""
+def losses(step: Step, backbone: Backbone) -> list[Tensor]:
+    """Return each learner's loss, from one forward pass for all learners."""
     picks, data, first = joined(step)
     batch = collate(picks, data, backbone)  # its tasks are those of all learners, in their order
     tables = [
         learner.module([task - start for task in batch.tasks if start <= task < end])
         for learner, start, end in zip(step.learners, first, [*first[1:], len(data)], strict=True)
     ]
-    output = backbone(torch.cat(tables), batch)
-    sizes = [len(rows) for rows in step.picks]
-    of_each = zip(torch.split(output.logits, sizes), torch.split(batch.labels, sizes), strict=True)
-    return [task_loss(logits, labels) for logits, labels in of_each]
+    prompts, sizes = torch.cat(tables), [len(rows) for rows in step.picks]
+    logits = backbone(prompts, batch).logits
+    return supervised_losses(backbone, prompts, batch, logits, step.learners[0].config.label_weight, sizes)
 
 
 def joined(step: Step) -> tuple[list[Pick], list[Encoded], list[int]]:

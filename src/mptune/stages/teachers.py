@@ -9,7 +9,7 @@ from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import neutral_vectors, sample_vocabulary
 from mptune.stages.experiment import Experiment
-from mptune.stages.losses import task_loss
+from mptune.stages.losses import supervised_loss
 from mptune.stages.optimization import two_speed
 from mptune.stages.sampling import single_task
 from mptune.stages.training import Learner, Training
@@ -59,6 +59,7 @@ def teach(
         with Training([learner], backbone, title=title, report_to=report_to) as training:
             for step in training:
                 batch = step.batch()
-                output = backbone(step.prompt(batch.tasks), batch)
-                training.descend(task_loss(output.logits, batch.labels))
+                prompts = step.prompt(batch.tasks)
+                logits = backbone(prompts, batch).logits
+                training.descend(supervised_loss(backbone, prompts, batch, logits, config.label_weight))
         return experiment.finish(prompt)

@@ -200,9 +200,9 @@ def _kept(task: Task, rows: NumberedRows, place: str, problems: list[str]) -> Nu
     """Return the rows whose columns have the values that ``where`` wants."""
     assert task.dataset is not None
     where = task.dataset.where
-    kept = [(n, row) for n, row in rows if all(label_key(row.get(c)) == v for c, v in where.items())]
+    kept = [(n, row) for n, row in rows if all(label_key(row.get(c)) in values for c, values in where.items())]
     if not kept and not problems:
-        chosen = " where " + ", ".join(f"{c} is {v}" for c, v in where.items()) if where and rows else ""
+        chosen = " where " + ", ".join(f"{c} is {' or '.join(values)}" for c, values in where.items()) if where and rows else ""
         problems.append(f"{place} has no rows{chosen}")
     return kept
 

@@ -59,13 +59,17 @@ class Dataset(Config):
     """At most so many training rows, the first, counted after validation rows were held out; all where absent."""
     overlap: Literal["refuse", "drop", "keep"] = "refuse"
     """Training rows that stand in the validation or test split too: an error, left out of training, or left in."""
-    where: dict[str, str] = Field(default_factory=dict)
-    """Only rows whose columns have these values, as ``{task: reviews}``: one file may hold many tasks."""
+    where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Only rows whose columns have these values, or one of several, as ``{task: reviews}`` or ``{label: [a, b]}``: one
+    file may hold many tasks."""
 
     @field_validator("where", mode="before")
     @classmethod
     def _wanted_values_are_text(cls, where: Any) -> Any:
-        return {str(c): label_key(v) for c, v in where.items()} if isinstance(where, Mapping) else where
+        if not isinstance(where, Mapping):
+            return where
+        listed = {str(c): v if isinstance(v, list | tuple) else (v,) for c, v in where.items()}
+        return {column: tuple(map(label_key, values)) for column, values in listed.items()}
 
     @model_validator(mode="after")
     def _some_rows(self) -> Self:

@@ -12,7 +12,7 @@ from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch
 from mptune.model.scoring import generate, label_scores
 from mptune.stages.losses import task_loss
-from support.models import FAMILIES, TARGETS, batch_of, exact_norms, make_backbone, some_prompts
+from support.models import FAMILIES, TARGETS, batch_of, choosing, exact_norms, make_backbone, some_prompts
 
 
 def in_bfloat16(backbone):
@@ -127,7 +127,7 @@ def test_what_is_added_moves_the_embedded_text(exact, monkeypatch, pass_cost):
 def test_label_words_are_scored_behind_the_moved_text(exact):
     moved, other = read_otherwise(exact)
     words = [[[5, 6, 1], [5, 7, 1]], [[8, 1], [9, 1]], [[5, 6, 1], [9, 4, 1], [9, 5, 1]]]  # one and several passes
-    got, expected = (label_scores(exact, some_prompts(exact, 3), batch, words) for batch in (moved, other))
+    got, expected = (label_scores(exact, some_prompts(exact, 3), choosing(batch, words)) for batch in (moved, other))
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from mptune.answers.metrics import constant_answer
-from mptune.comparison.systems import Sources, System
+from mptune.comparison.systems import Constant, Sources, System
 from mptune.comparison.trials import Trial
 
 
@@ -11,7 +11,7 @@ def constant(trial: Trial, sources: Sources) -> list[System]:
     """The commonest training label, to every row."""
     (rows,) = trial.targets
     word = constant_answer(rows.task, rows.data("train", "test").train)
-    return [System(word, chosen={"answer": word if rows.task.verbalizer else None})]
+    return [System(Constant(word), chosen={"answer": word if rows.task.verbalizer else None})]
 
 
 def zero_shot(trial: Trial, sources: Sources) -> list[System]:

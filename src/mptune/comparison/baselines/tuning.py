@@ -16,7 +16,7 @@ from mptune.files import digest
 from mptune.model.backbone import Backbone
 from mptune.prompts.card import Card
 from mptune.stages.experiment import Experiment
-from mptune.stages.losses import task_loss
+from mptune.stages.losses import supervised_loss
 from mptune.stages.sampling import tasks_alike
 from mptune.stages.training import Learner, Training
 from mptune.tasks.data import TaskRows
@@ -79,7 +79,8 @@ def tune(
         with Training([Learner(experiment, baseline, optimizer, batches)], backbone, title=title) as training:
             for step in training:
                 prompts, batch = step.prompt(step.batch())
-                training.descend(task_loss(backbone(prompts, batch).logits, batch.labels))
+                logits = backbone(prompts, batch).logits
+                training.descend(supervised_loss(backbone, prompts, batch, logits, config.label_weight))
         metrics = tuple(experiment.run.metrics())
         experiment.run.discard()  # its result is in memory, and a copy of the backbone per run would fill a disk
         return Tuned(baseline, backbone, metrics)

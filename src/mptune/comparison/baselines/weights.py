@@ -203,7 +203,7 @@ def peft_library() -> Any:
     try:
         import peft
     except ImportError:
-        raise MissingExtraError(*PEFT) from None
+        raise MissingExtraError(*PEFT[:2]) from None
     return peft
 
 
