@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from mptune.model.grouping import like_lengths
+from mptune.model.grouping import at_most, like_lengths
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,10 @@ def test_no_other_grouping_costs_less(pass_cost):
     cuts = ([c for c in range(1, 7) if bits >> c & 1] for bits in range(0, 128, 2))
     every = ([order[a:b] for a, b in itertools.pairwise([0, *chosen, 7])] for chosen in cuts)
     assert price(like_lengths(costs, pass_cost)) == min(price(groups) for groups in every)
+
+
+def test_parts_hold_all_rows_of_a_group_and_no_more_tokens_than_asked():
+    costs = [3, 9, 4, 8, 2]
+    parts = at_most([4, 0, 2, 3, 1], costs, 20)
+    assert parts == [[4, 0], [2, 3], [1]]
+    assert at_most([1, 3], costs, 5) == [[1], [3]]  # a row that is longer stands alone

@@ -8,6 +8,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    BertConfig,
+    BertModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -137,3 +139,24 @@ def choosing(batch, words):
 def some_prompts(backbone, count=2, length=3):
     """A table of prompts of random numbers."""
     return torch.randn(count, length, backbone.width, generator=torch.Generator().manual_seed(7))
+
+
+def sentence_encoder(folder):
+    """A tiny random sentence encoder in a folder."""
+    if not folder.exists():
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+        tokenizer = make_tokenizer(adds_eos=True)
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+        )
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder / "bert")
+        tokenizer.save_pretrained(folder / "bert")
+        SentenceTransformer(modules=[Transformer(str(folder / "bert")), Pooling(16)]).save(str(folder))
+    return folder

@@ -2,6 +2,7 @@
 
 from mptune.comparison.methods import METHODS
 from mptune.comparison.recipe import Loaded, recipe_model
+from support.models import sentence_encoder
 from support.toys import make_task
 
 SETTINGS = {
@@ -19,6 +20,7 @@ SETTINGS = {
     "prompt_tuning": {"prompt_length": 4},
     "attempt": {"projection": 3},
     "dept": {"prompt_length": 2, "rank": 2},
+    "setfit": {"iterations": 1},
     "rates": {"prompt-tuning": [0.01, 2.0]},
     "tuning_rows": 12,
     "evaluate": {"rows": 15},
@@ -30,6 +32,8 @@ def loaded(folder, **changes):
     tasks = [make_task(folder, name, good, bad) for name, good, bad in (
         ("mood", "good", "awful"), ("speed", "fast", "slow"), ("colour", "blue", "red"), ("sound", "cat", "dog"),
     )]  # fmt: skip
-    backbone = {"name": str(folder / "model")}
-    recipe = recipe_model().read({**SETTINGS, "out": str(folder / "out"), "backbone": backbone, **changes}, "test")
+    values = {**SETTINGS, "out": str(folder / "out"), "backbone": {"name": str(folder / "model")}, **changes}
+    if "setfit" in values["methods"]:
+        values["setfit"] = {**values["setfit"], "encoder": str(sentence_encoder(folder / "encoder"))}
+    recipe = recipe_model().read(values, "test")
     return Loaded.of(recipe, tasks[:2], tasks[2:])

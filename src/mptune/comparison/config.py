@@ -44,8 +44,9 @@ class InContextConfig(ExamplesConfig):
 class SetFitConfig(ExamplesConfig):
     """SetFit: a sentence encoder tuned on pairs of rows, then logistic regression on its embeddings."""
 
-    encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
-    """Hub name or folder of a sentence-transformers model."""
+    encoder: str = "embedded"
+    """Hub name or folder of a sentence-transformers model; ``embedded`` is all-MiniLM-L6-v2 (22 M parameters), which
+    comes with the extra."""
     iterations: int = Field(20, ge=1)
     """Pairs of either kind, of one label and of two, for each row. Tunstall et al. 2022: 20."""
     batch_size: int = Field(16, ge=1)

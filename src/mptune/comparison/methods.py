@@ -195,7 +195,7 @@ METHODS: dict[str, Method] = {
         rate="strength", unit="C", extra=CLASSICAL, labels_only=True,
     ),
     "setfit": Method(
-        _in("baselines.setfit", "setfit"), WEIGHTS, "a small sentence encoder, tuned on pairs of rows",
+        _in("baselines.setfit", "setfit"), CLASSIC, "a small sentence encoder, tuned on pairs of rows",
         "a sentence encoder, on pairs of rows; then logistic regression (SetFit)", "backbone",
         RecipeSection("setfit", SetFitConfig, "A sentence encoder and logistic regression."),
         unit=ADAMW, extra=SETFIT, labels_only=True,

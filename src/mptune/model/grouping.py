@@ -5,6 +5,10 @@ from collections.abc import Sequence
 # One more pass of the embedded backbone, forward and back, costs what 140 tokens cost (docs/LOG.md, 2026-11-20:
 # reading a batch in groups of like lengths).
 PASS_COST = 140
+# Tokens of a pass of weights that learn, padding included. What longer batches keep for the way back would fill
+# gigabytes: they are read in parts, and those of more than half of it once more on the way back (docs/LOG.md,
+# 2026-11-27: memory of a comparison).
+READ_AGAIN = 2_048
 
 
 def like_lengths(costs: Sequence[int], pass_cost: int) -> list[list[int]]:
@@ -26,3 +30,9 @@ def like_lengths(costs: Sequence[int], pass_cost: int) -> list[list[int]]:
         groups.append(order[start:end])
         end = start
     return groups
+
+
+def at_most(rows: Sequence[int], costs: Sequence[int], most: int) -> list[list[int]]:
+    """Return a group's rows in parts of at most so many tokens, padding included; a longer row stands alone."""
+    each = max(1, most // max(costs[row] for row in rows))
+    return [list(rows[first : first + each]) for first in range(0, len(rows), each)]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
 IN_THE_HEAP = 32 * 2**20  # bytes of a block; more is refused
-APART = 2 * 2**20  # bytes of a block; docs/LOG.md has what other sizes cost
+APART = 512 * 2**10  # bytes of a block; docs/LOG.md has what other sizes cost
 
 _glibc = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 _keeps = False

@@ -202,7 +202,8 @@ def _kept(task: Task, rows: NumberedRows, place: str, problems: list[str]) -> Nu
     where = task.dataset.where
     kept = [(n, row) for n, row in rows if all(label_key(row.get(c)) in values for c, values in where.items())]
     if not kept and not problems:
-        chosen = " where " + ", ".join(f"{c} is {' or '.join(values)}" for c, values in where.items()) if where and rows else ""
+        wanted = ", ".join(f"{column} is {' or '.join(values)}" for column, values in where.items())
+        chosen = f" where {wanted}" if wanted and rows else ""
         problems.append(f"{place} has no rows{chosen}")
     return kept
 

@@ -165,3 +165,21 @@ def test_a_batch_goes_to_another_device_with_what_is_added_or_without_it(backbon
     assert batch.to(torch.device("meta")).added is None
     moved = replace(batch, added=torch.zeros(*batch.mask.shape, backbone.width)).to(torch.device("meta"))
     assert {t.device.type for t in vars(moved).values() if isinstance(t, torch.Tensor)} == {"meta"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_long_batches_are_read_in_parts_and_again_with_the_same_logits_and_gradients(family, monkeypatch):
+    backbone, again, read = make_backbone(family), module.checkpoint, []
+    batch, prompts = batch_of(backbone), torch.zeros(2, 0, backbone.width)
+    monkeypatch.setattr(module, "checkpoint", lambda *given, **how: read.append(0) or again(*given, **how))
+    logits, gradients = [], []
+    for most in (10_000, 6):
+        copied = thawed(backbone)
+        weight = next(copied.model.parameters()).requires_grad_(True)
+        monkeypatch.setattr(module, "READ_AGAIN", most)
+        logits.append(copied(prompts, batch).logits)
+        gradients += torch.autograd.grad(task_loss(logits[-1], batch.labels), weight)
+    counted = batch.labels != IGNORE
+    torch.testing.assert_close(logits[1][counted], logits[0][counted], atol=1e-5, rtol=0)
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-4)
+    assert len(read) == 2

