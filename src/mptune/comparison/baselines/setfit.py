@@ -45,6 +45,7 @@ class Tuned(Classifier):
 def _trained(library: Any, examples: Sequence[Example], task: Task, config: SetFitConfig) -> Any:
     """Return a model trained by SetFit's published recipe."""
     from datasets import Dataset
+    from transformers import PrinterCallback, ProgressCallback
 
     encoder = config.encoder
     if encoder == "embedded":
@@ -62,7 +63,10 @@ def _trained(library: Any, examples: Sequence[Example], task: Task, config: SetF
             body_learning_rate=config.lr, seed=config.seed, save_strategy="no", report_to="none",
             show_progress_bar=False,
         )  # fmt: skip
-        library.Trainer(model=model, args=arguments, train_dataset=Dataset.from_dict(rows)).train()
+        trainer = library.Trainer(model=model, args=arguments, train_dataset=Dataset.from_dict(rows))
+        for talk in (ProgressCallback, PrinterCallback):  # what is printed here is for programs to read
+            trainer.remove_callback(talk)
+        trainer.train()
     return model
 
 
