@@ -402,7 +402,7 @@ def _say_saved(folder: Path | None, prompt: "MultitaskPrompt") -> None:
     from mptune.stages.run import first_process
 
     if folder is not None and first_process():
-        saved(folder, prompt.card.scores)
+        saved(folder, prompt.card.scores, kept_start=prompt.card.kept_start)
 
 
 def main() -> NoReturn:

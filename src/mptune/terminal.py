@@ -60,10 +60,15 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)
 
 
-def saved(folder: Path, scores: Sequence[Mapping[str, Any]]) -> None:
-    """Say where a prompt was saved, and what it scored on validation rows."""
+def saved(folder: Path, scores: Sequence[Mapping[str, Any]], *, kept_start: bool = False) -> None:
+    """Say where a prompt was saved, what it scored on validation rows, and whether training brought nothing."""
     scored = ", ".join(f"{s['task']} {s['metric']} {s['value']:.1f}" for s in scores)
-    say(f"{folder}: {scored} on validation rows" if scored else f"{folder}: the last state; nothing was validated")
+    still = "; it kept the start: training did not help. Try more steps, or another rate" if kept_start else ""
+    say(
+        f"{folder}: {scored} on validation rows{still}"
+        if scored
+        else f"{folder}: the last state; nothing was validated"
+    )
 
 
 def ended(command: Callable[[], Any]) -> NoReturn:

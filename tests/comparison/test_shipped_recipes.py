@@ -34,7 +34,7 @@ def tiny(path, model, folder):
     lengths = {"max_input_tokens": 24, "max_target_tokens": 3}
     short = {"steps": 2, "epochs": None, "batch_size": 4, "validate_every": 2, "validation_rows": 2, **lengths}
     for section in ("teach", "distill", *target_sections()):
-        values[section] |= short
+        values[section] |= {field: value for field, value in short.items() if field in values[section]}
     for fields in values["variants"].values():
         for section in set(fields) & {"teach", "distill", "backbone", *target_sections()}:
             fields[section] |= {"name": str(model)} if section == "backbone" else {}

@@ -20,11 +20,40 @@ class WeightsConfig(BaselineConfig):
     """A baseline that changes the backbone's weights, or adds some to them."""
 
     lr: float = Field(3e-4, gt=0)
-    """Learning rate of AdamW. The paper's baselines: 3e-4."""
+    """Learning rate of AdamW. The paper's baselines: 3e-4, at which some stand still when steps are few: the methods
+    below have the rates at which they learn from few labels (docs/LOG.md, 2026-11-27: rates for few labels)."""
     rank: int = Field(8, ge=1)
     """Of LoRA's updates."""
     reduction: int = Field(32, ge=1)
     """D over the bottleneck's width, of adapters. The paper's: 32, 24 wide on T5-base."""
+
+
+class BitFitConfig(WeightsConfig):
+    """BitFit."""
+
+    lr: float = Field(1e-2, gt=0)
+    """Learning rate of AdamW, of biases that begin at zero."""
+
+
+class AdaptersConfig(WeightsConfig):
+    """Adapters."""
+
+    lr: float = Field(1e-3, gt=0)
+    """Learning rate of AdamW, of layers that add nothing at their start."""
+
+
+class LoraConfig(WeightsConfig):
+    """LoRA."""
+
+    lr: float = Field(3e-3, gt=0)
+    """Learning rate of AdamW, of updates that are zero at their start."""
+
+
+class Ia3Config(WeightsConfig):
+    """(IA)³."""
+
+    lr: float = Field(3e-2, gt=0)
+    """Learning rate of AdamW, of factors that begin at one."""
 
 
 class ProbeConfig(ExamplesConfig):

@@ -10,9 +10,13 @@ from importlib import import_module
 from typing import Any, Literal
 
 from mptune.comparison.config import (
+    AdaptersConfig,
     AttemptConfig,
+    BitFitConfig,
     DeptConfig,
+    Ia3Config,
     InContextConfig,
+    LoraConfig,
     ProbeConfig,
     SetFitConfig,
     WeightsConfig,
@@ -29,7 +33,6 @@ UNADAPTED = "Source prompts, unadapted"
 RMS, ADAMW = "embeddings' RMS", "AdamW's"  # units of learning rates
 # What needs an extra, its name, and the library that tells whether it is there.
 PEFT = ("LoRA or (IA)³", "peft", "peft")
-CLASSICAL = ("logistic regression", "classic", "sklearn")
 SETFIT = ("SetFit", "setfit", "setfit")
 
 
@@ -79,6 +82,8 @@ class Method:
     """Whether it can be a table's best."""
     suspect: bool = False
     """Whether MPT below it is negative transfer."""
+    simple: bool = False
+    """Whether it is what everybody tries first: where it is above MPT, the verdict begins with it."""
     reference: int = 0
     """1: the table in results.md gives every other method's difference from this; 2: where that was not run."""
 
@@ -186,13 +191,13 @@ METHODS: dict[str, Method] = {
         _in("baselines.classic", "tf_idf"), CLASSIC, "logistic regression on the words of the text",
         "logistic regression on counts of words and pairs of words (scikit-learn)", "backbone",
         RecipeSection("tf_idf", ProbeConfig, "Logistic regression on word counts."),
-        rate="strength", unit="C", extra=CLASSICAL, labels_only=True,
+        rate="strength", unit="C", labels_only=True, simple=True,
     ),
     "linear-probe": Method(
         _in("baselines.classic", "linear_probe"), CLASSIC, "logistic regression on the frozen backbone's features",
         "logistic regression on the encoder's mean last state, or a decoder's last token (scikit-learn)", "backbone",
         RecipeSection("linear_probe", ProbeConfig, "Logistic regression on features of the frozen backbone."),
-        rate="strength", unit="C", extra=CLASSICAL, labels_only=True,
+        rate="strength", unit="C", labels_only=True, simple=True,
     ),
     "setfit": Method(
         _in("baselines.setfit", "setfit"), CLASSIC, "a small sentence encoder, tuned on pairs of rows",
@@ -210,19 +215,19 @@ METHODS: dict[str, Method] = {
     ),
     "bitfit": Method(
         _weights("bitfit"), WEIGHTS, "biases only", "biases", "backbone",
-        RecipeSection("bitfit", WeightsConfig, "Biases alone."), unit=ADAMW,
+        RecipeSection("bitfit", BitFitConfig, "Biases alone."), unit=ADAMW,
     ),
     "adapters": Method(
         _weights("adapters"), WEIGHTS, "small layers in between", "bottlenecks in every layer, and norms", "backbone",
-        RecipeSection("adapters", WeightsConfig, "Bottlenecks behind the parts of each layer."), unit=ADAMW,
+        RecipeSection("adapters", AdaptersConfig, "Bottlenecks behind the parts of each layer."), unit=ADAMW,
     ),
     "lora": Method(
         _weights("lora"), WEIGHTS, "low-rank changes of weights", "low-rank updates of attention (PEFT)", "backbone",
-        RecipeSection("lora", WeightsConfig, "Low-rank updates of attention."), unit=ADAMW, extra=PEFT,
+        RecipeSection("lora", LoraConfig, "Low-rank updates of attention."), unit=ADAMW, extra=PEFT,
     ),
     "ia3": Method(
         _weights("ia3"), WEIGHTS, "factors on activations", "scales of activations (PEFT)", "backbone",
-        RecipeSection("ia3", WeightsConfig, "Rescaled activations."), unit=ADAMW, extra=PEFT,
+        RecipeSection("ia3", Ia3Config, "Rescaled activations."), unit=ADAMW, extra=PEFT,
     ),
     "multitask-fine-tuning": Method(
         _weights("fine_tuning"), WEIGHTS, "all weights, for all target tasks together",

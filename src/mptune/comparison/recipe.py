@@ -21,6 +21,7 @@ from mptune.config import (
     EvaluateConfig,
     ExamplesConfig,
     TeachConfig,
+    TrainingConfig,
 )
 from mptune.errors import ConfigError
 from mptune.files import read_yaml
@@ -362,9 +363,11 @@ def for_target(config: C, recipe: Recipe, task: str) -> C:
 
 
 def _known_to(section: type[ExamplesConfig], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of fields for all methods a section has; and those that none has, for its check to name."""
-    known = {name for each in target_sections().values() for name in each.config.model_fields}
-    return {name: value for name, value in fields.items() if name in section.model_fields or name not in known}
+    """Return fields for all methods without those of training, where a section trains in its own way."""
+    if issubclass(section, TrainingConfig):
+        return dict(fields)
+    foreign = TrainingConfig.model_fields.keys() - section.model_fields.keys()
+    return {name: value for name, value in fields.items() if name not in foreign}
 
 
 def _over(base: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:

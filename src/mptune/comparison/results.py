@@ -82,6 +82,8 @@ class Line(FilePart):
     answer: str | None = None  # of the constant predictor
     scores: tuple[Score, ...] = Field(min_length=1)
     credit: tuple[FiniteFloat, ...] | None = Field(None, min_length=1)  # 0..1 per test row, in the rows' order
+    # Test rows by class and answer, in the verbalizer's order; the last column is text that is no label. [C, C + 1]
+    confusion: tuple[tuple[int, ...], ...] | None = None
     test_rows: str | None = None  # hash
     parameters: Parameters | None = None
     curve: Annotated[tuple[Point, ...], BeforeValidator(lambda points: points or ())] = ()

@@ -27,6 +27,8 @@ class Card(Config):
     seeds: dict[str, Any] = Field(default_factory=dict)
     """The run's seed, the published seeds, and the training rows of each few-shot subset."""
     scores: tuple[dict[str, Any], ...] = ()
+    kept: int | None = None
+    """After how many of the run's steps this state stood; absent in cards of earlier versions."""
     data: dict[str, str] = Field(default_factory=dict)
     """Task name to hash of the rows that were used."""
     sources: tuple[str, ...] = ()
@@ -37,6 +39,11 @@ class Card(Config):
     def backbone_at(self) -> str:
         """The backbone with its revision, where one is known."""
         return f"{self.backbone}@{self.revision}" if self.revision else self.backbone
+
+    @property
+    def kept_start(self) -> bool:
+        """Whether training did not help: the state before its first step was the best on validation rows."""
+        return self.kept == 0 and self.config.get("steps", 0) > 0
 
     def shareable(self) -> "Card":
         """Return the card as it leaves this machine: of a local backbone only the folder's name."""

@@ -40,6 +40,7 @@ class Learner:
     batches: Iterator[list[Pick]]  # endless; a resumed run skips those that were taken
     step: int = 0
     best: tuple[float, float] | None = None  # key of the best validated state
+    kept: int = 0  # after how many steps that state stood
     state: Mapping[str, Tensor] = field(default_factory=dict)  # that state
     validated: Validated | None = None  # its scores, where this process took them
     schedule: LambdaLR = field(init=False)
@@ -60,7 +61,7 @@ class Learner:
         if saved is not None:
             tensors, progress = saved
             self.state = unpack_state(tensors, self.prompt, self.optimizer)
-            self.step, self.best = progress["step"], tuple(progress["best"])
+            self.step, self.best, self.kept = progress["step"], tuple(progress["best"]), progress["kept"]
         self.schedule = warmup_then_linear(self.optimizer, self.config, self.step)
         self.batches = itertools.islice(self.batches, self.step, self.config.steps)
         run.forget_after(self.step if saved is not None else -1)
@@ -70,10 +71,11 @@ class Learner:
         """Remember the present state if it is the best so far, or if nothing tells which is."""
         if self.best is None or validated.key > self.best or not validated.scores:
             self.best, self.validated, self.state = validated.key, validated, self._copy()
+            self.kept = self.step
 
     def save(self) -> None:
         """Write what a later process needs to go on."""
-        progress = {"step": self.step, "best": self.best}
+        progress = {"step": self.step, "best": self.best, "kept": self.kept}
         self.experiment.run.save_state(pack_state(self.prompt, self.optimizer, self.state), progress)
 
     def _copy(self) -> dict[str, Tensor]:
@@ -210,7 +212,7 @@ class Training:
             # The best state may have been scored by a process that was killed later: asked again.
             validated = learner.validated or validate(self._backbone, [(prompt, rows)], self._config)[0]
             scores = tuple(score.as_dict() for score in validated.scores)
-            prompt.card = prompt.card.model_copy(update={"scores": scores})
+            prompt.card = prompt.card.model_copy(update={"scores": scores, "kept": learner.kept})
             if isinstance(prompt, MultitaskPrompt):
                 prompt.cpu()  # where those that are read from a folder are: the two meet in one tensor
         if self._tracked:

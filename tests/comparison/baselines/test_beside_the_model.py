@@ -141,7 +141,8 @@ def test_what_chooses_among_labels_is_refused_where_text_is_wanted(tmp_path):
     (tmp_path / "free.yaml").write_text('name: free\ndataset: {train: t.jsonl}\ntemplate: "{a}"\ntarget: "{b}"\n')
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
-        "name: r\nout: out\nsources: [mood.yaml, mood2.yaml]\ntargets: [mood.yaml, free.yaml]\nmethods: [tf-idf, in-context]\n"
+        "name: r\nout: out\nsources: [mood.yaml, mood2.yaml]\ntargets: [mood.yaml, free.yaml]\n"
+        "methods: [tf-idf, in-context]\n"
     )
     with pytest.raises(ConfigError, match=r"tf-idf chooses among labels, and free wants text; leave one of them away"):
         Loaded.from_file(recipe)

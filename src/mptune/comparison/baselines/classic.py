@@ -1,4 +1,4 @@
-"""Logistic regression: on word counts, and on features of the frozen backbone. The door to scikit-learn.
+"""Logistic regression: on word counts, and on features of the frozen backbone.
 
 What everybody tries first. Where the topic of a text decides, it is hard to beat.
 """
@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mptune.comparison.config import ProbeConfig
-from mptune.comparison.methods import CLASSICAL
 from mptune.comparison.systems import Classifier, Sources, System
 from mptune.comparison.trials import Trial
 from mptune.config import EvaluateConfig
-from mptune.errors import MissingExtraError
 from mptune.model.encoding import encode
 from mptune.model.scoring import text_features
 from mptune.stages.experiment import Experiment
@@ -36,27 +34,28 @@ def tf_idf(trial: Trial, sources: Sources) -> list[System]:
 
     Source: the usual first try; Wang and Manning 2012 (P12-2018) on how far it goes.
     """
-    text, _, linear = _libraries()
-    vectors = text.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    return _fitted("tf-idf", [vectors], linear, trial, sources, lambda _: lambda examples: [e.input for e in examples])
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    return _fitted("tf-idf", [vectors], trial, sources, lambda _: lambda examples: [e.input for e in examples])
 
 
 def linear_probe(trial: Trial, sources: Sources) -> list[System]:
     """Logistic regression on what the frozen backbone makes of a text, each feature in units of its spread."""
-    _, preprocessing, linear = _libraries()
+    from sklearn.preprocessing import StandardScaler
+
     backbone = sources.backbone(trial.contender.settings)
 
     def features_of(experiment: Experiment[ProbeConfig]) -> Features:
         task, config = experiment.tasks[0], experiment.config
         return lambda examples: text_features(backbone, encode(task, examples, backbone, config, 0)).numpy()
 
-    return _fitted("linear-probe", [preprocessing.StandardScaler()], linear, trial, sources, features_of)
+    return _fitted("linear-probe", [StandardScaler()], trial, sources, features_of)
 
 
 def _fitted(
     name: str,
     before: Sequence[Any],
-    linear: Any,
     trial: Trial,
     sources: Sources,
     features_of: Callable[[Experiment[ProbeConfig]], Features],
@@ -65,12 +64,13 @@ def _fitted(
 
     Nothing is chosen on validation rows here, so those of a run train too.
     """
+    from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     backbone, config = sources.backbone(trial.contender.settings), trial.config
     with Experiment(name, trial.targets, backbone, config, 0, out=None) as experiment:
         examples = labelled(experiment)
-        classifier = linear.LogisticRegression(C=config.strength, max_iter=1_000, random_state=config.seed)
+        classifier = LogisticRegression(C=config.strength, max_iter=1_000, random_state=config.seed)
         pipeline = make_pipeline(*before, classifier)
         features = features_of(experiment)
         pipeline.fit(features(examples), [e.label for e in examples])
@@ -83,17 +83,3 @@ def labelled(experiment: Experiment[Any]) -> list[Example]:
     """Return all rows whose labels a run may see: those to train on, and those to choose a checkpoint by."""
     (train,), (validation,) = experiment.data.train, experiment.data.validation
     return [*train.examples, *validation.examples]
-
-
-def _libraries() -> tuple[Any, Any, Any]:
-    """Return scikit-learn's text features, preprocessing and linear models.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        from sklearn import linear_model, preprocessing
-        from sklearn.feature_extraction import text
-    except ImportError:
-        raise MissingExtraError(*CLASSICAL[:2]) from None
-    return text, preprocessing, linear_model

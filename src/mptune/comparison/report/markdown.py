@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mptune.comparison.methods import METHODS
 from mptune.comparison.report import findings
+from mptune.comparison.report.advice import advice, stood_still
 from mptune.comparison.report.findings import CONSTANT, ZERO_SHOT, ScoreTable
 from mptune.comparison.report.reading import Results, names
 from mptune.comparison.results import BALANCED, FROM
@@ -25,6 +26,7 @@ def results_page(results: Results, notes: Sequence[str]) -> str:
         page += _comparison(results, table, shots)
         if balanced and balanced.tasks == table.tasks:
             page += ["The same answers by macro-F1:", "", *_comparison(results, balanced, shots, BALANCED)]
+        page += _advice(results, shots)
     page.append(
         "Intervals: 95 %, Student's t, over seeds: of a score, and of a difference of means over tasks, each seed with "
         "its own examples. "
@@ -66,6 +68,18 @@ def _comparison(results: Results, table: ScoreTable, shots: int | None, metric: 
     reference = next((m for m in references if m in asked and m in results.methods), "")
     others = [m for m in asked if m not in (reference, CONSTANT, ZERO_SHOT)]
     return [*page, *(line for m in others if (line := _difference(results, m, reference, shots, metric))), ""]
+
+
+def _advice(results: Results, shots: int | None) -> list[str]:
+    """Return which method to take for each task, and which stood still."""
+    page = []
+    if advised := advice(results, shots):
+        page += ["Which method for which task: the best mean, and what the results do not tell from it.", ""]
+        page += [*(f"- {each}" for each in advised), ""]
+    if still := stood_still(results, shots):
+        named = "; ".join(f"{method} on {', '.join(tasks)}" for method, tasks in still.items())
+        page += [f"**Kept the start, training did not help:** {named}. Try another rate or more steps.", ""]
+    return page
 
 
 def _difference(results: Results, method: str, reference: str, shots: int | None, metric: str | None) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 from mptune.comparison.intervals import Interval
 from mptune.comparison.report import findings, sections
+from mptune.comparison.report.advice import simple_rivals_ahead
+from mptune.comparison.report.choosing import per_class, recommended
 from mptune.comparison.report.findings import Gap, Verdict
 from mptune.comparison.report.phrases import (
     at_shots,
@@ -46,6 +48,8 @@ def page(results: Results, published: Sequence[Mapping[str, Any]]) -> str:
     """
     parts = [
         sections.scores(results),
+        recommended(results),
+        per_class(results),
         sections.published_tables(results, published),
         sections.against_parameters(results),
         sections.few_shot_curves(results),
@@ -69,13 +73,27 @@ def claims(results: Results) -> list[Claim]:
     for shots in results.shots:
         verdict, variants = findings.verdict(results, shots), findings.variants(results, shots)
         if verdict and (verdict.gaps or not variants):  # an ablation has no rivals, and needs none
-            judged.append(_claim(verdict))
+            judged.append(_claim(verdict, simple_rivals_ahead(results, shots)))
         if variants:
             judged.append(_claim_of_variants(variants, shots))
     return judged or [Claim("No verdict: the results hold no run of mpt.", "")]
 
 
-def _claim(verdict: Verdict) -> Claim:
+def _claim(verdict: Verdict, ahead: Sequence[Gap]) -> Claim:
+    """Return the verdict; where simple rivals are above MPT, it begins with them.
+
+    Args:
+        ahead: MPT against each simple rival that is above it.
+    """
+    claim = _against_prompts(verdict)
+    if not ahead:
+        return claim
+    named = "; ".join(f"{gap.other} by {number(-gap.mean)}" for gap in ahead)
+    simple = f"Above MPT {at_shots(verdict.shots)}, at a fraction of its cost: {named}."
+    return Claim(f"{simple} {claim.headline}", claim.grounds)
+
+
+def _against_prompts(verdict: Verdict) -> Claim:
     at = at_shots(verdict.shots)
     absent = f" Not run: {listed(verdict.absent)}." if verdict.absent else ""
     if not verdict.gaps:
