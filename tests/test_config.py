@@ -4,7 +4,19 @@ import pytest
 
 from mptune import config
 from mptune.comparison import config as of_methods
-from mptune.comparison.config import AttemptConfig, BaselineConfig, DeptConfig, WeightsConfig
+from mptune.comparison.config import (
+    AdaptersConfig,
+    AttemptConfig,
+    BaselineConfig,
+    BitFitConfig,
+    DeptConfig,
+    Ia3Config,
+    InContextConfig,
+    LoraConfig,
+    ProbeConfig,
+    SetFitConfig,
+    WeightsConfig,
+)
 from mptune.comparison.methods import sections
 from mptune.config import (
     PUBLISHED_SEEDS,
@@ -13,6 +25,7 @@ from mptune.config import (
     BackboneConfig,
     DistillConfig,
     EvaluateConfig,
+    ExamplesConfig,
     TeachConfig,
     TrainingConfig,
     parse_overrides,
@@ -20,8 +33,10 @@ from mptune.config import (
 from mptune.errors import ConfigError, UnknownNameError
 from mptune.tasks.task import Dataset, HubData, Task
 
-BASELINES = [WeightsConfig, AttemptConfig, DeptConfig]
-ALL = [*STAGES.values(), *BASELINES, TrainingConfig, BaselineConfig, Task, Dataset, HubData]
+WEIGHTS = [WeightsConfig, AdaptersConfig, BitFitConfig, Ia3Config, LoraConfig]
+BASELINES = [*WEIGHTS, AttemptConfig, DeptConfig]
+BESIDE = [ProbeConfig, InContextConfig, SetFitConfig]
+ALL = [*STAGES.values(), *BASELINES, *BESIDE, ExamplesConfig, TrainingConfig, BaselineConfig, Task, Dataset, HubData]
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda c: c.__name__)
@@ -37,7 +52,7 @@ def test_every_configuration_is_frozen_and_refuses_unknown_fields(cls):
     assert cls.model_config["extra"] == "forbid"
 
 
-@pytest.mark.parametrize("cls", [*STAGES.values(), *BASELINES], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", [*STAGES.values(), *BASELINES, *BESIDE], ids=lambda c: c.__name__)
 def test_defaults_are_within_their_own_ranges(cls):
     assert cls.read(cls().model_dump(), "defaults") == cls()
 
@@ -129,6 +144,9 @@ def test_all_problems_are_said_at_once():
         (AttemptConfig, "temperature", 0),
         (DeptConfig, "prompt_length", 0),
         (DeptConfig, "scale", 0),
+        (ProbeConfig, "strength", 0),
+        (SetFitConfig, "iterations", 0),
+        (TeachConfig, "label_weight", -0.1),
         (EvaluateConfig, "num_beams", 0),
         (EvaluateConfig, "rows", 0),
         (BackboneConfig, "dtype", "float16"),

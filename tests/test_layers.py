@@ -33,9 +33,12 @@ HOUSE = [
             "config intervals report/layout results",
             "methods provenance report/charts report/reading",
             "recipe report/findings report/phrases",
-            "guard report/markdown report/sections systems trials",
-            "baselines/prompt_tuning baselines/references baselines/tuning multitask plan report/page similarity",
-            "baselines/attempt baselines/dept baselines/spot baselines/weights bench report/__init__",
+            "guard report/advice report/sections systems trials",
+            "baselines/classic baselines/prompt_tuning baselines/references baselines/tuning multitask plan "
+            "report/choosing report/markdown similarity",
+            "baselines/attempt baselines/dept baselines/in_context baselines/setfit baselines/spot baselines/weights "
+            "bench report/page",
+            "report/__init__",
         ],
     ),
     ("", ["doctor", "__init__", "cli", "__main__"]),
@@ -50,7 +53,7 @@ FILES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in sorted
 
 DOORS = {
     "accelerate": {"stages/training"},
-    "datasets": {"tasks/rows"},
+    "datasets": {"comparison/baselines/setfit", "tasks/rows"},  # what SetFit's trainer takes rows as
     "huggingface_hub": {"prompts/folder"},
     "jinja2": {"comparison/report/page"},
     "matplotlib": {"comparison/report/charts"},
@@ -60,9 +63,10 @@ DOORS = {
     "rich": {"terminal"},
     "sacrebleu": {"answers/metrics"},
     "scipy": {"answers/metrics", "comparison/intervals"},
-    "sklearn": {"answers/metrics"},
+    "setfit": {"comparison/baselines/setfit"},
+    "sklearn": {"answers/metrics", "comparison/baselines/classic"},
     "torchmetrics": {"answers/metrics"},
-    "transformers": {"model/backbone", "model/embedded", "model/loading"},
+    "transformers": {"comparison/baselines/setfit", "model/backbone", "model/embedded", "model/loading"},
     "typer": {"cli", "terminal"},
     "yaml": {"files"},
 }

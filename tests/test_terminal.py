@@ -2,10 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from mptune.terminal import Standing, board, step_progress
+from mptune.terminal import Standing, board, saved, step_progress
 
 
 def shown(capsys):
@@ -148,3 +149,16 @@ def test_a_board_that_ends_in_an_error_lets_go_of_trainings_too(capsys):
     with step_progress("adapt mood", 30) as progress:
         progress.show(7, loss=0.5)
     assert json.loads(capsys.readouterr().err)["run"] == "adapt mood"
+
+
+def test_what_was_saved_is_said_with_its_scores_and_whether_training_helped(capsys):
+    scores = [{"task": "mood", "metric": "accuracy", "value": 61.25}]
+    saved(Path("out"), scores)
+    saved(Path("out"), scores, kept_start=True)
+    saved(Path("out"), [])
+    assert capsys.readouterr().out.splitlines() == [
+        "out: mood accuracy 61.2 on validation rows",
+        "out: mood accuracy 61.2 on validation rows; it kept the start: training did not help. "
+        "Try more steps, or another rate",
+        "out: the last state; nothing was validated",
+    ]

@@ -64,11 +64,8 @@ def saved(folder: Path, scores: Sequence[Mapping[str, Any]], *, kept_start: bool
     """Say where a prompt was saved, what it scored on validation rows, and whether training brought nothing."""
     scored = ", ".join(f"{s['task']} {s['metric']} {s['value']:.1f}" for s in scores)
     still = "; it kept the start: training did not help. Try more steps, or another rate" if kept_start else ""
-    say(
-        f"{folder}: {scored} on validation rows{still}"
-        if scored
-        else f"{folder}: the last state; nothing was validated"
-    )
+    told = f"{scored} on validation rows{still}" if scored else "the last state; nothing was validated"
+    say(f"{folder}: {told}")
 
 
 def ended(command: Callable[[], Any]) -> NoReturn:

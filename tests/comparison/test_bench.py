@@ -31,6 +31,8 @@ from mptune.tasks.task import SPLITS
 from support.recipes import loaded
 from support.trained import trained_backbone
 
+pytestmark = pytest.mark.slow  # a comparison of every method, with a sentence encoder among them
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -53,7 +55,6 @@ ONCE = ("constant", "zero-shot", "transfer", "from:mood", "from:speed")
 TRAINED = (*(m for m in METHODS if m not in ("constant", "zero-shot", "transfer", "from-sources", "teacher")), "alone")
 
 
-@pytest.mark.slow
 def test_every_method_runs_on_every_target_and_those_with_examples_with_every_seed(finished):
     _, _, lines = finished
     targets = ("colour", "sound")
@@ -172,7 +173,6 @@ def test_a_line_names_what_its_method_trained(finished, method):
     assert [len(rows) for rows in drawn] == [4] * {**dict.fromkeys(ONCE, 0), "spot-closest": 2}.get(method, 1)
 
 
-@pytest.mark.slow
 def test_unadapted_prompts_are_scored_from_every_source_training(small):
     recipe, folder = small("luck", methods=["transfer", "from-sources", "mpt"], seeds=3, source_seeds=2)
     run_recipe(recipe)
@@ -312,7 +312,6 @@ def timeless(folder):
     return [line.model_copy(update={"seconds": None}) for line in read_results(folder)]
 
 
-@pytest.mark.slow
 def test_interrupted_three_times_the_results_are_those_of_one_run_through(small):
     whole, straight = small("whole")
     run_recipe(whole)
@@ -332,7 +331,6 @@ def test_interrupted_three_times_the_results_are_those_of_one_run_through(small)
     assert (folder / "results.md").read_text() == (straight / "results.md").read_text()
 
 
-@pytest.mark.slow
 def test_a_run_that_is_killed_within_its_training_goes_on_there(small, monkeypatch):
     whole, straight = small("straight", methods=["lora"], lora={"steps": 6, "validate_every": 3, "save_every": 2})
     run_recipe(whole)
@@ -352,7 +350,6 @@ def test_a_run_that_is_killed_within_its_training_goes_on_there(small, monkeypat
     assert timeless(folder) == timeless(straight)
 
 
-@pytest.mark.slow
 def test_a_finished_comparison_does_nothing_again(small, monkeypatch):
     recipe, folder = small("again")
     run_recipe(recipe)
@@ -384,7 +381,6 @@ def test_a_library_that_a_metric_needs_is_missed_before_anything_is_trained(smal
     run_recipe(replace(recipe, targets=(tale, recipe.targets[1])), only=["sound"])
 
 
-@pytest.mark.slow
 def test_only_restricts_to_methods_and_targets(small):
     recipe, folder = small("only")
     run_recipe(recipe, only=["lora", "constant", "sound"])
@@ -414,7 +410,6 @@ def test_other_settings_need_another_folder_and_more_methods_do_not(small):
         run_recipe(other)
 
 
-@pytest.mark.slow
 def test_another_target_is_welcome_but_in_a_group(small, finished):
     _, recipe, _ = finished
 
@@ -469,7 +464,6 @@ def test_one_task_may_be_source_and_target_in_two_forms(small):
     assert [line.task for line in read_results(folder)] == ["mood", "mood"]
 
 
-@pytest.mark.slow
 def test_a_line_of_a_group_that_was_removed_is_made_again_and_only_that(small):
     recipe, folder = small("group", methods=["mpt-group"], seeds=1)
     run_recipe(recipe)
@@ -504,7 +498,6 @@ def test_only_may_not_leave_nothing(small):
         run_recipe(recipe, only=["teacher", "sound"])
 
 
-@pytest.mark.slow
 def test_what_is_left_is_told_before_every_run(small):
     told = []
     recipe, folder = small("told", methods=["constant", "mpt"])
@@ -524,7 +517,6 @@ def test_what_is_left_is_told_before_every_run(small):
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_the_time_left_has_every_source_training_that_is_to_come(small, monkeypatch):
     make = systems.distill
 
@@ -570,7 +562,6 @@ def test_a_tasks_files_are_opened_once_and_its_recipe_is_read_once_for_each_vari
     assert read == ["Recipe", "Recipe"]
 
 
-@pytest.mark.slow
 def test_no_rate_is_trained_twice_with_the_first_seed(small, monkeypatch):
     trained, row = [], METHODS["lora"]
     recorded = replace(row, function=lambda *given: trained.append(given[0]) or row.function(*given))

@@ -45,7 +45,7 @@ def test_the_table_in_the_documentation_is_the_table():
 
 def test_what_needs_more_libraries_says_so_in_the_documentation():
     for method in METHODS.values():
-        assert (method.extra is not None) == bool(re.search(r"\((PEFT|scikit-learn|SetFit)\)", method.learns))
+        assert (method.extra is not None) == bool(re.search(r"\((PEFT|SetFit)\)", method.learns))
 
 
 def test_methods_that_share_a_section_agree_on_it():

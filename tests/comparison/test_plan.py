@@ -13,6 +13,8 @@ from mptune.config import TrainingConfig
 from support.models import make_backbone
 from support.toys import make_task
 
+pytestmark = pytest.mark.slow  # measures every method
+
 SETTINGS = {
     "name": "toy",
     "sources": ["mood", "speed"],

@@ -64,6 +64,7 @@ def test_there_is_a_recipe_for_each_of_the_papers_questions():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_a_recipe_of_the_paper_takes_two_steps_of_everything(path, model, tmp_path):
     loaded = tiny(path, model, tmp_path)
@@ -76,6 +77,7 @@ def test_a_recipe_of_the_paper_takes_two_steps_of_everything(path, model, tmp_pa
     assert all(line.curve[-1].step >= 2 for line in trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_a_recipe_of_the_paper_can_be_planned(path, model, tmp_path):
     loaded = tiny(path, model, tmp_path)

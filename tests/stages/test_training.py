@@ -190,6 +190,11 @@ def test_the_start_is_kept_where_nothing_learnt_is_better(toy_task, monkeypatch)
     seen = scripted(monkeypatch, learner, 50, 40, 50)
     train(learner)
     assert torch.equal(learner.prompt.shared, seen[0])
+    assert learner.prompt.card.kept == 0
+    trained = learner.prompt.card.model_copy(update={"config": {"steps": 4}})
+    assert trained.kept_start
+    assert not trained.model_copy(update={"config": {"steps": 0}}).kept_start  # nobody asked for training
+    assert not trained.model_copy(update={"kept": 2}).kept_start
 
 
 def test_the_last_state_is_kept_where_nothing_tells_which_is_best(toy_task, monkeypatch):
@@ -198,6 +203,7 @@ def test_the_last_state_is_kept_where_nothing_tells_which_is_best(toy_task, monk
     train(learner)
     assert torch.equal(learner.prompt.shared, seen[-1])
     assert not torch.equal(seen[-1], seen[-2])
+    assert learner.prompt.card.kept == 4
 
 
 def test_a_best_state_scored_by_a_killed_process_is_scored_again(toy_task, tmp_path, monkeypatch):

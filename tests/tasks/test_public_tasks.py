@@ -16,6 +16,8 @@ from mptune.tasks.registry import builtin_tasks, get_task, paper_tasks
 from mptune.tasks.task import PROTOCOLS, SPLITS
 from support.models import make_backbone
 
+pytestmark = pytest.mark.slow  # every data set, in both protocols
+
 ROWS = Path(__file__).parents[1] / "rows"
 RENDERED = json.loads((ROWS / "rendered.json").read_text(encoding="utf-8"))
 NAMES = (

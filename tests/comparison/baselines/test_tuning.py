@@ -21,6 +21,8 @@ from mptune.tasks.data import TaskRows
 from support.toys import toy_rows, write_rows
 from support.trained import trained_backbone
 
+pytestmark = pytest.mark.slow  # many small trainings
+
 # Rates at which each kind learns the toy task in a few steps.
 RATES = {"fine-tuning": 3e-3, "bitfit": 0.03, "adapters": 0.01, "lora": 0.01, "ia3": 0.1, "attempt": 0.3, "dept": 0.3}
 KINDS = tuple(RATES)

@@ -34,7 +34,10 @@ BY_PEFT = tuple(name for name, row in OF_WEIGHTS.items() if row.extra)
 KNOWN_TO_PEFT = [family for family in FAMILIES if family != "marian"]
 CASES = [(kind, f) for kind in WEIGHTS for f in (KNOWN_TO_PEFT if kind in BY_PEFT else FAMILIES)]
 
-pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")  # PEFT mends it for GPT-2, and says so
+pytestmark = [
+    pytest.mark.slow,  # every method on every family
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False"),  # PEFT mends it for GPT-2, and says so
+]
 
 
 def changed(kind, backbone, **config):

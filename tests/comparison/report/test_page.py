@@ -16,6 +16,8 @@ from mptune.comparison.report.reading import Results, read_folder, read_publishe
 from mptune.comparison.results import Line
 from support import example_run
 
+pytestmark = pytest.mark.slow  # whole pages, with their charts and intervals
+
 RESULTS = Path(__file__).parents[3] / "results"
 
 

@@ -27,10 +27,14 @@ def setfit(trial: Trial, sources: Sources) -> list[System]:
         task, config = experiment.tasks[0], experiment.config
         model = _trained(library, labelled(experiment), task, config)
         numbers = sum(p.numel() for p in model.model_body.parameters())
-        return [System(Tuned(model, task), 0, backbone, trained=numbers, stored=numbers, cards=[experiment.card()])]
+        return [
+            System(
+                SentenceClassifier(model, task), 0, backbone, trained=numbers, stored=numbers, cards=[experiment.card()]
+            )
+        ]
 
 
-class Tuned(Classifier):
+class SentenceClassifier(Classifier):
     """A tuned sentence encoder and its head."""
 
     def __init__(self, model: Any, task: Task) -> None:
