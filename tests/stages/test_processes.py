@@ -17,7 +17,7 @@ from support.trained import trained_backbone
 
 STAGES = """
 teach --tasks mood.yaml,speed.yaml --out {out}/teachers --backbone model --set teach.prompt_length=4
-distill --teachers {out}/teachers --out {out}/source
+distill --teachers {out}/teachers --out {out}/source --set distill.hidden_weight=0
 adapt --from {out}/source --task colour.yaml --out {out}/target
 """
 COMMANDS = """
@@ -70,9 +70,9 @@ def test_two_processes_make_of_every_stage_what_one_makes(tmp_path):
     assert [line["step"] for line in told_by_two] == [line["step"] for line in told] == [0, 2, 2, 4, 4]
     for line, other in zip(told, told_by_two, strict=True):
         assert other == pytest.approx(line, rel=1e-4)  # the loss too is that of all rows
-    # A mean of two halves' means is not the mean where their texts differ in length: hidden states, in distillation.
-    for alone, together, near in zip(one, two, (1e-5, 1e-5, 1e-3, 1e-3), strict=True):
-        assert (alone - together).norm() < near * alone.norm()
+    # The distance of hidden states is left out: a mean of two halves is not the mean where texts differ in length.
+    for alone, together in zip(one, two, strict=True):
+        assert (alone - together).norm() < 1e-5 * alone.norm()
 
 
 def test_of_several_processes_the_first_writes(tmp_path, monkeypatch):
