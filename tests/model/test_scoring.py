@@ -138,6 +138,14 @@ def test_logits_that_are_known_give_the_same_label_scores_and_gradients(exact, w
     assert gradients[0].abs().max() > 1e-4
 
 
+def test_known_logits_are_read_at_the_rows_that_have_label_words(exact):
+    label_ids = encode_targets(exact, ["yes", "no", "maybe"], max_tokens=8)
+    batch, prompts = choosing(batch_of(exact, TEXTS, ["no", "maybe"]), [[], label_ids]), some_prompts(exact)
+    scores = label_scores(exact, prompts, batch, exact(prompts, batch).logits)
+    torch.testing.assert_close(scores[1], label_scores(exact, prompts, batch)[1], atol=1e-5, rtol=0)
+    assert scores[0].tolist() == [-torch.inf] * 3
+
+
 @pytest.mark.parametrize(("words", "passes"), [(["yes", "no", "maybe"], 0), (["not good", "not bad", "yes"], 1)])
 def test_words_that_differ_at_once_are_scored_from_the_logits_of_the_labels(exact, monkeypatch, words, passes):
     batch = choosing(batch_of(exact, TEXTS, [words[0]] * 2), [encode_targets(exact, words, max_tokens=8)] * 2)

@@ -179,6 +179,8 @@ def test_one_file_holds_many_tasks_that_where_tells_apart(tmp_path):
         assert [(e.row, e.input) for e in picked] == [(n, f"mood: row {n - 1}") for n in (2, 5, 8, 11)]
         both = load_data(mood(train=file, where={"task": "b", "fold": 1}), ["train"]).train
         assert [e.row for e in both] == [2, 8]
+        either = load_data(mood(train=file, where={"task": ["b", "a"], "fold": 1}), ["train"]).train
+        assert [e.row for e in either] == [2, 4, 8, 10]
 
 
 def test_problems_of_another_tasks_rows_are_not_told(tmp_path):

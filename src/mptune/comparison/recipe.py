@@ -364,8 +364,6 @@ def for_target(config: C, recipe: Recipe, task: str) -> C:
 
 def _known_to(section: type[ExamplesConfig], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields for all methods without those of training, where a section trains in its own way."""
-    if issubclass(section, TrainingConfig):
-        return dict(fields)
     foreign = TrainingConfig.model_fields.keys() - section.model_fields.keys()
     return {name: value for name, value in fields.items() if name not in foreign}
 
