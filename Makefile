@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A worker takes over what another has not begun; tests of one file mostly stay together, and share what is set up once.
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: quickstart test test-fast check fix docs reports site small real bench clean
+.PHONY: quickstart test test-fast check fix docs reports site small real general bench clean
 
 quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks
 	$(BIN)/mptune bench recipes/quickstart.yaml
@@ -42,6 +42,10 @@ small: .venv/installed  ## every system on eight real target tasks, and the abla
 
 real: .venv/installed  ## the comparison on real rows (one to two hours on two cores); needs the data named in the recipe
 	$(BIN)/mptune bench recipes/real/fewshot.yaml
+
+general: .venv/installed  ## the multitask prompt of 24 source tasks, from the teachers that are committed (hours on two cores); needs the data named in the recipe
+	mkdir -p runs/general && cp -rn results/general/. runs/general/
+	$(BIN)/mptune bench recipes/general/general.yaml --only transfer
 
 bench: .venv/installed  ## every benchmark in full, in turn; with DATA=DIR on real rows. One by one: benchmarks/README.md
 	for name in train_step distillation_step adaptation scoring memory; do \
