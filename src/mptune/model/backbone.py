@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.model.batch import IGNORE, Batch, Output
-from mptune.model.grouping import PASS_COST, READ_AGAIN, at_most, like_lengths
+from mptune.model.grouping import LONG_BATCH, PART, PASS_COST, at_most, like_lengths
 from mptune.model.t5 import PackedT5
 
 KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)  # what layers may remember of a prompt that rows share
@@ -131,18 +131,16 @@ class Backbone:
         costs = prompts.shape[1] + batch.mask.sum(1) + (batch.labels != IGNORE).sum(1)
         apart = self.device.type == "cpu" and self.packed is None
         groups = like_lengths(costs.tolist(), PASS_COST) if apart else []
-        again = apart and torch.is_grad_enabled() and any(p.requires_grad for p in self.model.parameters())
+        learns = apart and torch.is_grad_enabled() and any(p.requires_grad for p in self.model.parameters())
+        again = learns and int(costs.sum()) > LONG_BATCH
         if again:
-            groups = [part for rows in groups for part in at_most(rows, costs.tolist(), READ_AGAIN)]
+            groups = [part for rows in groups for part in at_most(rows, costs.tolist(), PART)]
         if len(groups) < 2:
             return self._forward(prompts, batch, hidden_layers)
         left = not self.is_encoder_decoder
         parts = [batch.only(rows, left=left) for rows in groups]
-        outputs = []
-        for rows, (part, kept) in zip(groups, parts, strict=True):
-            given = (prompts[kept], part, hidden_layers)
-            long = again and len(rows) * int(costs[rows].max()) > READ_AGAIN // 2
-            outputs.append(checkpoint(self._forward, *given, use_reentrant=False) if long else self._forward(*given))
+        read = partial(checkpoint, self._forward, use_reentrant=False) if again else self._forward
+        outputs = [read(prompts[kept], part, hidden_layers) for part, kept in parts]
         return _joined(outputs, groups, batch, left=left)
 
     def prompted(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

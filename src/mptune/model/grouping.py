@@ -5,10 +5,10 @@ from collections.abc import Sequence
 # One more pass of the embedded backbone, forward and back, costs what 140 tokens cost (docs/LOG.md, 2026-11-20:
 # reading a batch in groups of like lengths).
 PASS_COST = 140
-# Tokens of a pass of weights that learn, padding included. What longer batches keep for the way back would fill
-# gigabytes: they are read in parts, and those of more than half of it once more on the way back (docs/LOG.md,
-# 2026-11-27: memory of a comparison).
-READ_AGAIN = 2_048
+# Tokens of a batch from which weights learn. What a longer one keeps for the way back would fill gigabytes: it is read
+# in parts, and each part once more on the way back (docs/LOG.md, 2026-11-27: memory of a comparison).
+LONG_BATCH = 2_048
+PART = 1_024  # tokens of such a part, padding included
 
 
 def like_lengths(costs: Sequence[int], pass_cost: int) -> list[list[int]]:

@@ -176,7 +176,8 @@ def test_long_batches_are_read_in_parts_and_again_with_the_same_logits_and_gradi
     for most in (10_000, 6):
         copied = thawed(backbone)
         weight = next(copied.model.parameters()).requires_grad_(True)
-        monkeypatch.setattr(module, "READ_AGAIN", most)
+        monkeypatch.setattr(module, "LONG_BATCH", most)
+        monkeypatch.setattr(module, "PART", most)
         logits.append(copied(prompts, batch).logits)
         gradients += torch.autograd.grad(task_loss(logits[-1], batch.labels), weight)
     counted = batch.labels != IGNORE

@@ -19,13 +19,13 @@ def recommended(results: Results) -> Section | None:
         for each in advice(results, shots):
             constant = "" if each.constant is None else f" (constant {number(each.constant)}: nothing is surely learnt)"
             texts = (f"{each.best}{constant}", "; ".join(map(str, each.level)) or "–")
-            rows.append((each.task, tuple(Entry(text, kind="words") for text in texts)))
+            rows.append((each.task, tuple(Entry(text, kind="words long") for text in texts)))
         if rows:
             blocks.append(Grid(f"Method by task, {shots_text(shots)}", columns, (("", tuple(rows)),)))
         still = stood_still(results, shots).items()
         if still:
             title = f"Kept the start, {shots_text(shots)}: training did not help"
-            named: list[Named] = [(method, (Entry(listed(tasks), kind="words"),)) for method, tasks in still]
+            named: list[Named] = [(method, (Entry(listed(tasks), kind="words long"),)) for method, tasks in still]
             blocks.append(Grid(title, (("on", ("in every run",)),), (("", tuple(named)),)))
     sentence = "Score ± half of its interval, and seconds of a run. What is not told apart may be taken as well."
     return Section("recommended", "Which method for which task", (sentence,), tuple(blocks)) if blocks else None

@@ -11,7 +11,7 @@ class Entry:
     text: str
     spread: str = ""  # set small behind the text: ± 1.2
     mark: str = ""
-    kind: str = ""  # best, words
+    kind: str = ""  # best, words, long (words that may break)
 
 
 Column = tuple[str, tuple[str, ...]]  # its name, and the small lines below
