@@ -20,6 +20,7 @@ from mptune.files import digest
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded
 from mptune.model.loading import load_backbone
+from mptune.model.memory import give_back
 from mptune.prompts.card import Card
 from mptune.prompts.folder import PROMPT_FILE
 from mptune.prompts.prompt import MultitaskPrompt
@@ -181,6 +182,7 @@ class Sources:
             self.say(f"{kind}: {name}")
             began, before, read = time.monotonic(), self.seconds, (out / PROMPT_FILE).is_file()
             self._prompts[out] = make(out, *given)
+            give_back()
             took = time.monotonic() - began  # a multitask prompt's teachers are in it
             if not read:
                 self.spent.setdefault(kind, []).append(took - (self.seconds - before))

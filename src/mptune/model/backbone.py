@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.model.batch import IGNORE, Batch, Output
-from mptune.model.grouping import LONG_BATCH, PART, PASS_COST, at_most, like_lengths
+from mptune.model.grouping import LONG_BATCH, PASS_COST, at_most, like_lengths
 from mptune.model.t5 import PackedT5
 
 KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)  # what layers may remember of a prompt that rows share
@@ -134,7 +134,7 @@ class Backbone:
         learns = apart and torch.is_grad_enabled() and any(p.requires_grad for p in self.model.parameters())
         again = learns and int(costs.sum()) > LONG_BATCH
         if again:
-            groups = [part for rows in groups for part in at_most(rows, costs.tolist(), PART)]
+            groups = [part for rows in groups for part in at_most(rows, costs.tolist(), LONG_BATCH)]
         if len(groups) < 2:
             return self._forward(prompts, batch, hidden_layers)
         left = not self.is_encoder_decoder

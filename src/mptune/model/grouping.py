@@ -6,9 +6,8 @@ from collections.abc import Sequence
 # reading a batch in groups of like lengths).
 PASS_COST = 140
 # Tokens of a batch from which weights learn. What a longer one keeps for the way back would fill gigabytes: it is read
-# in parts, and each part once more on the way back (docs/LOG.md, 2026-11-27: memory of a comparison).
-LONG_BATCH = 2_048
-PART = 1_024  # tokens of such a part, padding included
+# in parts of so many, and each part once more on the way back (docs/LOG.md, 2026-11-27: memory of a comparison).
+LONG_BATCH = 1_024
 
 
 def like_lengths(costs: Sequence[int], pass_cost: int) -> list[list[int]]:

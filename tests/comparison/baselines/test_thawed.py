@@ -177,7 +177,6 @@ def test_long_batches_are_read_in_parts_and_again_with_the_same_logits_and_gradi
         copied = thawed(backbone)
         weight = next(copied.model.parameters()).requires_grad_(True)
         monkeypatch.setattr(module, "LONG_BATCH", most)
-        monkeypatch.setattr(module, "PART", most)
         logits.append(copied(prompts, batch).logits)
         gradients += torch.autograd.grad(task_loss(logits[-1], batch.labels), weight)
     counted = batch.labels != IGNORE
