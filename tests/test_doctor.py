@@ -40,10 +40,10 @@ def test_this_environment_can_train():
 
 
 def test_everything_but_what_is_fine_says_what_to_do(installed, monkeypatch, tmp_path):
-    installed(torch=None, transformers="4.57.0", peft=None, onnx=None, matplotlib=None, sacrebleu=None)
+    installed(torch=None, transformers="4.57.0", peft=None, onnx=None, setfit=None, matplotlib=None, sacrebleu=None)
     monkeypatch.setenv("MPTUNE_CACHE", str(tmp_path / "cache"))
     bad = [c for c in examine() if c.state != "ok" and c.name != "hub"]
-    assert {"torch", "transformers", "peft", "report", "nlg", "embedded backbone"} <= {c.name for c in bad}
+    assert {"torch", "transformers", "peft", "setfit", "report", "nlg", "embedded backbone"} <= {c.name for c in bad}
     assert all(c.fix for c in bad)
 
 

@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from mptune.model.embedded import VERSION, WHEEL, cache_folder
 
 GIB = 2**30
-EXTRAS = {"peft": "peft", "report": "matplotlib", "nlg": "sacrebleu"}  # and the package that tells whether it is there
+# And the package that tells whether it is there.
+EXTRAS = {"peft": "peft", "setfit": "setfit", "report": "matplotlib", "nlg": "sacrebleu"}
 
 
 @dataclass(frozen=True)

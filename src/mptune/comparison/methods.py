@@ -88,6 +88,11 @@ class Method:
     """1: the table in results.md gives every other method's difference from this; 2: where that was not run."""
 
     @property
+    def has_rate(self) -> bool:
+        """Whether it learns from a target's examples at a rate that can be tried."""
+        return self.takes_examples and self.section is not None and self.rate in self.section.config.model_fields
+
+    @property
     def varies(self) -> bool:
         """Whether any of a recipe's settings changes what it does, so that it may have variants."""
         return self.begins_with != "nothing" and self.runs_on != "a source task and a target"
@@ -208,7 +213,7 @@ METHODS: dict[str, Method] = {
     "in-context": Method(
         _in("baselines.in_context", "in_context"), CLASSIC, "labelled rows before the text",
         "nothing: labelled rows stand before the text, as many as fit", "backbone",
-        RecipeSection("in_context", InContextConfig, "Labelled rows before the text."), rate="max_input_tokens",
+        RecipeSection("in_context", InContextConfig, "Labelled rows before the text."),
     ),
     "fine-tuning": Method(
         _weights("fine_tuning"), WEIGHTS, "all weights", "all weights", "backbone", FINE_TUNING, unit=ADAMW,

@@ -124,7 +124,7 @@ class Recipe(Config):
                 problems.append(f"{where}: {', '.join(unknown)} is none of {', '.join(known)}")
         for name in self.rates:
             base = name if name in METHODS else self.variants.get(name, {}).get("of")
-            if isinstance(base, str) and base in METHODS and not METHODS[base].takes_examples:
+            if isinstance(base, str) and base in METHODS and not METHODS[base].has_rate:
                 problems.append(f"rates.{name}: it does not learn from a target's examples, and has no rate")
         if problems:
             raise ValueError("; ".join(problems))

@@ -154,3 +154,10 @@ def test_a_budget_is_spread_to_those_who_have_its_fields_and_a_slip_is_named():
     assert (recipe.section("tf_idf").max_input_tokens, recipe.section("lora").steps) == (33, 7)
     with pytest.raises(ConfigError, match=r"lora\.stepz is not a field\. Did you mean 'steps'"):
         recipe_model().read({**values, "budget": {"stepz": 7}}, "test")
+
+
+def test_a_rate_is_tried_where_there_is_one():
+    values = {"name": "r", "out": "o", "sources": ["mood", "speed"], "targets": ["mood"], "methods": ["tf-idf"]}
+    assert recipe_model().read({**values, "rates": {"tf-idf": [1, 10]}}, "test").rates_of("tf-idf") == (1, 10)
+    with pytest.raises(ConfigError, match=r"rates\.in-context: it does not learn from a target's examples"):
+        recipe_model().read({**values, "rates": {"in-context": [64, 128]}}, "test")

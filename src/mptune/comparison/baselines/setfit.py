@@ -77,12 +77,9 @@ def _trained(library: Any, examples: Sequence[Example], task: Task, config: SetF
 def bare(task: Task, text: str) -> str:
     """Return a rendered input without the template's own words, which a sentence encoder would read as the row's."""
     rest, kept = text, list[str]()
-    for literal, field, _, _ in string.Formatter().parse(task.template):
-        before, found, after = rest.partition(literal) if literal else ("", "", rest)
-        if literal and found:
-            kept.append(before)
-            rest = after
-        del field
+    for literal in (each for each, *_ in string.Formatter().parse(task.template) if each):
+        before, _, rest = rest.partition(literal)
+        kept.append(before)
     return " ".join(part.strip() for part in [*kept, rest] if part.strip())
 
 

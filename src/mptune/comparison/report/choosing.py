@@ -35,7 +35,8 @@ def per_class(results: Results) -> Section | None:
     """Return recall, precision and confusions of each task's labels; nothing where lines of results lack them."""
     blocks: list[Block] = []
     for shots in results.shots:
-        best = {each.task: each.best.method for each in advice(results, shots)}
+        ours = all(results.of(MPT, task, shots) for task in results.tasks)
+        best = {} if ours else {each.task: each.best.method for each in advice(results, shots)}
         for task in results.tasks:
             method = MPT if results.of(MPT, task, shots) else best.get(task, "")
             counts, words = confusion(results, method, task, shots), _words(results, task)
