@@ -319,20 +319,21 @@ def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tiny, tmp_path):
     assert (partial / "state.safetensors").is_file()
 
 
-def test_every_command_tells_the_allocator_once_and_first(cli, monkeypatch):
+def test_every_command_says_once_and_first_what_memory_is_kept(cli, monkeypatch):
     told = []
-    monkeypatch.setattr("mptune.model.memory.keep_pages", lambda: told.append("kept"))
+    monkeypatch.setattr("mptune.model.memory.keep_pages", lambda: told.append("pages"))
+    monkeypatch.setattr("mptune.model.memory.keep_few_kernels", lambda: told.append("kernels"))
     monkeypatch.setattr("mptune.tasks.registry.builtin_tasks", lambda: told.append("worked") or {})
     assert cli("tasks")[0] == 0
-    assert told == ["kept", "worked"]
+    assert told == ["pages", "kernels", "worked"]
 
 
 def test_environment_variables_are_read_where_the_command_line_says():
-    claimed = dict(re.findall(r"`([\w.]+)`(?: reads)? ([A-Z_]+(?:\s+and\s+[A-Z_]+)?)", mptune.cli.__doc__))
+    claimed = dict(re.findall(r"`([\w.]+)`(?: reads| sets)? ([A-Z_]+(?:\s+and\s+[A-Z_]+)?)", mptune.cli.__doc__))
     claimed = {module: set(re.findall(r"[A-Z_]{4,}", names)) for module, names in claimed.items()}
     read = {}
     for path in PACKAGE.rglob("*.py"):
-        names = re.findall(r"os\.environ(?:\.get\(|\[)\"(\w+)\"", path.read_text())
+        names = re.findall(r"os\.environ(?:\.get\(|\.setdefault\(|\[)\"(\w+)\"", path.read_text())
         if names:
             read[".".join(path.relative_to(PACKAGE).with_suffix("").parts)] = set(names)
         assert len(re.findall(r"\benviron\b|\bgetenv\b", path.read_text())) == len(names), path

@@ -5,7 +5,8 @@ inside the commands, so that --help is instant.
 
 No environment variable is read here, since the package must work without this file. Those that are have one place each:
 `model.embedded` reads MPTUNE_CACHE and XDG_CACHE_HOME; `model.loading` reads LOCAL_RANK, and `stages.run` WORLD_SIZE
-and RANK, as torchrun and `accelerate launch` set them; `doctor` reads HF_HUB_OFFLINE.
+and RANK, as torchrun and `accelerate launch` set them; `doctor` reads HF_HUB_OFFLINE. Where they are not set,
+`model.memory` sets ONEDNN_PRIMITIVE_CACHE_CAPACITY and LRU_CACHE_CAPACITY.
 """
 
 import json
@@ -67,12 +68,13 @@ PromptArgument = Annotated[str, typer.Argument(help="Prompt: folder or hub repos
 @app.callback(invoke_without_command=True)
 def main_options(version: Annotated[bool, _option("Show the version and exit.", name="--version")] = False) -> None:
     """Multitask prompt tuning: one soft prompt from many source tasks, adapted to yours with a few examples."""
-    from mptune.model.memory import keep_pages
+    from mptune.model.memory import keep_few_kernels, keep_pages
 
     if version:
         say(f"mptune {__version__}")
         raise typer.Exit
     keep_pages()  # before any command takes memory
+    keep_few_kernels()
 
 
 @app.command("teach")

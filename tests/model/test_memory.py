@@ -1,10 +1,14 @@
-"""The allocator: what is kept for the next step, what is mapped by itself, what goes back between two runs."""
+"""Memory: what is kept for the next step, what is mapped by itself, what goes back between two runs."""
 
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from mptune.model.loading import multiplies_bfloat16
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library is told anything")
 
@@ -61,3 +65,43 @@ def test_large_blocks_apart_are_gone_when_they_are_freed():
     faults, kept, _ = after("apart")
     assert faults > 10_000
     assert kept < 40
+
+
+SHAPES = """
+import ctypes
+from mptune.model.memory import keep_few_kernels
+keep_few_kernels()
+import torch
+
+class Blocks(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Blocks
+weight = torch.ones(64, 64, dtype=torch.bfloat16)
+used = []
+for rows in range(1, 601):
+    torch.nn.functional.linear(torch.ones(rows, 64, dtype=torch.bfloat16), weight)
+    if rows in (200, 600):
+        used.append(libc.mallinfo2().uordblks)
+print((used[1] - used[0]) >> 10)
+"""
+
+
+CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+
+
+def kilobytes_of_400_shapes(**environment):
+    own = {name: value for name, value in os.environ.items() if name not in CACHES}
+    done = subprocess.run(
+        [sys.executable, "-c", SHAPES], capture_output=True, text=True, check=True, env={**own, **environment}
+    )
+    return int(done.stdout)
+
+
+def test_kernels_of_shapes_that_have_passed_are_not_kept_but_where_the_user_says_so():
+    assert kilobytes_of_400_shapes() < 1_000
+    if not multiplies_bfloat16(torch.device("cpu")):
+        pytest.skip("these products are not oneDNN's here")
+    assert kilobytes_of_400_shapes(**dict.fromkeys(CACHES, "1024")) > 50_000

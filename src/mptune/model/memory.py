@@ -1,6 +1,7 @@
-"""The memory allocator of the GNU C library, told how to serve tensors that come and go."""
+"""What a long-lived process keeps: pages of the GNU C library's allocator, and compiled kernels."""
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
 IN_THE_HEAP = 32 * 2**20  # bytes of a block; more is refused
 APART = 512 * 2**10  # bytes of a block; docs/LOG.md has what other sizes cost
+KERNELS = "128"  # for as many shapes of products; a step of the embedded backbone has about 40
 
 _glibc = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 _keeps = False
@@ -23,6 +25,16 @@ def keep_pages() -> None:
         _keeps = True
         _glibc.mallopt(M_MMAP_THRESHOLD, IN_THE_HEAP)
         _glibc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # the heap never shrinks
+
+
+def keep_few_kernels() -> None:
+    """Keep the kernels of the last products only; for programs, before they import torch.
+
+    oneDNN compiles one for every shape, and keeps 1,024 of them; torch keeps as many again, by names of its own. That
+    is half a megabyte a shape, and rows of unlike lengths have a new shape at every step. A user's own numbers stand.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    os.environ.setdefault("LRU_CACHE_CAPACITY", KERNELS)
 
 
 @contextmanager
