@@ -7,7 +7,6 @@ from mptune.comparison import config as of_methods
 from mptune.comparison.config import (
     AdaptersConfig,
     AttemptConfig,
-    BaselineConfig,
     BitFitConfig,
     DeptConfig,
     Ia3Config,
@@ -15,7 +14,6 @@ from mptune.comparison.config import (
     LoraConfig,
     ProbeConfig,
     SetFitConfig,
-    WeightsConfig,
 )
 from mptune.comparison.methods import sections
 from mptune.config import (
@@ -23,11 +21,13 @@ from mptune.config import (
     STAGES,
     AdaptConfig,
     BackboneConfig,
+    BaselineConfig,
     DistillConfig,
     EvaluateConfig,
     ExamplesConfig,
     TeachConfig,
     TrainingConfig,
+    WeightsConfig,
     parse_overrides,
 )
 from mptune.errors import ConfigError, UnknownNameError

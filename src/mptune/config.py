@@ -174,6 +174,29 @@ class AdaptConfig(TrainingConfig):
     """Learning rate of u and v, which are about one."""
 
 
+class BaselineConfig(TrainingConfig):
+    """What has a budget of the size of an adaptation, and no multitask prompt to begin with."""
+
+    steps: int = Field(100, ge=0, le=MOST_STEPS)
+    """Optimizer updates."""
+    batch_size: int = Field(8, ge=1)
+    """Examples per update, over all devices."""
+    validate_every: int = Field(20, ge=1)
+    """Steps between two scores on the validation rows; the best state of a run is kept."""
+
+
+class WeightsConfig(BaselineConfig):
+    """What changes the backbone's weights, or adds some to them."""
+
+    lr: float = Field(3e-4, gt=0)
+    """Learning rate of AdamW. The paper's baselines: 3e-4, at which some stand still when steps are few: the methods of
+    a comparison have rates at which they learn from few labels (docs/LOG.md, 2026-11-27: rates for few labels)."""
+    rank: int = Field(8, ge=1)
+    """Of low-rank updates."""
+    reduction: int = Field(32, ge=1)
+    """D over the bottleneck's width, of adapters. The paper's: 32, 24 wide on T5-base."""
+
+
 class EvaluateConfig(Config):
     """How a prompt is scored."""
 

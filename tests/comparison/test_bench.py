@@ -14,7 +14,6 @@ from filelock import FileLock
 from mptune.answers import evaluation, metrics
 from mptune.answers.evaluation import evaluate
 from mptune.comparison import bench, systems
-from mptune.comparison.baselines import weights
 from mptune.comparison.bench import run_recipe
 from mptune.comparison.methods import METHODS
 from mptune.comparison.recipe import Loaded, recipe_model
@@ -24,7 +23,7 @@ from mptune.config import Config, EvaluateConfig
 from mptune.errors import DataError, MissingExtraError, ResumeError, UsageError
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt
-from mptune.stages import training
+from mptune.stages import training, weights
 from mptune.tasks import data
 from mptune.tasks.data import TaskRows
 from mptune.tasks.task import SPLITS

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from mptune.comparison.bench import run_recipe
-from mptune.comparison.config import BaselineConfig
 from mptune.comparison.methods import METHODS, PROMPTS, Method, RecipeSection, sections
 from mptune.comparison.plan import planned
 from mptune.comparison.recipe import Loaded, recipe_model
 from mptune.comparison.report import write_report
 from mptune.comparison.systems import Sources, System
 from mptune.comparison.trials import Trial
-from mptune.config import parse_overrides
+from mptune.config import BaselineConfig, parse_overrides
 from mptune.errors import ConfigError
 from support.models import make_backbone
 from support.toys import task_yaml

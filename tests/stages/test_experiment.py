@@ -6,8 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from mptune.comparison.config import WeightsConfig
-from mptune.config import AdaptConfig, DistillConfig, TeachConfig, TrainingConfig
+from mptune.config import AdaptConfig, DistillConfig, TeachConfig, TrainingConfig, WeightsConfig
 from mptune.errors import DataError, UsageError
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.experiment import Experiment, training_data

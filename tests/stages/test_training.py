@@ -10,9 +10,8 @@ from accelerate import Accelerator, PartialState
 
 from mptune.answers.evaluation import Validated
 from mptune.answers.metrics import Score
-from mptune.comparison.baselines.weights import bitfit, tune_weights
-from mptune.comparison.config import WeightsConfig
-from mptune.config import AdaptConfig, DistillConfig, TeachConfig
+from mptune.comparison.baselines.weights import bitfit
+from mptune.config import AdaptConfig, DistillConfig, TeachConfig, WeightsConfig
 from mptune.errors import UsageError
 from mptune.stages import training
 from mptune.stages.adaptation import adapt
@@ -23,6 +22,7 @@ from mptune.stages.run import read_metrics
 from mptune.stages.sampling import single_task
 from mptune.stages.teachers import teach
 from mptune.stages.training import Learner, Training
+from mptune.stages.weights import tune_weights
 from support.trained import trained_backbone
 
 Quick = partial(TeachConfig, prompt_length=4, steps=8, validate_every=4, lr=0.3)

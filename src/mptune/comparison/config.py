@@ -2,30 +2,7 @@
 
 from pydantic import Field
 
-from mptune.config import MOST_STEPS, ExamplesConfig, TrainingConfig
-
-
-class BaselineConfig(TrainingConfig):
-    """What baselines have in common: a budget of the size of an adaptation."""
-
-    steps: int = Field(100, ge=0, le=MOST_STEPS)
-    """Optimizer updates."""
-    batch_size: int = Field(8, ge=1)
-    """Examples per update, over all devices."""
-    validate_every: int = Field(20, ge=1)
-    """Steps between two scores on the validation rows; the best state of a run is kept."""
-
-
-class WeightsConfig(BaselineConfig):
-    """A baseline that changes the backbone's weights, or adds some to them."""
-
-    lr: float = Field(3e-4, gt=0)
-    """Learning rate of AdamW. The paper's baselines: 3e-4, at which some stand still when steps are few: the methods
-    below have the rates at which they learn from few labels (docs/LOG.md, 2026-11-27: rates for few labels)."""
-    rank: int = Field(8, ge=1)
-    """Of LoRA's updates."""
-    reduction: int = Field(32, ge=1)
-    """D over the bottleneck's width, of adapters. The paper's: 32, 24 wide on T5-base."""
+from mptune.config import BaselineConfig, ExamplesConfig, WeightsConfig
 
 
 class BitFitConfig(WeightsConfig):

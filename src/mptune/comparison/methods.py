@@ -19,9 +19,8 @@ from mptune.comparison.config import (
     LoraConfig,
     ProbeConfig,
     SetFitConfig,
-    WeightsConfig,
 )
-from mptune.config import STAGES, AdaptConfig, Config, ExamplesConfig, TeachConfig
+from mptune.config import STAGES, AdaptConfig, Config, ExamplesConfig, TeachConfig, WeightsConfig
 
 # A `Trial` and the comparison's `Sources` to a `System` for each target; these stand in modules above this one.
 Function = Callable[[Any, Any], Sequence[Any]]
@@ -108,12 +107,12 @@ def _in(module: str, name: str) -> Function:
     return run
 
 
-def _weights(name: str) -> Function:
-    """Return the training of the weights that a function of `baselines.weights` chooses or adds."""
+def _weights(name: str, module: str = "comparison.baselines.weights") -> Function:
+    """Return the training of the weights that a function chooses or adds."""
 
     def run(trial: Any, sources: Any) -> Sequence[Any]:
-        weights = import_module("mptune.comparison.baselines.weights")
-        systems: Sequence[Any] = weights.trained(getattr(weights, name), trial, sources)
+        change = getattr(import_module(f"mptune.{module}"), name)
+        systems: Sequence[Any] = import_module("mptune.comparison.baselines.weights").trained(change, trial, sources)
         return systems
 
     return run
@@ -216,7 +215,8 @@ METHODS: dict[str, Method] = {
         RecipeSection("in_context", InContextConfig, "Labelled rows before the text."),
     ),
     "fine-tuning": Method(
-        _weights("fine_tuning"), WEIGHTS, "all weights", "all weights", "backbone", FINE_TUNING, unit=ADAMW,
+        _weights("fine_tuning", "stages.weights"), WEIGHTS, "all weights", "all weights", "backbone", FINE_TUNING,
+        unit=ADAMW,
     ),
     "bitfit": Method(
         _weights("bitfit"), WEIGHTS, "biases only", "biases", "backbone",
@@ -235,7 +235,7 @@ METHODS: dict[str, Method] = {
         RecipeSection("ia3", Ia3Config, "Rescaled activations."), unit=ADAMW, extra=PEFT,
     ),
     "multitask-fine-tuning": Method(
-        _weights("fine_tuning"), WEIGHTS, "all weights, for all target tasks together",
+        _weights("fine_tuning", "stages.weights"), WEIGHTS, "all weights, for all target tasks together",
         "all weights, on all targets at once", "backbone", FINE_TUNING, runs_on="all targets", unit=ADAMW,
     ),
 }  # fmt: skip

@@ -27,6 +27,7 @@ from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.distillation import distill
 from mptune.stages.run import read_metrics
 from mptune.stages.teachers import teach
+from mptune.stages.tuning import Tuned
 from mptune.tasks.data import TaskRows, draw_rows
 from mptune.tasks.task import Example, Split
 
@@ -111,6 +112,19 @@ class System:
             read[key] = encoded_rows(beside, rows, self.backbone, split, config)
         (answers,) = answer(self.backbone, [self.prompt], [read[key]], config)
         return read[key].examples, answers.texts
+
+
+def systems_of(tuned: Tuned, length: int = 0, before: Sequence[Card] = ()) -> list[System]:
+    """Return what answers each task of a trained baseline.
+
+    Args:
+        length: soft tokens that it reads before a text.
+        before: cards of what it began with.
+    """
+    count, cards = len(tuned.reader.card.tasks), [*before, tuned.reader.card]
+    stored = math.ceil(tuned.parameters / count)
+    system = System(tuned.reader, length, tuned.backbone, tuned.parameters, stored, tuned.metrics, cards=cards)
+    return [system] * count
 
 
 @dataclass

@@ -31,7 +31,7 @@ KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)  # what layers may r
 class Backbone:
     """A pretrained transformer that is read and not written: its weights have no gradients, and it has no dropout.
 
-    A method that changes weights thaws a copy (`mptune.comparison.baselines.weights`), and `set_dropout` is for those
+    A method that changes weights thaws a copy (`mptune.stages.weights`), and `set_dropout` is for those
     who ask for it.
     """
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mptune.comparison.baselines.weights import thawed
 from mptune.model import backbone as module
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch
 from mptune.model.scoring import generate, label_scores
 from mptune.stages.losses import task_loss
+from mptune.stages.weights import thawed
 from support.models import FAMILIES, TARGETS, batch_of, choosing, exact_norms, make_backbone, some_prompts
 
 

@@ -11,12 +11,12 @@ from mptune.answers.metrics import score
 from mptune.comparison.baselines import weights
 from mptune.comparison.baselines.attempt import tune_attempt
 from mptune.comparison.baselines.dept import tune_dept
-from mptune.comparison.baselines.weights import tune_weights
-from mptune.comparison.config import AttemptConfig, DeptConfig, WeightsConfig
-from mptune.config import EvaluateConfig
+from mptune.comparison.config import AttemptConfig, DeptConfig
+from mptune.config import EvaluateConfig, WeightsConfig
 from mptune.errors import ResumeError
 from mptune.model.backbone import Backbone
 from mptune.stages import training
+from mptune.stages.weights import tune_weights
 from mptune.tasks.data import TaskRows
 from support.toys import toy_rows, write_rows
 from support.trained import trained_backbone

@@ -18,18 +18,17 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from mptune.comparison.baselines import weights
-from mptune.comparison.baselines.weights import BareText, thawed
-from mptune.comparison.config import WeightsConfig
 from mptune.comparison.methods import METHODS
 from mptune.comparison.methods import WEIGHTS as FAMILY
-from mptune.config import BackboneConfig
+from mptune.config import BackboneConfig, WeightsConfig
 from mptune.errors import BackboneError, MissingExtraError
 from mptune.model.backbone import Backbone
 from mptune.stages.losses import task_loss
+from mptune.stages.weights import BareText, fine_tuning, thawed
 from support.models import FAMILIES, batch_of, make_backbone, make_tokenizer, some_prompts
 
 OF_WEIGHTS = {name: row for name, row in METHODS.items() if row.family == FAMILY and row.runs_on == "a target"}
-WEIGHTS = {name: getattr(weights, name.replace("-", "_")) for name in OF_WEIGHTS}
+WEIGHTS = {name: getattr(weights, name.replace("-", "_"), fine_tuning) for name in OF_WEIGHTS}
 BY_PEFT = tuple(name for name, row in OF_WEIGHTS.items() if row.extra)
 KNOWN_TO_PEFT = [family for family in FAMILIES if family != "marian"]
 CASES = [(kind, f) for kind in WEIGHTS for f in (KNOWN_TO_PEFT if kind in BY_PEFT else FAMILIES)]

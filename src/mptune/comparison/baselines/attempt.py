@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mptune.comparison.baselines.tuning import ParameterGroups, Tuned, tune
 from mptune.comparison.config import AttemptConfig
-from mptune.comparison.systems import Sources, System
+from mptune.comparison.systems import Sources, System, systems_of
 from mptune.comparison.trials import Trial
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch
 from mptune.prompts.prompt import stack
 from mptune.prompts.vectors import sample_vocabulary
+from mptune.stages.tuning import ParameterGroups, Tuned, tune
 from mptune.tasks.data import TaskRows
 from mptune.tasks.task import Task
 
@@ -24,7 +24,7 @@ def attempt(trial: Trial, sources: Sources) -> list[System]:
     teachers = sources.teachers(settings)
     prompts = stack(teachers)
     tuned = tune_attempt(prompts, rows, sources.backbone(settings), trial.config, out=trial.out)
-    return tuned.systems(prompts.shape[1], [teacher.card for teacher in teachers])
+    return systems_of(tuned, prompts.shape[1], [teacher.card for teacher in teachers])
 
 
 def tune_attempt(

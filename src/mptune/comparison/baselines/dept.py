@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mptune.comparison.baselines.tuning import ParameterGroups, Tuned, tune
 from mptune.comparison.config import DeptConfig
-from mptune.comparison.systems import Sources, System
+from mptune.comparison.systems import Sources, System, systems_of
 from mptune.comparison.trials import Trial
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch
 from mptune.prompts.vectors import sample_vocabulary
+from mptune.stages.tuning import ParameterGroups, Tuned, tune
 from mptune.tasks.data import TaskRows
 from mptune.tasks.task import Task
 
@@ -21,7 +21,7 @@ def dept(trial: Trial, sources: Sources) -> list[System]:
     """A shorter prompt, and a low-rank update of the embedded text."""
     (rows,), backbone = trial.targets, sources.backbone(trial.contender.settings)
     config: DeptConfig = trial.config
-    return tune_dept(rows, backbone, config, out=trial.out).systems(config.prompt_length)
+    return systems_of(tune_dept(rows, backbone, config, out=trial.out), config.prompt_length)
 
 
 def tune_dept(task: Task | TaskRows, backbone: Backbone, config: DeptConfig, *, out: Path | None = None) -> Tuned:

@@ -1,6 +1,5 @@
-"""Training a baseline on one task, or on several at once, with the loop, the rows and the selection of the stages."""
+"""Training what is no multitask prompt on one task, or on several at once: same loop, same rows, same selection."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,9 @@ import torch
 from torch import nn
 
 from mptune.answers.reader import Baseline
-from mptune.comparison.systems import System
 from mptune.config import TrainingConfig
 from mptune.files import digest
 from mptune.model.backbone import Backbone
-from mptune.prompts.card import Card
 from mptune.stages.experiment import Experiment
 from mptune.stages.losses import supervised_loss
 from mptune.stages.sampling import tasks_alike
@@ -37,18 +34,6 @@ class Tuned:
     def parameters(self) -> int:
         """How many numbers were trained, all of which a task must store."""
         return sum(p.numel() for p in self.reader.parameters())
-
-    def systems(self, length: int = 0, before: Sequence[Card] = ()) -> list[System]:
-        """Return what answers each of its tasks.
-
-        Args:
-            length: soft tokens that it reads before a text.
-            before: cards of what it began with.
-        """
-        count, cards = len(self.reader.card.tasks), [*before, self.reader.card]
-        stored = math.ceil(self.parameters / count)
-        system = System(self.reader, length, self.backbone, self.parameters, stored, self.metrics, cards=cards)
-        return [system] * count
 
 
 def tune(
