@@ -111,7 +111,7 @@ def test_a_task_file_may_mix_formats(tmp_path):
 def test_text_stays_the_text_of_the_file(tmp_path, ending, text):
     file = write(tmp_path / f"rows.{ending}", [{"text": text, "label": "good"}, {"text": "x", "label": "bad"}])
     if text.isspace():
-        assert problems(mood(train=file)) == [f"rows.{ending} row 1: no text; it has label"]
+        assert problems(mood(train=file)) == [f"rows.{ending} row 1: empty text; it has label"]
     else:
         assert load_data(mood(train=file), ["train"]).train[0].input == f"mood: {text}"
 
@@ -196,7 +196,7 @@ def test_a_missing_field_is_told_with_file_row_and_what_there_is(tmp_path):
     rows = [ROWS[0], {"txt": "a flat tyre", "label": "bad"}, {"text": None, "label": "bad"}, {"label": "good"}]
     assert problems(mood(train=write(tmp_path / "rows.jsonl", rows))) == [
         "rows.jsonl row 2: no text; it has txt, label",
-        "rows.jsonl row 3: no text; it has label",
+        "rows.jsonl row 3: empty text; it has label",
         "rows.jsonl row 4: no text; it has label",
     ]
 
@@ -207,9 +207,9 @@ def test_an_empty_field_is_a_missing_one(tmp_path, ending, blank):
     rows = [{"text": blank, "label": "good"}, {"text": "x", "label": blank}, {"text": blank, "label": blank}]
     name = f"rows.{ending}"
     assert problems(mood(train=write(tmp_path / name, rows))) == [
-        f"{name} row 1: no text; it has label",
-        f"{name} row 2: no label; it has text",
-        f"{name} row 3: no text, label; it has nothing",
+        f"{name} row 1: empty text; it has label",
+        f"{name} row 2: empty label; it has text",
+        f"{name} row 3: empty text, label; it has nothing",
     ]
 
 
@@ -228,7 +228,7 @@ def test_a_missing_or_empty_part_of_a_field_is_told(tmp_path):
     assert problems(free(train=file)) == [
         "rows.jsonl row 2: title[0] is missing or empty",
         "rows.jsonl row 3: title[0] is missing or empty",
-        "rows.jsonl row 4: no title; it has text",
+        "rows.jsonl row 4: empty title; it has text",
         "rows.jsonl row 6: title[0] is missing or empty",
     ]
 
@@ -344,7 +344,7 @@ def test_a_csv_row_with_too_many_or_too_few_cells_is_told(tmp_path):
     file.write_text("text,label\nx,good\nwell, well,good\nbad\n")
     assert problems(mood(train=file)) == [
         "rows.csv row 2 has more cells than the header; quote a text that has commas",
-        "rows.csv row 3: no label; it has text",
+        "rows.csv row 3: empty label; it has text",
     ]
 
 
@@ -356,7 +356,7 @@ def test_everything_wrong_with_all_splits_is_told_at_once(tmp_path):
         "train.jsonl row 2: the label 'fair' is not in the verbalizer (bad, good)",
         "train.jsonl row 3: no text; it has label",
         f"dev.json (validation) does not exist in {tmp_path.name}/",
-        "test.csv row 2: no text; it has label",
+        "test.csv row 2: empty text; it has label",
         "train.jsonl row 1 stands in test.csv too, row 1 "
         "(`overlap: drop` under dataset leaves such rows out of training)",
     ]
@@ -844,7 +844,7 @@ def test_an_empty_text_in_public_data_is_kept_but_not_a_missing_one(tmp_path):
     assert len(load_data(builtin_tasks()["sst2"], ["train"], tmp_path).train) == 2
     write(tmp_path / "sst2.train.jsonl", [*rows, {"sentence": None, "label": 1}])
     assert problems(builtin_tasks()["sst2"], ["train"], tmp_path) == [
-        "sst2.train.jsonl row 3: no sentence; it has label"
+        "sst2.train.jsonl row 3: empty sentence; it has label"
     ]
 
 
