@@ -15,7 +15,7 @@ from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts
 from mptune.tasks.cells import CellError
-from mptune.tasks.task import Example, Task
+from mptune.tasks.task import Example, Task, there
 
 TASK_FIELD = "task"  # the field of a row that names its task, where a predictor knows several
 
@@ -93,8 +93,7 @@ class Predictor:
             except UnknownNameError as error:
                 problems.append(f"row {number}: {error}")
             except (LookupError, TypeError) as error:
-                there = ", ".join(row) or "nothing"
-                problems.append(f"row {number}: no field {error}; it has {there}")
+                problems.append(f"row {number}: no field {error}; it has {there(row)}")
         if problems:
             raise DataError(", ".join(self._tasks), problems)
         return self._answers(inputs, len(rows))

@@ -63,7 +63,9 @@ def text_cell(value: Any, field: str) -> str:
 
 def is_missing(value: Any) -> bool:
     """Return whether a cell holds nothing: null, or the NaN by which tables mark a gap."""
-    return value is None or (isinstance(value, numbers.Real | Decimal) and math.isnan(value))
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return value is None or (isinstance(value, numbers.Real) and math.isnan(value))
 
 
 def _number(value: Any, field: str) -> str | None:

@@ -217,6 +217,7 @@ def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -
     assert task.dataset is not None
     examples = []
     for number, row in rows:
+        ready = None
         try:
             ready = task.prepared(row)
             # Public data have a few blank texts, which their users cannot mend; in a file of one's own it is a slip.
@@ -233,7 +234,8 @@ def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -
         except CellError as error:
             problems.append(f"{place} row {number}: {error}")
         except LookupError as error:
-            if not task.gather:  # other rows of this input may have right answers; in public test sets some have none
+            # Other rows of this input may have right answers; in public test sets some have none.
+            if not task.gather or ready is None:
                 problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
     return examples
 

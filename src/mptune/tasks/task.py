@@ -312,7 +312,7 @@ def there(row: Row) -> str:
 
 
 def _blank(value: Any) -> bool:
-    return isinstance(value, str) and not value.strip()
+    return isinstance(value, str | bytes) and not value.strip()
 
 
 def named_rows(numbers: Sequence[int]) -> str:
