@@ -141,7 +141,7 @@ def _text_rows(path: Path, ending: str, problems: list[str]) -> Iterator[tuple[i
             yield number, row
 
 
-def _csv_rows(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[str | None, Any]]]:
+def _csv_rows(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(2**31 - 1)  # of characters; a long text is cut when it is read, and not refused here
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     number = 0
