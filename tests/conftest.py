@@ -40,7 +40,7 @@ def cli(monkeypatch, capsys):
     def run(*arguments, stdin=None):
         monkeypatch.setattr(sys, "argv", ["mptune", *map(str, arguments)])
         if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="cp1252"))
         with pytest.raises(SystemExit) as stopped:
             mptune.cli.main()
         said = capsys.readouterr()

@@ -66,7 +66,7 @@ class ExamplesConfig(Config):
     validation_rows: int = Field(200, ge=1)
     """At most so many validation rows per task, the first of a seeded shuffle."""
     max_input_tokens: int = Field(256, ge=1)
-    """Longer texts are cut, where the task says no length of its own. Paper: 256."""
+    """Longer texts are cut at the end of their longest fields, where the task says no length of its own. Paper: 256."""
     max_target_tokens: int = Field(128, ge=1)
     """Longer targets are cut, and generation stops there. Paper: 128."""
 
@@ -207,7 +207,7 @@ class EvaluateConfig(Config):
     scoring: Literal["task", "labels", "generation"] = "task"
     """As the task says, ranking its label words, or free generation, whose answer must be the label word itself."""
     max_input_tokens: int = Field(256, ge=1)
-    """Longer texts are cut, where the task says no length of its own."""
+    """Longer texts are cut at the end of their longest fields, where the task says no length of its own."""
     max_target_tokens: int = Field(128, ge=1)
     """Generation stops there."""
     num_beams: int = Field(1, ge=1)

@@ -53,16 +53,26 @@ def parsed(text: str) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is none, is nested without end, or has half a character, which no file and no page could hold.
+        ValueError: it is none, is nested without end, has a key twice, of which one would hide the other, or has half
+            a character, which no file and no page could hold.
     """
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_each_once)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(values, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeEncodeError:
         raise ValueError("half a character, as \\ud83d alone") from None
+    return values
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        key = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
+        held = " and ".join(repr(value)[:40] for name, value in pairs if name == key)
+        raise ValueError(f"{key!r} stands twice, with {held}; one would hide the other")
     return values
 
 

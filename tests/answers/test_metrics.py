@@ -6,6 +6,8 @@ import sys
 import warnings
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mptune.answers.metrics import Score, constant_answer, credits, score
 from mptune.errors import DataError, MissingExtraError
@@ -56,7 +58,7 @@ def test_every_metric_a_task_may_name_can_be_computed():
     task = Task(name="numbers", template="{text}", verbalizer={w: w for w in words})
     found = score(task.model_copy(update={"metrics": METRICS}), "test", examples_of(*words), words)
     assert [s.metric for s in found] == list(METRICS)
-    own = {"ter": 0, "nist": math.log2(3), "cider": 10 / 4, "bleu": 0, "meteor": 50}  # of texts of a single word
+    own = {"ter": 0, "nist": math.log2(3), "cider": 10 / 4, "meteor": 50}  # of texts of a single word
     assert {s.metric: s.value for s in found} == pytest.approx({m: own.get(m, 100) for m in METRICS})
 
 
@@ -77,8 +79,9 @@ def test_f1_is_that_of_the_last_label():
 def test_macro_f1_is_the_mean_over_the_labels():
     # yes as above 2/3; no: 1 right, 1 too many, 1 missed, 1/2.
     assert value("f1_macro", "yes yes yes no no", "yes yes no yes no") == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
-    # A label that is neither there nor answered counts as zero: the mean is always over all labels.
-    assert value("f1_macro", "red green", "red green", THREE) == pytest.approx(200 / 3)
+    # A label that is neither there nor answered has no F1; one that is answered and not there has 0.
+    assert value("f1_macro", "red green", "red green", THREE) == 100
+    assert value("f1_macro", "red green green", "red green blue", THREE) == pytest.approx(100 * (1 + 2 / 3) / 3)
 
 
 def test_matthews_is_the_correlation_of_two_classes():
@@ -92,11 +95,10 @@ def test_matthews_is_the_correlation_of_two_classes():
     ("targets", "answers"),
     [
         pytest.param("yes no yes", "yes yes yes", id="always one label"),
-        pytest.param("yes yes yes", "yes yes yes", id="one label, and rightly so"),
         pytest.param("yes yes yes", "no no no", id="one label, and always the other"),
         pytest.param("yes yes yes", "yes no yes", id="the rows have one label"),
         pytest.param("yes no yes", "eh hm eh!", id="never a label word"),
-        pytest.param("yes", "yes", id="a single row"),
+        pytest.param("yes", "no", id="a single row"),
     ],
 )
 def test_matthews_of_a_constant_is_zero(targets, answers):
@@ -240,7 +242,7 @@ def test_an_answer_that_is_no_number_counts_as_minus_one(answer):
 def test_a_correlation_with_what_does_not_vary_is_zero(metric):
     assert correlation(metric, "1 2 3", "2 2 2") == 0
     assert correlation(metric, "2 2 2", "1 2 3") == 0
-    assert correlation(metric, "1", "1") == 0
+    assert correlation(metric, "1", "2") == 0
 
 
 def test_right_answers_that_are_no_numbers_are_told():
@@ -377,3 +379,84 @@ def test_what_rows_give_to_a_metric_of_all_classes_is_whether_they_are_right(met
 def test_rows_give_nothing_of_their_own_to_scores_of_all_text_and_to_correlations(metric):
     task = FREE.model_copy(update={"metrics": (metric, "accuracy")})
     assert credits(task, examples_of("1", "2"), ["1", "2"]) is None
+
+
+# -- full marks, and less ---------------------------------------------------------------------------------------------
+
+SCRIPTS = (
+    "ab cd e", "äöß é ñ", "да не ж", "αβγ δ", "سلام عل", "नमस्ते क", "我喜欢你 是", "かなカナ", "สวัสดี", "안녕 하",
+    "!?€ 😀",
+    "09 1",
+)  # fmt: skip
+PHRASES = st.sampled_from(SCRIPTS).flatmap(
+    lambda letters: st.text(letters, min_size=1, max_size=12).map(lambda t: " ".join(t.split())).filter(bool)
+)
+OF_CLASSES = {"f1", "f1_macro", "matthews"}
+OF_NUMBERS = {"pearson", "spearman"}
+OF_ANY_TEXT = sorted(set(METRICS) - OF_CLASSES - OF_NUMBERS - {"group_exact_match"})
+
+
+def of_text(metric, targets, answers):
+    """A metric of free texts, of which more is better."""
+    (only,) = score(FREE.model_copy(update={"metrics": (metric,)}), "test", examples_of(*targets), answers)
+    return -only.value if metric == "ter" else only.value
+
+
+@pytest.mark.parametrize("metric", OF_ANY_TEXT)
+@given(st.lists(PHRASES, min_size=1, max_size=4), st.data())
+@settings(max_examples=60, deadline=None)
+def test_an_answer_that_is_the_right_one_scores_most_in_every_script(metric, targets, data):
+    perfect = of_text(metric, targets, targets)
+    own_scale = metric in ("nist", "meteor", "cider")
+    assert own_scale or perfect == pytest.approx(0 if metric == "ter" else 100)
+    others = data.draw(st.lists(PHRASES, min_size=len(targets), max_size=len(targets)))
+    assert of_text(metric, targets, others) <= perfect + 1e-6
+
+
+@pytest.mark.parametrize("metric", sorted(set(OF_ANY_TEXT) - {"nist", "cider"}))  # of one row these two are 0
+@given(st.lists(PHRASES, min_size=1, max_size=4), st.integers(0, 3), st.sampled_from(["", " ", "qqq www", "\ufffd"]))
+@settings(max_examples=60, deadline=None)
+def test_a_wrong_or_unreadable_answer_scores_less_in_every_script(metric, targets, row, wrong):
+    answers = [*targets]
+    answers[row % len(targets)] = wrong
+    assert of_text(metric, targets, answers) < of_text(metric, targets, targets)
+
+
+@pytest.mark.parametrize("metric", sorted(OF_CLASSES | {"accuracy", "group_exact_match"}))
+@given(st.lists(st.sampled_from(THREE.label_words), min_size=1, max_size=5), st.integers(0, 4), st.booleans())
+def test_right_classes_score_most_whichever_there_are_and_wrong_ones_less(metric, targets, row, readable):
+    task = THREE.model_copy(update={"metrics": (metric,), "group": "{text}"})
+    answers = [*targets]
+    answers[row % len(targets)] = "green" if readable and targets[row % len(targets)] != "green" else "eh"
+    right, wrong = (score(task, "test", examples_of(*targets), said)[0].value for said in (targets, answers))
+    assert right == pytest.approx(100)
+    assert wrong < right or (metric == "f1" and "blue" in targets)  # F1 of blue alone knows no other mistakes
+
+
+@pytest.mark.parametrize("metric", sorted(OF_NUMBERS))
+@given(st.lists(st.integers(-3, 5), min_size=1, max_size=5), st.integers(0, 4))
+def test_right_numbers_score_most_and_silence_less_on_any_scale(metric, numbers, row):
+    right = [str(n) for n in numbers]
+    silent = [*right[: row % len(right)], "eh", *right[row % len(right) + 1 :]]
+    assert correlation(metric, " ".join(right), " ".join(right)) == pytest.approx(100)
+    # Where the least of all is the silent one, it stays the least.
+    least = numbers[row % len(right)] == min(numbers) and len(numbers) > 1
+    assert correlation(metric, " ".join(right), " ".join(silent)) < 100 or least
+
+
+def test_words_of_other_scripts_are_told_apart():
+    assert text("rouge_l", ("der Äl", "der Öl")) == pytest.approx(50)
+    assert text("rouge_l", ("добрый день", "добрый вечер")) == pytest.approx(50)
+    assert text("rouge_l", ("我喜欢你", "我喜欢他")) == pytest.approx(75)
+    assert (
+        0
+        < text("bleu", ("我喜欢你们", "我喜欢他们"))
+        < text("bleu", ("我喜欢你们", "我喜欢你们"))
+        == pytest.approx(100)
+    )
+
+
+def test_a_letter_that_is_an_article_is_an_answer_and_silence_is_none():
+    for metric in ("exact_match", "squad_f1"):
+        assert squad(metric, ("A.", ("a",))) == 100
+        assert squad(metric, ("", ("A",))) == squad(metric, ("an", ("A",))) == squad(metric, ("?", ("!",))) == 0

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from mptune.answers.prediction import Predictor
+from mptune.config import EvaluateConfig
 from mptune.errors import ArtifactError, BackboneMismatch, DataError
 from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
 from mptune.model.scoring import label_scores
 from mptune.prompts.card import Card
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors
-from support.models import make_backbone
+from support.models import Noting, make_backbone
 from support.toys import make_task, toy_rows
 
 
@@ -109,3 +110,12 @@ def test_a_folder_of_prompts_becomes_one_predictor(backbone, tmp_path):
 def test_a_prompt_of_another_backbone_is_refused_by_name(two):
     with pytest.raises(BackboneMismatch, match=r"tiny-t5.*got tiny-llama"):
         Predictor(make_backbone("llama"), [two])
+
+
+def test_a_long_field_of_a_row_is_cut_and_the_template_stays(backbone, tmp_path, caplog):
+    task, seen = make_task(tmp_path, "mood", template="{passage} Question: {question}?"), []
+    predictor = Predictor(backbone, [random_prompt(backbone, [task])], EvaluateConfig(max_input_tokens=40))
+    backbone.tokenizer = Noting(backbone.tokenizer, seen)
+    assert len(predictor.predict([{"passage": "the sky " * n, "question": "was it"} for n in (1, 90)])) == 2
+    assert "1 of 2 texts are longer than 40 tokens and are cut at the end of a field: passage of row 2" in caplog.text
+    assert all(text.endswith("Question: was it?") for text in seen if "sky" in text)

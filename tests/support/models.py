@@ -67,6 +67,20 @@ def make_tokenizer(*, adds_eos: bool, adds_bos: bool = False) -> PreTrainedToken
     )
 
 
+class Noting:
+    """A tokenizer that notes the texts it is given."""
+
+    def __init__(self, tokenizer, seen):
+        self._tokenizer, self._seen = tokenizer, seen
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, texts=None, **how):
+        self._seen += texts or []
+        return self._tokenizer(texts, **how)
+
+
 VOCABULARY = 400
 # Weights of 0.3 instead of 0.02 where the family lets one choose: with smaller ones attention is uniform, and a token
 # at a wrong position would change the logits by hardly more than rounding does.

@@ -2,9 +2,11 @@
 
 import csv
 import gzip
+import io
 import json
 import logging
 import re
+import sys
 from collections import Counter
 
 import datasets
@@ -16,7 +18,7 @@ from pyarrow import parquet
 from mptune.errors import DataError
 from mptune.tasks.data import TaskRows, draw_rows, draw_shots, load_data
 from mptune.tasks.registry import builtin_tasks, load_task
-from mptune.tasks.rows import warn_once
+from mptune.tasks.rows import unlabelled_rows, warn_once
 from mptune.tasks.task import Dataset, Example, HubData, Task
 from support.toys import files_opened, make_task, write_rows
 
@@ -111,7 +113,7 @@ def test_a_task_file_may_mix_formats(tmp_path):
 def test_text_stays_the_text_of_the_file(tmp_path, ending, text):
     file = write(tmp_path / f"rows.{ending}", [{"text": text, "label": "good"}, {"text": "x", "label": "bad"}])
     if text.isspace():
-        assert problems(mood(train=file)) == [f"rows.{ending} row 1: no text; it has label"]
+        assert problems(mood(train=file)) == [f"rows.{ending} row 1: empty text; it has label"]
     else:
         assert load_data(mood(train=file), ["train"]).train[0].input == f"mood: {text}"
 
@@ -196,7 +198,7 @@ def test_a_missing_field_is_told_with_file_row_and_what_there_is(tmp_path):
     rows = [ROWS[0], {"txt": "a flat tyre", "label": "bad"}, {"text": None, "label": "bad"}, {"label": "good"}]
     assert problems(mood(train=write(tmp_path / "rows.jsonl", rows))) == [
         "rows.jsonl row 2: no text; it has txt, label",
-        "rows.jsonl row 3: no text; it has label",
+        "rows.jsonl row 3: empty text; it has label",
         "rows.jsonl row 4: no text; it has label",
     ]
 
@@ -207,9 +209,9 @@ def test_an_empty_field_is_a_missing_one(tmp_path, ending, blank):
     rows = [{"text": blank, "label": "good"}, {"text": "x", "label": blank}, {"text": blank, "label": blank}]
     name = f"rows.{ending}"
     assert problems(mood(train=write(tmp_path / name, rows))) == [
-        f"{name} row 1: no text; it has label",
-        f"{name} row 2: no label; it has text",
-        f"{name} row 3: no text, label; it has nothing",
+        f"{name} row 1: empty text; it has label",
+        f"{name} row 2: empty label; it has text",
+        f"{name} row 3: empty text, label; it has nothing",
     ]
 
 
@@ -228,7 +230,7 @@ def test_a_missing_or_empty_part_of_a_field_is_told(tmp_path):
     assert problems(free(train=file)) == [
         "rows.jsonl row 2: title[0] is missing or empty",
         "rows.jsonl row 3: title[0] is missing or empty",
-        "rows.jsonl row 4: no title; it has text",
+        "rows.jsonl row 4: empty title; it has text",
         "rows.jsonl row 6: title[0] is missing or empty",
     ]
 
@@ -325,7 +327,6 @@ def test_half_a_character_is_told_with_its_row_before_a_tokenizer_meets_it(tmp_p
     [
         ("rows.json", b'[{"text": "x"},\n {"text" "y"}]', "cannot be read as json: Expecting ':' delimiter: line 2"),
         ("rows.csv", b"text,label\ncaf\xe9,good\n", "cannot be read as csv: 'utf-8' codec can't decode byte 0xe9"),
-        ("rows.csv", b'text,label\n"open,good\n', "cannot be read as csv: unexpected end of data"),
         ("rows.jsonl.gz", b"no gzip", "cannot be read as jsonl: Not a gzipped file"),
         ("rows.jsonl.gz", gzip.compress(b"{}\n" * 99, mtime=0)[:-9], "cannot be read as jsonl: Compressed file ended"),
         ("rows.parquet", b"no parquet at all", "cannot be read as parquet: "),
@@ -344,8 +345,50 @@ def test_a_csv_row_with_too_many_or_too_few_cells_is_told(tmp_path):
     file.write_text("text,label\nx,good\nwell, well,good\nbad\n")
     assert problems(mood(train=file)) == [
         "rows.csv row 2 has more cells than the header; quote a text that has commas",
-        "rows.csv row 3: no label; it has text",
+        "rows.csv row 3: empty label; it has text",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('"He said \\"no\\" twice",good', "',' expected after '\"'"),
+        ('"open,good', "unexpected end of data"),
+    ],
+)
+def test_a_csv_line_with_wrong_quotes_names_its_row_and_how_they_are_written(tmp_path, line, said):
+    file = tmp_path / "rows.csv"
+    file.write_text(f"text,label\nx,good\n{line}\n")
+    assert problems(mood(train=file)) == [
+        f'rows.csv row 2: {said}; close its quotes, and write a quote within them twice: "He said ""no"""'
+    ]
+
+
+def test_a_csv_cell_may_be_of_any_length(tmp_path):
+    file = write(tmp_path / "rows.csv", [{"text": "soup " * 40_000, "label": "good"}])
+    assert len(load_data(mood(train=file), ["train"]).train[0].input) > 200_000
+
+
+def test_a_column_or_a_key_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text("text,label,text\nx,good,y\n")
+    assert problems(mood(train=tmp_path / "rows.csv")) == [
+        "rows.csv: its header has 'text' twice; one would hide the other"
+    ]
+    twice = '{"text": "x", "label": "good", "text": "y"}'
+    said = "'text' stands twice, with 'x' and 'y'; one would hide the other"
+    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(ROWS[0])}\n{twice}\n")
+    assert problems(mood(train=tmp_path / "rows.jsonl")) == [f"rows.jsonl row 2: {said}"]
+    (tmp_path / "rows.json").write_text(f"[{twice}]")
+    assert problems(mood(train=tmp_path / "rows.json")) == [f"rows.json (train) cannot be read as json: {said}"]
+    (tmp_path / "deep.jsonl").write_text('{"text": "x", "label": "good", "at": {"a": 1, "a": 2}}\n')
+    assert "'a' stands twice" in problems(mood(train=tmp_path / "deep.jsonl"))[0]
+
+
+def test_standard_input_is_read_as_utf_8_whatever_the_locale(tmp_path, monkeypatch):
+    line = '{"text": "ein schöner Tag, 是"}\n'.encode("utf-8-sig")
+    (tmp_path / "rows.jsonl").write_bytes(line)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line), encoding="cp1252"))
+    assert unlabelled_rows(None) == unlabelled_rows(tmp_path / "rows.jsonl") == [{"text": "ein schöner Tag, 是"}]
 
 
 def test_everything_wrong_with_all_splits_is_told_at_once(tmp_path):
@@ -356,7 +399,7 @@ def test_everything_wrong_with_all_splits_is_told_at_once(tmp_path):
         "train.jsonl row 2: the label 'fair' is not in the verbalizer (bad, good)",
         "train.jsonl row 3: no text; it has label",
         f"dev.json (validation) does not exist in {tmp_path.name}/",
-        "test.csv row 2: no text; it has label",
+        "test.csv row 2: empty text; it has label",
         "train.jsonl row 1 stands in test.csv too, row 1 "
         "(`overlap: drop` under dataset leaves such rows out of training)",
     ]
@@ -844,7 +887,7 @@ def test_an_empty_text_in_public_data_is_kept_but_not_a_missing_one(tmp_path):
     assert len(load_data(builtin_tasks()["sst2"], ["train"], tmp_path).train) == 2
     write(tmp_path / "sst2.train.jsonl", [*rows, {"sentence": None, "label": 1}])
     assert problems(builtin_tasks()["sst2"], ["train"], tmp_path) == [
-        "sst2.train.jsonl row 3: no sentence; it has label"
+        "sst2.train.jsonl row 3: empty sentence; it has label"
     ]
 
 

@@ -1,10 +1,16 @@
 """Scores. Each metric is a function of a task's examples and the answers to them, from a library that is kept.
 
+An answer that is a right one has full marks in every script, and one that is wrong or unreadable has less. For English
+the numbers are those of sacrebleu, rouge_score and the scripts of SQuAD and GLUE, where these are defined.
+
 All run from 0 to 100 and larger is better, but for these: Matthews and the correlations begin at -100; NIST (0 to about
 15) and CIDEr (0 to 10) keep the scale in which they are quoted everywhere; of TER, which counts edits, less is better.
 """
 
 import math
+import re
+import string
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -18,9 +24,13 @@ from mptune.answers.cider import cider_d
 from mptune.errors import DataError, MissingExtraError
 from mptune.tasks.task import Example, Task
 
-NO_NUMBER = -1.0  # what an answer that is no number counts as: below every scale, so that silence never pays
+NO_NUMBER = -1.0  # what an answer that is no number counts as, or one below the least right answer
 OF_WRITTEN_TEXT = frozenset({"bleu", "chrf", "cider", "meteor", "nist", "ter"})  # by libraries of an extra
 NIST_ORDER = 5  # n-grams of up to so many words: Doddington 2002
+# Chinese characters and kana stand without spaces; each counts as a word, as in sacrebleu's zh.
+_UNSPACED = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+_ARTICLES = {"a", "an", "the"}
+_NO_SIGNS = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,8 @@ def _f1(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> floa
     from sklearn.metrics import f1_score
 
     right, predicted = _classes(task, examples, answers)
+    if right == predicted:
+        return 100.0  # also where no row has the positive label, and F1 is not defined
     last = len(task.label_words) - 1
     return 100 * float(f1_score(right, predicted, labels=[last], average="macro", zero_division=0))
 
@@ -107,7 +119,7 @@ def _f1_macro(task: Task, examples: Sequence[Example], answers: Sequence[str]) -
     from sklearn.metrics import f1_score
 
     right, predicted = _classes(task, examples, answers)
-    labels = list(range(len(task.label_words)))
+    labels = sorted({*right, *predicted} - {-1})  # of a class that is neither there nor answered there is no F1
     return 100 * float(f1_score(right, predicted, labels=labels, average="macro", zero_division=0))
 
 
@@ -115,8 +127,8 @@ def _matthews(task: Task, examples: Sequence[Example], answers: Sequence[str]) -
     from sklearn.metrics import matthews_corrcoef
 
     right, predicted = _classes(task, examples, answers)
-    if len({*right, *predicted}) == 1:
-        return 0.0  # as of every constant, but scikit-learn warns where the rows have no second class either
+    if right == predicted:
+        return 100.0  # also where the rows have one class, and it is not defined
     return 100 * float(matthews_corrcoef(right, predicted))
 
 
@@ -139,12 +151,21 @@ def _squad(key: str) -> "OfRows":
 
         values = []
         for e, a in zip(examples, answers, strict=True):
+            if _ARTICLES.issuperset(a.lower().translate(_NO_SIGNS).split()):
+                # To SQuAD's script "A", "?" and silence are one answer, of which nothing is left.
+                values.append(float(_unsigned(a) in map(_unsigned, e.references)))
+                continue
             right: dict[str, Any] = {"text": list(e.references), "answer_start": [0] * len(e.references)}
             scores = squad([{"id": "0", "prediction_text": a}], [{"id": "0", "answers": right}])
             values.append(float(scores[key]) / 100)
         return values
 
     return of_rows
+
+
+def _unsigned(text: str) -> list[str]:
+    """Return the words of a text without signs, or its signs where it has nothing else."""
+    return text.lower().translate(_NO_SIGNS).split() or text.split()
 
 
 def _correlation(statistic: Callable[[Sequence[float], Sequence[float]], float]) -> "OfAll":
@@ -159,8 +180,10 @@ def _correlation(statistic: Callable[[Sequence[float], Sequence[float]], float])
         ]
         if problems:
             raise DataError(task.name, problems)
-        numbers = [NO_NUMBER if (n := _number(a)) is None else n for a in answers]
-        return 100 * statistic([r for r in right if r is not None], numbers)
+        wanted = [r for r in right if r is not None]
+        silent = min(NO_NUMBER, min(wanted, default=0.0) - 1)  # below what any row wants, so that silence never pays
+        numbers = [silent if (n := _number(a)) is None else n for a in answers]
+        return 100.0 if numbers == wanted else 100 * statistic(wanted, numbers)  # nothing varies in equal numbers
 
     return of_all
 
@@ -192,7 +215,10 @@ def _number(text: str) -> float | None:
 
 
 def _sacrebleu(metric: str) -> "OfAll":
-    """BLEU, chrF or TER of sacrebleu with its standard settings, against all references of a row."""
+    """BLEU, chrF or TER of sacrebleu with its standard settings, against all references of a row.
+
+    Where no answer is long enough for n-grams of four words, BLEU is of the orders that there are, and not 0.
+    """
 
     def of_all(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> float:
         try:
@@ -203,8 +229,9 @@ def _sacrebleu(metric: str) -> "OfAll":
             return 0.0
         most = max(len(e.references) for e in examples)
         # The n-th references of all rows; None where a row has fewer, since an empty text would be one more reference.
-        streams = [[e.references[n] if n < len(e.references) else None for e in examples] for n in range(most)]
-        return float(getattr(metrics, metric)().corpus_score(list(answers), streams).score)
+        streams = [[_apart(e.references[n]) if n < len(e.references) else None for e in examples] for n in range(most)]
+        settings = {"effective_order": True} if metric == "BLEU" else {}
+        return float(getattr(metrics, metric)(**settings).corpus_score(list(map(_apart, answers)), streams).score)
 
     return of_all
 
@@ -246,13 +273,20 @@ def _meteor(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> 
 
 
 def _rouge_l(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> list[float]:
-    """F1 of the longest common subsequence of words, by torchmetrics, the best over the references."""
+    """F1 of the longest common subsequence of words, by torchmetrics, the best over the references.
+
+    Words are runs of letters, marks and digits in lower case, which in ASCII are those of rouge_score.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchmetrics.functional.text import rouge_score
 
     return [
-        float(rouge_score([a], [list(e.references)], rouge_keys="rougeL", accumulate="best")["rougeL_fmeasure"])
+        float(
+            rouge_score([a], [list(e.references)], normalizer=_lettered, rouge_keys="rougeL", accumulate="best")[
+                "rougeL_fmeasure"
+            ]
+        )
         for e, a in zip(examples, answers, strict=True)
     ]
 
@@ -270,7 +304,18 @@ def _words(text: str) -> list[str]:
         from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
     except ImportError:
         raise _no_nlg() from None
-    return str(Tokenizer13a()(text)).split()  # type: ignore[no-untyped-call]
+    return str(Tokenizer13a()(_apart(text))).split()  # type: ignore[no-untyped-call]
+
+
+def _apart(text: str) -> str:
+    """Return a text with spaces around the characters of scripts that have none."""
+    return text if text.isascii() else _UNSPACED.sub(r" \1 ", text)
+
+
+def _lettered(text: str) -> str:
+    """Return the letters and digits of a text in lower case, with spaces for all else; a text of signs as it is."""
+    kept = (c if unicodedata.category(c)[0] in "LMN" else " " for c in _apart(text.lower()))
+    return " ".join("".join(kept).split()) or text.strip()
 
 
 def require_libraries(metrics: Collection[str]) -> None:

@@ -14,7 +14,8 @@ from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts
-from mptune.tasks.task import Example, Task
+from mptune.tasks.cells import CellError
+from mptune.tasks.task import Example, Task, there
 
 TASK_FIELD = "task"  # the field of a row that names its task, where a predictor knows several
 
@@ -82,16 +83,17 @@ class Predictor:
             DataError: every row that names no known task, or lacks a field.
         """
         problems: list[str] = []
-        inputs: dict[str, list[tuple[int, str]]] = {}
+        inputs: dict[str, list[Example]] = {}
         for number, row in enumerate(rows, start=1):
             try:
                 task = self._task_of(row)
-                inputs.setdefault(task.name, []).append((number - 1, task.render_input(row)))
+                inputs.setdefault(task.name, []).append(task.unlabelled(row, number))
+            except CellError as error:
+                problems.append(f"row {number}: {error}")
             except UnknownNameError as error:
                 problems.append(f"row {number}: {error}")
             except (LookupError, TypeError) as error:
-                there = ", ".join(row) or "nothing"
-                problems.append(f"row {number}: no field {error}; it has {there}")
+                problems.append(f"row {number}: no field {error}; it has {there(row)}")
         if problems:
             raise DataError(", ".join(self._tasks), problems)
         return self._answers(inputs, len(rows))
@@ -104,15 +106,14 @@ class Predictor:
             raise UnknownNameError("task of this predictor", str(name or ""), self._tasks)
         return self._tasks[name][0]
 
-    def _answers(self, inputs: Mapping[str, Sequence[tuple[int, str]]], count: int) -> list[Prediction]:
-        """Return the answers to numbered texts of each task, in the order of their numbers."""
+    def _answers(self, inputs: Mapping[str, Sequence[Example]], count: int) -> list[Prediction]:
+        """Return the answers to the rows of each task, in the order of their numbers."""
         lengths = ExamplesConfig(
             max_input_tokens=self.config.max_input_tokens, max_target_tokens=self.config.max_target_tokens
         )
         prompts = [self._tasks[name][1] for name in inputs]
         data = []
-        for (name, texts), prompt in zip(inputs.items(), prompts, strict=True):
-            examples = [Example(name, number, text, "", None, ()) for number, text in texts]
+        for (name, examples), prompt in zip(inputs.items(), prompts, strict=True):
             data.append(encode(self._tasks[name][0], examples, self.backbone, lengths, len(prompt)))
         predictions: dict[int, Prediction] = {}
         for each, answers in zip(data, answer(self.backbone, prompts, data, self.config, labelled=False), strict=True):
@@ -123,4 +124,4 @@ class Predictor:
                 if answers.probabilities is not None:
                     odds = dict(zip(task.label_words, answers.probabilities[i].tolist(), strict=True))
                 predictions[example.row] = Prediction(task.name, text, value_of.get(text), odds)
-        return [predictions[number] for number in range(count)]
+        return [predictions[number] for number in range(1, count + 1)]

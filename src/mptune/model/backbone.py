@@ -40,7 +40,7 @@ class Backbone:
         self.tokenizer = tokenizer
         self.config = config
         self.is_encoder_decoder = bool(model.config.is_encoder_decoder)
-        self.warned_of_cuts = False  # that texts are cut is said once
+        self.warned_of_cuts: set[str] = set()  # tasks: that texts are cut is said once of each
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
@@ -114,6 +114,11 @@ class Backbone:
         digest = hashlib.sha256(table.view(torch.int16).numpy().tobytes())
         digest.update(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode())
         return digest.hexdigest()[:32]
+
+    @cached_property
+    def longest_token(self) -> int:
+        """How many letters the longest token of the vocabulary has."""
+        return max(map(len, self.tokenizer.get_vocab()))
 
     def set_dropout(self, on: bool) -> None:
         """Switch the backbone's dropout on or off."""

@@ -2,7 +2,7 @@
 
 import logging
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,12 +13,14 @@ from mptune.config import ExamplesConfig
 from mptune.errors import BackboneError, DataError
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch, Pick
-from mptune.tasks.task import Example, Task
+from mptune.model.cutting import LONG, FittedText, Spans, Tokenizer, fitted, whole
+from mptune.tasks.task import Example, Task, named_rows
 
 logger = logging.getLogger(__name__)
 
 # A tokenizer answers with more than ids: 9 KiB for a text of 46 tokens. A million texts are read in portions.
 TEXTS_AT_ONCE = 1_000
+CHARACTERS_AT_ONCE = 1_000_000
 SAME_START = 4  # label words that share so many first tokens are refused: ranking them would mean decoding them
 
 
@@ -40,14 +42,15 @@ def encode(
     """Return examples as the backbone's token ids, cut to the task's length, else to the configured lengths.
 
     Raises:
-        DataError: two label words that cannot be told apart by their first tokens.
+        DataError: two label words that cannot be told apart by their first tokens, or a template that does not fit.
     """
     words = label_ids(task, backbone)
     targets = encode_targets(backbone, [e.target for e in examples], config.max_target_tokens) if examples else []
-    room = max((len(t) for t in targets), default=1)
-    texts = [e.input for e in examples]
-    longest = task.max_input_tokens or config.max_input_tokens
-    inputs = encode_inputs(backbone, texts, longest, prompt_length, room) if examples else []
+    most = task.max_input_tokens or config.max_input_tokens
+    fit = _fitting(backbone, most, prompt_length, max(map(len, targets), default=1)) if examples else most
+    inputs, cut = _read(backbone, [e.input for e in examples], [e.spans or whole(e.input) for e in examples], fit)
+    if cut:
+        _say_what_is_cut(task, {examples[i].row: row for i, row in cut.items()}, len(examples), backbone, fit, most)
     places = {value: place for place, value in enumerate(task.verbalizer)}
     answers = tuple(places.get(e.label, IGNORE) if e.label is not None else IGNORE for e in examples)
     return Encoded(task, tuple(examples), tuple(inputs), tuple(targets), tuple(words), answers)
@@ -56,7 +59,7 @@ def encode(
 def encode_inputs(
     backbone: Backbone, texts: Sequence[str], max_tokens: int, prompt_length: int, room: int
 ) -> "list[array[int]]":
-    """Return the token ids of input texts, cut to what fits beside the prompt; the prompt is never cut.
+    """Return the token ids of plain texts, cut at their end to what fits beside the prompt; the prompt is never cut.
 
     Args:
         room: tokens to leave free after the text; decoder-only models write the target there.
@@ -64,20 +67,72 @@ def encode_inputs(
     Raises:
         BackboneError: prompt and target alone fill all positions.
     """
-    max_tokens = _fitting(backbone, max_tokens, prompt_length, room)
+    fit = _fitting(backbone, max_tokens, prompt_length, room)
+    return _read(backbone, texts, [whole(text) for text in texts], fit)[0]
+
+
+def _read(
+    backbone: Backbone, texts: Sequence[str], fields: Sequence[Spans], most: int
+) -> "tuple[list[array[int]], dict[int, FittedText]]":
+    """Return the token ids of texts, at most ``most`` each, and by their numbers those that were cut."""
+    tokenizer = Tokenizer(
+        read=lambda some: backbone.tokenizer(list(some), verbose=False)["input_ids"] if some else [],
+        letters=lambda ids: sum(map(len, backbone.tokenizer.convert_ids_to_tokens(_known(backbone, ids)))),
+        longest=lambda: backbone.longest_token,
+    )
     ids: list[array[int]] = []  # four bytes a token; a list of numbers takes nine times as much
-    for first in range(0, len(texts), TEXTS_AT_ONCE):
-        portion = list(texts[first : first + TEXTS_AT_ONCE])
-        ids += [array("i", row) for row in backbone.tokenizer(portion, verbose=False)["input_ids"]]
-    cut = sum(len(i) > max_tokens for i in ids)
-    if cut and not backbone.warned_of_cuts:
-        backbone.warned_of_cuts = True
-        logger.warning(
-            "%d of %d texts are longer than %d tokens and are cut; the prompt is kept whole. (Said once.)",
-            cut, len(ids), max_tokens,
-        )  # fmt: skip
-    end = array("i", [int(backbone.tokenizer.eos_token_id)] if backbone.is_encoder_decoder else [])
-    return [i if len(i) <= max_tokens else i[: max_tokens - len(end)] + end for i in ids]
+    cut: dict[int, FittedText] = {}
+    for first, last in _portions(texts):
+        rows = fitted(texts[first:last], fields[first:last], most, tokenizer)
+        ids += [array("i", row.ids[:most]) for row in rows]
+        cut |= {number: row for number, row in enumerate(rows, first) if row.cap is not None}
+    return ids, cut
+
+
+def _known(backbone: Backbone, ids: Sequence[int]) -> list[int]:
+    """Return tokens without the unknown, which may stand for any number of letters."""
+    return [i for i in ids if i != backbone.tokenizer.unk_token_id]
+
+
+def _portions(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield where portions of texts begin and end."""
+    first, characters = 0, 0
+    for number, text in enumerate(texts):
+        if number - first == TEXTS_AT_ONCE or (characters and characters + len(text) > CHARACTERS_AT_ONCE):
+            yield first, number
+            first, characters = number, 0
+        characters += min(len(text), LONG)  # of a longer one a part is read
+    if first < len(texts):
+        yield first, len(texts)
+
+
+def _say_what_is_cut(
+    task: Task, cut: Mapping[int, FittedText], count: int, backbone: Backbone, fit: int, most: int
+) -> None:
+    """Warn, once for each task, which fields of which rows are cut, and what would keep more.
+
+    Raises:
+        DataError: not even the template's own words fit.
+    """
+    bare = next((len(row.ids) for row in cut.values() if len(row.ids) > fit), 0)
+    room = f"take a shorter prompt: {backbone.config.name} reads {backbone.positions} positions"
+    remedy = "take a larger max_input_tokens, in the task or with --set" if fit == most else room
+    if bare:
+        raise DataError(
+            task.name, [f"the template's own words are {bare} tokens, and {fit} fit: no text would be read; {remedy}"]
+        )
+    if task.name in backbone.warned_of_cuts:
+        return
+    backbone.warned_of_cuts.add(task.name)
+    rows: dict[str, list[int]] = {}
+    for number, row in cut.items():
+        for name in dict.fromkeys(row.cut_fields):
+            rows.setdefault(name, []).append(number)
+    fields = "; ".join(f"{name} of {named_rows(numbers)}" for name, numbers in rows.items())
+    logger.warning(
+        "%s: %d of %d texts are longer than %d tokens and are cut at the end of a field: %s. To keep more, %s.",
+        task.name, len(cut), count, fit, fields, remedy,
+    )  # fmt: skip
 
 
 def encode_targets(backbone: Backbone, texts: Sequence[str], max_tokens: int) -> list[list[int]]:

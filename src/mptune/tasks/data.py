@@ -4,15 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mptune.errors import DataError
 from mptune.files import digest
+from mptune.tasks.cells import CellError
 from mptune.tasks.rows import NumberedRows, read_rows, sources_of, warn_once
 from mptune.tasks.splits import gathered, halves, hold_out, normal, to_train_on
-from mptune.tasks.task import SPLITS, Example, Split, Task, label_key
+from mptune.tasks.task import SPLITS, Example, Split, Task, label_key, there
 
 
 @dataclass(frozen=True)
@@ -199,8 +199,13 @@ def draw_rows(examples: Sequence[Example], count: int, seed: int) -> tuple[Examp
 def _kept(task: Task, rows: NumberedRows, place: str, problems: list[str]) -> NumberedRows:
     """Return the rows whose columns have the values that ``where`` wants."""
     assert task.dataset is not None
-    where = task.dataset.where
-    kept = [(n, row) for n, row in rows if all(label_key(row.get(c)) in values for c, values in where.items())]
+    where, kept = task.dataset.where, []
+    for number, row in rows:
+        try:
+            if all(label_key(row.get(column), column) in values for column, values in where.items()):
+                kept.append((number, row))
+        except CellError as error:
+            problems.append(f"{place} row {number}: {error}")
     if not kept and not problems:
         wanted = ", ".join(f"{column} is {' or '.join(values)}" for column, values in where.items())
         chosen = f" where {wanted}" if wanted and rows else ""
@@ -212,33 +217,27 @@ def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -
     assert task.dataset is not None
     examples = []
     for number, row in rows:
+        ready = None
         try:
             ready = task.prepared(row)
-        except LookupError as error:
-            problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
-            continue
-        # Public data have a few blank texts, which their users cannot mend; in a file of one's own it is a slip.
-        missing = [f for f in task.fields if ready.get(f) is None or (not task.dataset.hub and _blank(ready[f]))]
-        if missing:
-            there = ", ".join(k for k, v in row.items() if v is not None and not _blank(v))
-            problems.append(f"{place} row {number}: no {', '.join(missing)}; it has {there or 'nothing'}")
-            continue
-        if task.verbalizer and label_key(ready[task.label]) not in task.verbalizer:
-            problems.append(
-                f"{place} row {number}: the label {ready[task.label]!r} is not in the verbalizer "
-                f"({', '.join(task.verbalizer)})"
-            )
-            continue
-        try:
+            # Public data have a few blank texts, which their users cannot mend; in a file of one's own it is a slip.
+            if lacking := task.lacking(ready, blank=not task.dataset.hub):
+                problems.append(f"{place} row {number}: {lacking}; it has {there(row)}")
+                continue
+            if task.verbalizer and label_key(ready[task.label], task.label) not in task.verbalizer:
+                problems.append(
+                    f"{place} row {number}: the label {ready[task.label]!r} is not in the verbalizer "
+                    f"({', '.join(task.verbalizer)})"
+                )
+                continue
             examples.append(task.render_prepared(ready, number))
+        except CellError as error:
+            problems.append(f"{place} row {number}: {error}")
         except LookupError as error:
-            if not task.gather:  # other rows of this input may have right answers; in public test sets some have none
+            # Other rows of this input may have right answers; in public test sets some have none.
+            if not task.gather or ready is None:
                 problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
     return examples
-
-
-def _blank(value: Any) -> bool:
-    return isinstance(value, str) and not value.strip()
 
 
 def _check_overlap(task: Task, examples: dict[str, list[Example]], places: dict[str, str], problems: list[str]) -> None:

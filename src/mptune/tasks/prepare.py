@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mptune.tasks.cells import is_missing, text_cell
+
 Row = Mapping[str, Any]
 
 _WORD = re.compile(r"\S+")
@@ -23,7 +25,7 @@ _SEEN = (
 
 def mark_spans(row: Row) -> Row:
     """WSC: ``text`` with its first span between stars and its second between hashes, wherever each stands."""
-    text = str(row["text"])
+    text = _text(row, "text")
     marks = []
     for number, sign in ((1, "*"), (2, "#")):
         start, end = _span(text, row, number)
@@ -43,34 +45,38 @@ def _span(text: str, row: Row, number: int) -> tuple[int, int]:
     index = int(row[f"span{number}_index"])
     if not 0 <= index < len(words):
         raise KeyError(f"span{number}_index {index} (the text has {len(words)} words)")
-    span = re.compile(r"\s+".join(map(re.escape, str(row[f"span{number}_text"]).split())), re.IGNORECASE)
+    span = re.compile(r"\s+".join(map(re.escape, _text(row, f"span{number}_text").split())), re.IGNORECASE)
     fitting = [(abs(i - index), match) for i, word in enumerate(words) if (match := span.match(text, word.start()))]
     return min(fitting, key=lambda f: f[0])[1].span() if fitting else words[index].span()
 
 
 def strip_markup(row: Row) -> Row:
     """MultiRC: ``paragraph`` without ``<br>`` and ``<b>``."""
-    text = re.sub(r"</?b>", "", str(row["paragraph"]).replace("<br>", " "))
+    text = re.sub(r"</?b>", "", _text(row, "paragraph").replace("<br>", " "))
     return {**row, "paragraph": " ".join(text.split())}
 
 
 def pad_punctuation(row: Row) -> Row:
     """SQuAD and MRQA as T5 was trained on them: a space on either side of every sign, in question, text and answers."""
-    return {**row, **{field: _spaced(row[field]) for field in ("question", "context", "answers") if field in row}}
+    fields = [field for field in ("question", "context", "answers") if field in row]
+    return {**row, **{field: _spaced(row[field], field) for field in fields}}
 
 
-def _spaced(value: Any) -> Any:
+def _spaced(value: Any, field: str) -> Any:
     if isinstance(value, Mapping):
-        return {**value, "text": _spaced(value["text"])}
+        return {**value, "text": _spaced(value["text"], field)}
     if isinstance(value, list | tuple):
-        return [_spaced(v) for v in value]
-    kept = (c if c in "_ " or unicodedata.category(c)[0] in "LMNZC" else f" {c} " for c in str(value))
+        return [_spaced(v, field) for v in value]
+    if is_missing(value):
+        return None
+    letters = text_cell(value, field)
+    kept = (c if c in "_ " or unicodedata.category(c)[0] in "LMNZC" else f" {c} " for c in letters)
     return " ".join("".join(kept).split())
 
 
 def join_entities(row: Row) -> Row:
     """ReCoRD: ``entities`` in one line, and ``passage`` whose highlights are sentences."""
-    ended = re.sub(r"([.?!\"'])\s*\n@highlight\n", r"\1 ", str(row["passage"]))
+    ended = re.sub(r"([.?!\"'])\s*\n@highlight\n", r"\1 ", _text(row, "passage"))
     passage = ended.replace("\n@highlight\n", ". ")
     return {**row, "passage": " ".join(passage.split()), "entities": ", ".join(dict.fromkeys(row["entities"]))}
 
@@ -89,8 +95,12 @@ def write_triples(row: Row) -> Row:
 
 def write_facts(row: Row) -> Row:
     """E2E: ``facts``, the meaning representation in one line: ``name: Rye Mill, family friendly: no``."""
-    facts = _FACT.findall(str(row["meaning_representation"]))
+    facts = _FACT.findall(_text(row, "meaning_representation"))
     return {**row, "facts": ", ".join(f"{_HUMP.sub(' ', name.strip()).lower()}: {value}" for name, value in facts)}
+
+
+def _text(row: Row, field: str) -> str:
+    return text_cell(row[field], field)
 
 
 def _plain(name: str) -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -103,7 +104,7 @@ def _file_rows(path: Path, split: str, problems: list[str]) -> NumberedRows:
     else:
         try:
             return list(_parquet_rows(path) if ending == "parquet" else _text_rows(path, ending, problems))
-        except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             problems.append(f"{path.name} ({split}) cannot be read as {ending}: {first_line(error)[:200]}")
     return []
 
@@ -121,18 +122,47 @@ def _text_rows(path: Path, ending: str, problems: list[str]) -> Iterator[tuple[i
         text = file.read()
     rows: Iterable[tuple[int, Any]]
     if ending == "csv":
-        rows = enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), start=1)
+        rows = _csv_rows(text, path.name, problems)
     elif ending == "json" and text.lstrip().startswith("["):
         rows = enumerate(parsed(text), start=1)
     else:
         rows = _json_lines(text, path.name, problems)
     for number, row in rows:
-        if not isinstance(row, dict):
+        if isinstance(row, dict) and _by_columns(row):
+            problems.append(
+                f"{path.name} row {number} is a whole table by columns, as pandas' to_json() writes it; "
+                'write rows: to_json(..., orient="records", lines=True)'
+            )
+        elif not isinstance(row, dict):
             problems.append(f"{path.name} row {number}: wants {{field: value}}; got {json.dumps(row)[:40]}")
         elif None in row:
             problems.append(f"{path.name} row {number} has more cells than the header; quote a text that has commas")
         else:
             yield number, row
+
+
+def _csv_rows(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(2**31 - 1)  # of characters; a long text is cut when it is read, and not refused here
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    number = 0
+    try:
+        columns = list(reader.fieldnames or ())
+        twice = [column for column, count in Counter(columns).items() if count > 1]
+        if twice:
+            problems.append(f"{name}: its header has {', '.join(map(repr, twice))} twice; one would hide the other")
+            return
+        for number, row in enumerate(reader, start=1):
+            yield number, row
+    except csv.Error as error:
+        problems.append(
+            f'{name} row {number + 1}: {error}; close its quotes, and write a quote within them twice: "He said ""no"""'
+        )
+
+
+def _by_columns(row: dict[str, Any]) -> bool:
+    """Return whether a row is a table: in each of its fields the same numbers, as an index, lead to values."""
+    indices = [tuple(value) if isinstance(value, dict) else () for value in row.values()]
+    return len(set(indices)) == 1 and bool(indices[0]) and all(key.isdecimal() for key in indices[0])
 
 
 def _json_lines(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
@@ -153,7 +183,8 @@ def unlabelled_rows(file: Path | None) -> list[dict[str, Any]]:
         DataError: every line that is no JSON object.
     """
     try:
-        text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
+        # Never by the locale, which would read other letters than the file has.
+        text = (sys.stdin.buffer.read() if file is None else file.read_bytes()).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file or 'standard input'} cannot be read: {reason(error)}") from None
     rows: list[dict[str, Any]] = []

@@ -2,14 +2,15 @@
 
 import re
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mptune.config import Config
+from mptune.tasks.cells import CellError, cell, is_missing, text_cell
 from mptune.tasks.prepare import PREPARE, Row
 
 METRICS = (
@@ -80,6 +81,14 @@ class Dataset(Config):
         return self
 
 
+class Span(NamedTuple):
+    """Where a field of the template stands in a rendered text."""
+
+    field: str
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Example:
     """One row of a task, rendered."""
@@ -92,6 +101,7 @@ class Example:
     references: tuple[str, ...]  # all right answers
     group: str | None = None  # what rows are judged together; None where each stands alone
     subset: str | None = None  # the part of the rows that is scored apart too
+    spans: tuple[Span, ...] = field(default=(), compare=False)  # what may be cut of the input: the row's own texts
 
 
 PROTOCOLS = ("recommended", "paper")
@@ -123,7 +133,7 @@ class Task(Config):
     scoring: Literal["labels", "generation"] = "labels"
     """Of a task with a verbalizer: its label words are ranked, or the text that is written must be one of them."""
     max_input_tokens: int | None = Field(None, ge=1)
-    """Longer texts are cut; takes the place of the stage's number."""
+    """Longer texts are cut at the end of their longest fields; takes the place of the stage's number."""
     every_answer: bool = False
     """Train on every right answer of a row, each an example of its own, and not on the target alone."""
     gather: bool = False
@@ -214,6 +224,17 @@ class Task(Config):
         names = [f.partition("[")[0] for t in texts for _, f, _, _ in string.Formatter().parse(t) if f]
         return tuple(dict.fromkeys([*names, *([self.label] if self.verbalizer else [])]))
 
+    def lacking(self, row: Row, *, blank: bool) -> str | None:
+        """Return which fields a prepared row lacks, and which are empty; None where it has them all.
+
+        Args:
+            blank: whether a text of nothing but spaces is empty.
+        """
+        absent = [f for f in self.fields if f not in row]
+        empty = [f for f in self.fields if f in row and (is_missing(row[f]) or (blank and _blank(row[f])))]
+        said = [f"{what} {', '.join(fields)}" for what, fields in (("no", absent), ("empty", empty)) if fields]
+        return ", ".join(said) or None
+
     @property
     def label_words(self) -> tuple[str, ...]:
         """The words of the verbalizer, in its order; none for free text."""
@@ -224,43 +245,54 @@ class Task(Config):
 
         Raises:
             LookupError: the row lacks a field that preparing reads, or has it in another form.
+            CellError: a field that preparing reads as text is none.
         """
         if self.prepare is None:
             return row
         try:
             return PREPARE[self.prepare](row)
+        except CellError:
+            raise
         except (AttributeError, TypeError, ValueError):
             raise KeyError(f"a field of the form that {self.prepare} reads") from None
 
     def render_input(self, row: Row) -> str:
-        """Return the input text of a row.
+        """Return the input text of a row, as `unlabelled` does."""
+        return self.unlabelled(row).input
+
+    def unlabelled(self, row: Row, number: int = 0) -> Example:
+        """Return the example of one row that is to be answered.
 
         Raises:
             LookupError: the row lacks a field of the template.
+            CellError: a field of the template is no text.
         """
-        return _fill(self.template, self.prepared(row))
+        text, spans = _filled(self.template, self.prepared(row))
+        return Example(self.name, number, text, "", None, (), spans=spans)
 
     def render(self, row: Row, number: int = 0) -> Example:
         """Return the example of one labelled row.
 
         Raises:
             LookupError: the row lacks a field, or its label is not in the verbalizer.
+            CellError: a field is no text.
         """
         return self.render_prepared(self.prepared(row), number)
 
     def render_prepared(self, row: Row, number: int = 0) -> Example:
         """As `render`, of a row that is prepared already."""
-        text = _fill(self.template, row)
-        group = _fill(self.group, row) if self.group else None
-        subset = str(_get(self.subset, row)) if self.subset else None
+        text, spans = _filled(self.template, row)
+        group = _filled(self.group, row)[0] if self.group else None
+        subset = text_cell(_get(self.subset, row), self.subset) if self.subset else None
         if self.verbalizer:
-            label = label_key(row[self.label])
+            label = label_key(row[self.label], self.label)
             word = self.verbalizer[label]
-            return Example(self.name, number, text, word, label, (word,), group, subset)
-        target = _fill(self.target or "", row)
+            return Example(self.name, number, text, word, label, (word,), group, subset, spans)
+        target, _ = _filled(self.target or "", row)
         answers = _get(self.references, row) if self.references else target
-        references = tuple(str(a) for a in answers) if isinstance(answers, list | tuple) else (str(answers),)
-        return Example(self.name, number, text, target, None, references or (target,), group, subset)
+        given = answers if isinstance(answers, list | tuple) else (answers,)
+        references = tuple(text_cell(answer, self.references or "target") for answer in given)
+        return Example(self.name, number, text, target, None, references or (target,), group, subset, spans)
 
     def located(self, folder: Path) -> Self:
         """Return the task with its data files' paths relative to ``folder`` made absolute."""
@@ -274,20 +306,45 @@ class Task(Config):
         return self.model_copy(update={"dataset": None})
 
 
-def label_key(value: Any) -> str:
-    """Return a row's label value as the text by which a verbalizer knows it.
+def there(row: Row) -> str:
+    """Return the fields of a row that hold something, for a message."""
+    return ", ".join(str(k) for k, v in row.items() if not is_missing(v) and not _blank(v)) or "nothing"
+
+
+def _blank(value: Any) -> bool:
+    return isinstance(value, str | bytes) and not value.strip()
+
+
+def named_rows(numbers: Sequence[int]) -> str:
+    """Return how many rows, and the first of them by their numbers, for a message: ``3 rows (2, 5, 9)``."""
+    first = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+    return f"row {first}" if len(numbers) == 1 else f"{len(numbers)} rows ({first})"
+
+
+def label_key(value: Any, field: str = "label") -> str:
+    """Return a row's label value as the text by which a verbalizer knows it; none where it is missing.
 
     1, 1.0, "1" and "1.0" are one label, and so are true, "true" and "True": files of each format hold their own.
+
+    Raises:
+        CellError: it is neither text nor a number.
     """
-    text = str(value)
+    text = cell(value, field) or ""
     if text.lower() in ("true", "false"):
         return text.lower()
     return text.rstrip("0").removesuffix(".") if _WHOLE.fullmatch(text) else text
 
 
-def _fill(template: str, row: Mapping[str, Any]) -> str:
-    parts = string.Formatter().parse(template)
-    return "".join(text + ("" if field is None else str(_get(field, row))) for text, field, _, _ in parts)
+def _filled(template: str, row: Mapping[str, Any]) -> tuple[str, tuple[Span, ...]]:
+    """Return a template with the fields of a row, and where they stand."""
+    text, spans = "", []
+    for words, path, _, _ in string.Formatter().parse(template):
+        text += words
+        if path is not None:
+            held = text_cell(_get(path, row), path)
+            spans.append(Span(path, len(text), len(text) + len(held)))
+            text += held
+    return text, tuple(spans)
 
 
 def _get(path: str, row: Mapping[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mptune.comparison.baselines.in_context import BETWEEN, InContext, in_turn
+from mptune.comparison.baselines.in_context import BETWEEN, InContext, in_turn, moved
 from mptune.comparison.baselines.setfit import bare
 from mptune.comparison.config import InContextConfig
 from mptune.comparison.methods import METHODS
@@ -102,12 +102,19 @@ def test_as_many_rows_stand_before_a_text_as_fit_and_the_text_stays_whole(rows, 
     assert half.behind(text, 8).count(BETWEEN) == 2
 
 
+def test_a_text_behind_rows_keeps_its_fields_in_their_places(rows):
+    example = rows.data("test").test[0]
+    behind = moved(example, f"some rows{BETWEEN}{example.input}")
+    (span,), (before,) = behind.spans, example.spans
+    assert behind.input[span.start : span.end] == example.input[before.start : before.end] != ""
+
+
 def test_the_context_is_read_and_nothing_learns(rows, folder):
     system = trained("in-context", rows, folder, shots=2, max_input_tokens=200)
     assert (system.trained, system.stored) == (0, 0)
     assert set(system.answer(rows, "test", EvaluateConfig(rows=4))[1]) <= {"no", "yes"}
-    other = trained("in-context", rows, folder, shots=2, max_input_tokens=1)
-    assert system.prompt.behind("text", 1) != other.prompt.behind("text", 1) == "text"
+    other = trained("in-context", rows, folder, shots=2, max_input_tokens=8)
+    assert system.prompt.behind("text", 8) != other.prompt.behind("text", 8) == "text"
 
 
 def test_a_sentence_encoder_reads_a_row_without_the_templates_own_words():

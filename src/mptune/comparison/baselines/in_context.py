@@ -1,6 +1,7 @@
 """In-context learning: labelled rows stand before the text, and nothing is trained."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
 
 import torch
@@ -14,7 +15,7 @@ from mptune.config import EvaluateConfig
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode, encode_inputs
 from mptune.stages.experiment import Experiment
-from mptune.tasks.task import Example, Task
+from mptune.tasks.task import Example, Span, Task
 
 BETWEEN = "\n\n"  # rows
 
@@ -42,8 +43,7 @@ class InContext(Classifier):
     def answers(self, examples: Sequence[Example], config: EvaluateConfig) -> Sequence[str]:
         """Return what the backbone answers to each text behind the rows that fit before it."""
         texts = zip(examples, self._lengths([example.input for example in examples]), strict=True)
-        asked = [Example(e.task, e.row, self.behind(e.input, length), e.target, e.label, e.references)
-                 for e, length in texts]  # fmt: skip
+        asked = [moved(e, self.behind(e.input, length)) for e, length in texts]
         # A task may say how long its texts are; here the rows count too.
         whole = self.task.model_copy(update={"max_input_tokens": None})
         data = encode(whole, asked, self.backbone, self.config, 0)
@@ -63,6 +63,13 @@ class InContext(Classifier):
     def _lengths(self, texts: Sequence[str]) -> list[int]:
         most = self.config.max_input_tokens
         return [len(ids) for ids in encode_inputs(self.backbone, texts, most, 0, 0)]
+
+
+def moved(example: Example, text: str) -> Example:
+    """Return an example at the end of a longer text, of which its own fields may still be cut."""
+    ahead = len(text) - len(example.input)
+    spans = tuple(Span(s.field, s.start + ahead, s.end + ahead) for s in example.spans)
+    return replace(example, input=text, spans=spans)
 
 
 def in_turn(examples: Sequence[Example], random: torch.Generator) -> list[Example]:

@@ -1,0 +1,77 @@
+"""What a cell of a row is, in every format: text, a number, missing, or refused. The one place that decides it."""
+
+import math
+import numbers
+from collections.abc import Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+EXACT = 2**53  # whole floats beyond it are not exact, and keep their exponent
+
+
+class CellError(ValueError):
+    """A cell that is neither text nor a number: its field, what it holds and what to do."""
+
+    def __init__(self, field: str, held: str) -> None:
+        super().__init__(f"{field} holds {held}")
+        self.field = field
+
+
+def cell(value: Any, field: str) -> str | None:
+    """Return a cell as text; None where it is missing.
+
+    A whole number is written without a point, since a column with gaps holds floats in some formats and not in others.
+
+    Args:
+        field: its name, for the error.
+
+    Raises:
+        CellError: it is nested, no finite number, or bytes that are no text.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool | date | time | timedelta | UUID):  # a datetime is a date
+        return str(value)
+    if isinstance(value, bytes | bytearray):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise CellError(field, "bytes that are no text in UTF-8; write them as text") from None
+    if isinstance(value, numbers.Real | Decimal):
+        return _number(value, field)
+    if isinstance(value, Mapping):
+        parts = ", ".join(map(str, list(value)[:3])) or "nothing"
+        raise CellError(field, f"an object with {parts}, where text is wanted; name a part, as {{{field}[key]}}")
+    if isinstance(value, list | tuple):
+        raise CellError(field, f"a list, where text is wanted; name a part, as {{{field}[0]}}")
+    raise CellError(field, f"a value of type {type(value).__name__}; write it as text or as a number")
+
+
+def text_cell(value: Any, field: str) -> str:
+    """As `cell`, of a cell that may not be missing.
+
+    Raises:
+        KeyError: it is, with its name.
+    """
+    text = cell(value, field)
+    if text is None:
+        raise KeyError(field)
+    return text
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell holds nothing: null, or the NaN by which tables mark a gap."""
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return value is None or (isinstance(value, numbers.Real) and math.isnan(value))
+
+
+def _number(value: Any, field: str) -> str | None:
+    if is_missing(value):
+        return None
+    if math.isinf(value):
+        raise CellError(field, f"{value}, which is no finite number; correct it, or leave it out")
+    whole = not isinstance(value, numbers.Integral) and abs(value) <= EXACT and value == int(value)
+    return str(int(value)) if whole else str(value)
