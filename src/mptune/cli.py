@@ -59,9 +59,7 @@ SetOption = Annotated[
 ]  # fmt: skip
 TrackersOption = Annotated[Text, _option("Trackers by name: tensorboard,wandb,trackio,mlflow.", "NAMES", "--report-to")]
 SeedOption = Annotated[Number, _option("Decides initialisation, order and few-shot rows.", min=0)]
-ShotsOption = Annotated[
-    Number, _option("Training examples per class, and as many for validation; all without it.", min=1)
-]
+ShotsOption = Annotated[Number, _option("Training examples per class; all without it.", min=1)]
 PromptArgument = Annotated[str, typer.Argument(help="Prompt: folder or hub repository.")]
 
 
@@ -138,8 +136,9 @@ def adapt_prompt(
     report_to: TrackersOption = None,
 ) -> None:
     """Stage 3: adapt a multitask prompt to a target task."""
-    from mptune import AdaptConfig, MultitaskPrompt, adapt
-    from mptune.stages.adaptation import Target, adapt_together
+    from mptune import AdaptConfig, MultitaskPrompt
+    from mptune.stages.adaptation import Target
+    from mptune.stages.ensemble import adapt_by_all_rows, each_by_all_rows
     from mptune.tasks.data import TaskRows
 
     if seed is not None and seeds is not None:
@@ -151,10 +150,10 @@ def adapt_prompt(
     rows = TaskRows.checked(tasks, data)
     model = _load(backbone, changes, prompt, source)
     if seeds is None:
-        _say_saved(out, adapt(prompt, rows, model, config, out=out, report_to=trackers))
+        _say_saved(out, adapt_by_all_rows(prompt, rows, model, config, out=out, report_to=trackers))
         return
     targets = Target.of_seeds(rows, config, out, seeds)
-    for target, adapted in zip(targets, adapt_together(prompt, targets, model, report_to=trackers), strict=True):
+    for target, adapted in zip(targets, each_by_all_rows(prompt, targets, model, report_to=trackers), strict=True):
         _say_saved(target.out, adapted)
 
 

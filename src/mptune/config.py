@@ -60,15 +60,20 @@ class ExamplesConfig(Config):
     shots: int | None = Field(None, ge=1)
     """Training examples per class (in all, for free text), drawn by the seed; all where absent."""
     validation_shots: int | None = Field(None, ge=0)
-    """Validation examples per class; as many as ``shots`` where absent, since few-shot users have no more. 0: none,
-    with or without ``shots``, and the last state is kept. With eight labelled examples per class, eight shots and no
-    validation did better than four and four (docs/LOG.md, 2026-11-20: the rest of the open choices at 4 shots)."""
+    """Validation examples per class, beside the ``shots``. Where absent, few-shot trainings have none and keep the last
+    state, and others have the validation rows; 0: none for either. Of eight labelled examples per class, all to train
+    on did better than four and four (docs/LOG.md, 2026-11-20: the rest of the open choices at 4 shots)."""
     validation_rows: int = Field(200, ge=1)
     """At most so many validation rows per task, the first of a seeded shuffle."""
     max_input_tokens: int = Field(256, ge=1)
     """Longer texts are cut at the end of their longest fields, where the task says no length of its own. Paper: 256."""
     max_target_tokens: int = Field(128, ge=1)
     """Longer targets are cut, and generation stops there. Paper: 128."""
+
+    @property
+    def validates(self) -> bool:
+        """Whether validation rows choose which state of a training is kept; else all rows train, to the last step."""
+        return bool(self.validation_shots) or (self.validation_shots is None and self.shots is None)
 
 
 class TrainingConfig(ExamplesConfig):
@@ -172,6 +177,14 @@ class AdaptConfig(TrainingConfig):
     """Learning rate of the shared prompt, in units of the embeddings' RMS."""
     task_lr: float = Field(0.05, gt=0)
     """Learning rate of u and v, which are about one."""
+    unlabelled_rows: int = Field(400, ge=0)
+    """At most so many rows of the task's ``dataset.unlabelled``, drawn by the seed, that teachers answer; 0 learns from
+    labelled rows alone. The answers cost as much as so many predictions."""
+    unlabelled_steps: int = Field(150, ge=0, le=MOST_STEPS)
+    """Optimizer updates of the prompt that learns from the teachers' answers, each on as many unlabelled rows as
+    labelled ones; the teachers take ``steps``."""
+    sharpening: float = Field(2.0, gt=0)
+    """Power to which the teachers' mean probabilities are taken: above 1, the likeliest label counts for more."""
 
 
 class BaselineConfig(TrainingConfig):

@@ -100,21 +100,28 @@ def test_steps_set_by_hand_take_the_place_of_a_files_epochs(tmp_path):
     assert (adapt.epochs, adapt.steps) == (None, 2)
 
 
-NONE_HELD_OUT = {"validation_shots": 0}
+NONE_HELD_OUT, HELD_OUT = {"validation_shots": 0}, {"validation_shots": 8}
+TRIED = {"rates": {"lora": [0.1, 0.2]}, "methods": ["lora"]}
 
 
 @pytest.mark.parametrize(
     ("changes", "method"),
     [
-        ({"budget": NONE_HELD_OUT, "rates": {"lora": [0.1, 0.2]}, "methods": ["lora"]}, "lora"),
-        ({"rates": {"lora": [0.1, 0.2]}, "methods": ["v"],
+        (TRIED, "lora"),
+        ({**TRIED, "shots": ["all"]}, None),
+        ({**TRIED, "shots": [4, "all"]}, "lora"),
+        ({**TRIED, "budget": HELD_OUT}, None),
+        ({**TRIED, "shots": ["all"], "budget": NONE_HELD_OUT}, "lora"),
+        ({**TRIED, "rates": {"lora": [0.1]}}, None),
+        ({"rates": {"lora": [0.1, 0.2]}, "methods": ["v"], "budget": HELD_OUT,
           "variants": {"v": {"of": "lora", "lora": NONE_HELD_OUT}}}, "v"),
-        ({"rates": {"mpt": [0.1, 0.2]}, "methods": ["mpt"], "per_task": {"cb": NONE_HELD_OUT}}, "mpt"),
-        ({"rates": {"mpt-group": [0.1, 0.2]}, "methods": ["mpt-group"], "adapt": NONE_HELD_OUT}, "mpt-group"),
-        ({"budget": NONE_HELD_OUT, "rates": {"lora": [0.1]}, "methods": ["lora"]}, None),
         ({"rates": {"v": [0.1, 0.2]}, "methods": ["v"], "lora": NONE_HELD_OUT,
-          "variants": {"v": {"of": "lora", "lora": {"validation_shots": 8}}}}, None),
-        ({"rates": {"mpt-group": [0.1, 0.2]}, "methods": ["mpt-group"], "per_task": {"cb": NONE_HELD_OUT}}, None),
+          "variants": {"v": {"of": "lora", "lora": HELD_OUT}}}, None),
+        ({"rates": {"mpt": [0.1, 0.2]}, "methods": ["mpt"], "budget": HELD_OUT,
+          "per_task": {"cb": NONE_HELD_OUT}}, "mpt"),
+        ({"rates": {"mpt-group": [0.1, 0.2]}, "methods": ["mpt-group"], "adapt": NONE_HELD_OUT}, "mpt-group"),
+        ({"rates": {"mpt-group": [0.1, 0.2]}, "methods": ["mpt-group"], "budget": HELD_OUT,
+          "per_task": {"cb": NONE_HELD_OUT}}, None),
     ],
 )  # fmt: skip
 def test_rates_are_not_compared_on_rows_that_were_trained_on(changes, method, tmp_path):
@@ -123,7 +130,9 @@ def test_rates_are_not_compared_on_rows_that_were_trained_on(changes, method, tm
     if method is None:
         assert Loaded.from_file(file)
         return
-    with pytest.raises(ConfigError, match=f"rates: those of {method} are compared on validation rows, on which"):
+    with pytest.raises(
+        ConfigError, match=f"rates: those of {method} are compared on validation rows, on which it trains"
+    ):
         Loaded.from_file(file)
 
 

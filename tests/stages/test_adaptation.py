@@ -149,13 +149,14 @@ def test_each_task_of_a_group_starts_at_its_own_closest_source(source, tmp_path)
 
 
 def test_shots_are_drawn_per_class_by_the_seed_and_written_into_the_card(source, toy_task):
-    few = [adapt(source, toy_task, trained_backbone(), Quick(steps=0, shots=4, seed=s)) for s in (0, 0, 1)]
+    held = {"shots": 4, "validation_shots": 4, "steps": 0}
+    few = [adapt(source, toy_task, trained_backbone(), Quick(**held, seed=s)) for s in (0, 0, 1)]
     first, again, other = ([*p.card.seeds["shot_rows"]["toy"]] for p in few)
     rows = [json.loads(line) for line in Path(toy_task.dataset.train).read_text().splitlines()]
     assert len(set(first)) == 8
     assert sum(rows[number - 1]["label"] for number in first) == 4  # rows are numbered from one
     assert first == again != other
-    assert few[0].card.scores[0]["examples"] == 8  # validation is no larger than what a few-shot user has
+    assert few[0].card.scores[0]["examples"] == 8
 
 
 def test_adapting_never_ends_below_its_start(source, toy_task, tmp_path):

@@ -41,12 +41,12 @@ def test_validation_rows_are_the_same_few_for_every_seed(toy_task):
 @pytest.mark.parametrize(
     ("changes", "train", "validation"),
     [
-        pytest.param({"shots": 3}, 6, 6, id="as many validation rows as shots"),
-        pytest.param({"shots": 3, "validation_shots": 5}, 6, 10, id="or as many as are asked for"),
+        pytest.param({"shots": 3}, 6, 0, id="beside shots nothing is held out"),
+        pytest.param({"shots": 3, "validation_shots": 5}, 6, 10, id="but what is asked for"),
         pytest.param({"validation_shots": 5}, 48, 16, id="without shots there is no few-shot validation"),
-        pytest.param({"shots": 1000}, 48, 16, id="no more than there are"),
-        pytest.param({"shots": 3, "validation_shots": 0}, 6, 0, id="or none"),
-        pytest.param({"validation_shots": 0}, 48, 0, id="none without shots either"),
+        pytest.param({"shots": 1000, "validation_shots": 1000}, 48, 16, id="no more than there are"),
+        pytest.param({}, 48, 16, id="where all rows train, the validation rows choose"),
+        pytest.param({"validation_shots": 0}, 48, 0, id="or none"),
     ],
 )
 def test_shots_count_per_class(toy_task, changes, train, validation):
@@ -141,7 +141,7 @@ def test_a_card_says_what_was_trained_on_which_rows_of_which_model(toy_tasks):
     assert card.seeds["shot_rows"] == {
         name: [e.row for e in rows.examples] for name, rows in zip(card.data, begun.data.train, strict=True)
     }
-    assert card.data == {task.name: TaskRows(task).data("train", "validation").digest for task in toy_tasks}
+    assert card.data == {task.name: TaskRows(task).data("train").digest for task in toy_tasks}
 
 
 def test_the_seed_alone_decides_what_is_drawn(toy_task):
@@ -188,7 +188,7 @@ def test_rows_that_were_read_are_not_read_again(toy_task, tmp_path):
     first = experiment([rows], TrainingConfig())
     for split in ("train", "validation", "test"):
         (tmp_path / f"toy.{split}.jsonl").unlink()
-    second = experiment([rows], TrainingConfig(shots=2, seed=7))
+    second = experiment([rows], TrainingConfig(shots=2, validation_shots=2, seed=7))
     assert second.data.digests == first.data.digests
     assert second.tasks == (toy_task,)
     with pytest.raises(DataError, match="does not exist"):

@@ -7,6 +7,7 @@ from typing import Any
 
 from mptune.comparison.recipe import Loaded
 from mptune.comparison.results import FILES, RECIPE, Line, TrainingRecord, read_object
+from mptune.config import ExamplesConfig
 from mptune.errors import ResumeError
 from mptune.files import digest, write_file
 from mptune.stages.run import first_difference
@@ -104,7 +105,8 @@ def _trained_on(line: Line) -> tuple[bool, str] | None:
     training = _on_target(line)
     if training is None or line.task not in training.data:
         return None
-    return training.config.get("validation_shots") == 0, training.data[line.task]
+    read = {field: training.config.get(field) for field in ("shots", "validation_shots")}
+    return not ExamplesConfig(**read).validates, training.data[line.task]
 
 
 def _noted(folder: Path) -> dict[str, Any]:

@@ -218,6 +218,11 @@ METHODS: dict[str, Method] = {
         _weights("fine_tuning", "stages.weights"), WEIGHTS, "all weights", "all weights", "backbone", FINE_TUNING,
         unit=ADAMW,
     ),
+    "taught-fine-tuning": Method(
+        _in("baselines.weights", "taught_fine_tuning"), WEIGHTS, "all weights, taught on unlabelled rows too",
+        "all weights, on labels and on what MPT's teachers say of unlabelled rows", "multitask prompt", FINE_TUNING,
+        unit=ADAMW,
+    ),
     "bitfit": Method(
         _weights("bitfit"), WEIGHTS, "biases only", "biases", "backbone",
         RecipeSection("bitfit", BitFitConfig, "Biases alone."), unit=ADAMW,

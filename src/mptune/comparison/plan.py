@@ -216,8 +216,8 @@ def training_cost(config: TrainingConfig, tasks: Sequence[Texts], pace: Pace) ->
     size = min(config.batch_size, drawn[0]) if len(tasks) == 1 else config.batch_size
     tokens = size * (_mean([t.tokens for t in tasks]) + pace.length)
     hours = steps * pace.step * tokens / (pace.size * pace.tokens) / 3600
-    if config.validation_shots != 0:
-        shots = config.shots and (config.validation_shots or config.shots)
+    if config.validates:
+        shots = config.shots and config.validation_shots
         most = [config.validation_rows if shots is None else shots * task.classes for task in tasks]
         rows = [min(count, task.validation) for count, task in zip(most, tasks, strict=True)]
         hours += (1 + math.ceil(steps / config.validate_every)) * _answering(rows, tasks, pace)

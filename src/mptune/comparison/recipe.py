@@ -345,10 +345,12 @@ def _refuse_bad_trainings(loaded: Loaded, path: Path) -> None:
             for start in chosen
             if start not in starts
         ]
-        if len(contender.rates) > 1 and any(training.validation_shots == 0 for training in trainings):
+        shots = loaded.recipe.shots_of(contender.name)
+        drawn = [training.model_copy(update={"shots": count}) for training in trainings for count in shots]
+        if len(contender.rates) > 1 and not all(training.validates for training in drawn):
             problems.append(
-                f"rates: those of {contender.name} are compared on validation rows, "
-                "on which validation_shots = 0 trains"
+                f"rates: those of {contender.name} are compared on validation rows, on which it trains without "
+                "validation_shots; say how many of these there are"
             )
     if problems:
         raise ConfigError(str(path), problems)

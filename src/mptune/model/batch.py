@@ -15,6 +15,7 @@ from torch import Tensor
 IGNORE = -100  # label of padding; what torch's cross entropy skips by default
 
 Pick = tuple[int, int]  # (task, row): which row of which of several tasks
+UNLABELLED = -1  # in place of a pick's task: the row is one of those without labels, of the only task
 
 
 @dataclass(frozen=True)

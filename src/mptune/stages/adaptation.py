@@ -135,14 +135,15 @@ def _learner(source: MultitaskPrompt, experiment: Experiment[AdaptConfig]) -> tu
         TaskVectors(torch.cat([s.u for s in starts]), torch.cat([s.v for s in starts])),
         experiment.card(sources=[task.name for task in source.tasks]),
     )
-    optimizer = two_speed(
-        prompt,
-        config,
-        shared_lr=config.shared_lr * backbone.embedding_rms if config.train != "task-vectors" else None,
-        task_lr=config.task_lr if config.train != "shared" else None,
-    )
     batches = tasks_alike(data.sizes, config.batch_size, experiment.random)
-    return Learner(experiment, prompt, optimizer, batches), prompt
+    return Learner(experiment, prompt, optimizer_of(prompt, config, backbone), batches), prompt
+
+
+def optimizer_of(prompt: MultitaskPrompt, config: AdaptConfig, backbone: Backbone) -> torch.optim.AdamW:
+    """Return what takes an adaptation's steps, over those of P*, u and v that are to learn."""
+    shared_lr = config.shared_lr * backbone.embedding_rms if config.train != "task-vectors" else None
+    task_lr = config.task_lr if config.train != "shared" else None
+    return two_speed(prompt, config, shared_lr, task_lr)
 
 
 def initial_vectors(source: MultitaskPrompt, rule: str, target: Encoded, backbone: Backbone) -> TaskVectors:

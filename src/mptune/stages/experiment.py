@@ -153,14 +153,13 @@ def training_data(
         task = rows.task
         try:
             # Where nothing is validated, nothing is held out of the training rows for it.
-            data = rows.data("train") if config.validation_shots == 0 else rows.data("train", "validation")
+            data = rows.data("train", "validation") if config.validates else rows.data("train")
             drawn = draw_shots(data.train, config.shots, config.seed)
             if config.shots is None:
                 checked = draw_rows(data.validation, config.validation_rows, seed=0)
             else:
-                shots = config.validation_shots or config.shots
                 shot_rows[task.name] = [e.row for e in drawn]
-                checked = draw_shots(data.validation, shots, config.seed)
+                checked = draw_shots(data.validation, config.validation_shots, config.seed)
             train.append(encode(task, drawn, backbone, config, prompt_length))
             validation.append(encode(task, checked, backbone, config, prompt_length))
             digests[task.name] = data.digest

@@ -35,6 +35,11 @@ def label_loss(scores: Tensor, answers: Tensor) -> Tensor:
     return F.cross_entropy(scores[labelled], answers[labelled])
 
 
+def soft_label_loss(scores: Tensor, odds: Tensor) -> Tensor:
+    """Cross entropy of a row's label words against what teachers think of them, in nats. [B, C], [B, C] -> []"""
+    return F.cross_entropy(scores, odds)
+
+
 def supervised_loss(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tensor, label_weight: float) -> Tensor:
     """Return what a batch's labels say: ``L_PLM + label_weight * L_labels``. []
 

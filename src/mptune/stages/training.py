@@ -21,7 +21,7 @@ from mptune.answers.reader import Baseline
 from mptune.config import TrainingConfig
 from mptune.errors import UsageError
 from mptune.model.backbone import Backbone
-from mptune.model.batch import Batch, Pick
+from mptune.model.batch import UNLABELLED, Batch, Pick
 from mptune.model.encoding import collate
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.experiment import Experiment
@@ -97,9 +97,10 @@ class Step:
         return learner.module
 
     def batch(self) -> Batch:
-        """Return the only learner's rows as one batch."""
+        """Return the only learner's labelled rows as one batch."""
         (learner,), (picks,) = self.learners, self.picks
-        return collate(picks, learner.experiment.data.train, self.backbone)
+        labelled = [pick for pick in picks if pick[0] != UNLABELLED]
+        return collate(labelled, learner.experiment.data.train, self.backbone)
 
 
 class Training:

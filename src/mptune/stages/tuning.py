@@ -12,8 +12,10 @@ from mptune.answers.reader import Baseline
 from mptune.config import TrainingConfig
 from mptune.files import digest
 from mptune.model.backbone import Backbone
+from mptune.model.scoring import label_scores
 from mptune.stages.experiment import Experiment
-from mptune.stages.losses import supervised_loss
+from mptune.stages.losses import soft_label_loss, supervised_loss
+from mptune.stages.pseudo_labels import PseudoLabels
 from mptune.stages.sampling import tasks_alike
 from mptune.stages.training import Learner, Training
 from mptune.tasks.data import TaskRows
@@ -45,6 +47,7 @@ def tune(
     config: TrainingConfig,
     prompt_length: int,
     out: Path | None,
+    taught: PseudoLabels | None = None,
 ) -> Tuned:
     """Return a baseline trained on some tasks.
 
@@ -53,19 +56,27 @@ def tune(
         reads: what learns; takes a batch, returns what a `Reader` does.
         prompt_length: soft tokens that it reads before a text.
         out: where a killed run goes on, and nothing of a finished one stays.
+        taught: rows without labels that it learns from too.
     """
     read = [digest(each.numpy().tobytes()) for each in reads.buffers()]
     with Experiment(name, tasks, backbone, config, prompt_length, out=out, also={"read": read}) as experiment:
         config, data = experiment.config, experiment.data
         baseline = Baseline(reads, experiment.card())
         batches = tasks_alike(data.sizes, config.batch_size, experiment.random)
+        if taught is not None:
+            batches = taught.beside(batches, config.batch_size, experiment.random)
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         title = f"{name} " + "+".join(task.name for task in experiment.tasks)
         with Training([Learner(experiment, baseline, optimizer, batches)], backbone, title=title) as training:
             for step in training:
                 prompts, batch = step.prompt(step.batch())
                 logits = backbone(prompts, batch).logits
-                training.descend(supervised_loss(backbone, prompts, batch, logits, config.label_weight))
+                loss = supervised_loss(backbone, prompts, batch, logits, config.label_weight)
+                if taught is not None:
+                    rows, odds = taught.batch(step.picks[0], backbone)
+                    prompts, rows = step.prompt(rows)
+                    loss = loss + soft_label_loss(label_scores(backbone, prompts, rows), odds)
+                training.descend(loss)
         metrics = tuple(experiment.run.metrics())
         experiment.run.discard()  # its result is in memory, and a copy of the backbone per run would fill a disk
         return Tuned(baseline, backbone, metrics)

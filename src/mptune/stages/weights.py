@@ -13,6 +13,7 @@ from mptune.config import WeightsConfig
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch
 from mptune.model.memory import large_blocks_apart
+from mptune.stages.pseudo_labels import PseudoLabels
 from mptune.stages.tuning import Tuned, tune
 from mptune.tasks.data import TaskRows
 from mptune.tasks.task import Task
@@ -28,14 +29,16 @@ def tune_weights(
     config: WeightsConfig,
     *,
     out: Path | None = None,
+    taught: PseudoLabels | None = None,
 ) -> Tuned:
     """Return a copy of the backbone whose weights, or some of them, have learnt the tasks.
 
     Args:
-        change: a function below.
+        change: `fine_tuning`, or another.
+        taught: rows without labels that it learns from too.
 
     Raises:
-        MissingExtraError: LoRA and (IA)³ without PEFT.
+        MissingExtraError: of a ``change`` that needs a library which is not installed.
     """
     copied = thawed(backbone)
     with torch.random.fork_rng(devices=[]):
@@ -45,7 +48,7 @@ def tune_weights(
         parameter.requires_grad_(True)
     reads, name = BareText(learnt, backbone.width), change.__name__.replace("_", "-")
     with large_blocks_apart():
-        return tune(name, reads, [{"params": learnt, "lr": config.lr}], tasks, copied, config, 0, out)
+        return tune(name, reads, [{"params": learnt, "lr": config.lr}], tasks, copied, config, 0, out, taught)
 
 
 def fine_tuning(backbone: Backbone, config: WeightsConfig) -> list[nn.Parameter]:

@@ -10,7 +10,7 @@ import torch
 from mptune.errors import DataError
 from mptune.files import digest
 from mptune.tasks.cells import CellError
-from mptune.tasks.rows import NumberedRows, read_rows, sources_of, warn_once
+from mptune.tasks.rows import NumberedRows, read_rows, sources_of, unlabelled_sources, warn_once
 from mptune.tasks.splits import gathered, halves, hold_out, normal, to_train_on
 from mptune.tasks.task import SPLITS, Example, Split, Task, label_key, there
 
@@ -65,6 +65,7 @@ class TaskRows:
     data_dir: Path | None = None
     _read: dict[str, ReadSplit] = field(default_factory=dict)
     _divided: dict[tuple[Split, ...], TaskData] = field(default_factory=dict)
+    _unlabelled: tuple[Example, ...] | None = None
 
     @classmethod
     def of(cls, task: "Task | TaskRows", data_dir: Path | None = None) -> "TaskRows":
@@ -100,6 +101,33 @@ class TaskRows:
         if splits not in self._divided:
             self._divided[splits] = self._divide(splits)
         return self._divided[splits]
+
+    def unlabelled(self) -> tuple[Example, ...]:
+        """Return the rows without labels, read once; none where the task names none.
+
+        Raises:
+            DataError: every problem at once, with file and row.
+        """
+        if self._unlabelled is None:
+            self._unlabelled = self._read_unlabelled()
+        return self._unlabelled
+
+    def _read_unlabelled(self) -> tuple[Example, ...]:
+        problems: list[str] = []
+        examples: dict[str, Example] = {}  # by text: what stands twice says nothing more
+        for source in unlabelled_sources(self.task, self.data_dir):
+            rows, place = read_rows(self.task, "unlabelled", source, self.data_dir, problems)
+            for number, row in _kept(self.task, rows, place, problems):
+                try:
+                    example = self.task.unlabelled(row, number)
+                    examples.setdefault(normal(example.input), example)
+                except CellError as error:
+                    problems.append(f"{place} row {number}: {error}")
+                except LookupError as error:
+                    problems.append(f"{place} row {number}: no field {error}; it has {there(row)}")
+        if problems:
+            raise DataError(self.task.name, problems)
+        return tuple(examples.values())
 
     def _divide(self, asked: tuple[Split, ...]) -> TaskData:
         if self.task.dataset is None:

@@ -51,6 +51,17 @@ def sources_of(task: Task, data_dir: Path | None) -> dict[str, list[str]]:
     return sources
 
 
+def unlabelled_sources(task: Task, data_dir: Path | None) -> list[str]:
+    """Return what the rows without labels are read from, as `sources_of` does for the splits; nothing without any."""
+    dataset = task.dataset
+    if dataset is None or dataset.unlabelled is None:
+        return []
+    if data_dir is None or dataset.hub is None:
+        return [dataset.unlabelled]
+    missing = [str(data_dir / f"{task.name}.{dataset.unlabelled}.jsonl")]  # said when it is read
+    return _local_files(task, dataset.unlabelled, data_dir) or missing
+
+
 def _local_files(task: Task, split: str, folder: Path) -> list[str]:
     """Return the files in which a hub task's split lies.
 

@@ -51,6 +51,9 @@ class Dataset(Config):
     """As ``train``; where absent, a seeded tenth of the training rows, at most 1,000."""
     test: str | None = None
     """As ``train``; only `evaluate --split test` needs it."""
+    unlabelled: str | None = None
+    """As ``train``, but no label is read: rows of the task that nobody has labelled, as many as can be had. An
+    adaptation lets teachers answer them, and learns from that too."""
     hub: HubData | None = None
     """The hub data set whose splits the three fields name."""
     split: Literal["own", "halves"] = "own"
@@ -298,7 +301,8 @@ class Task(Config):
         """Return the task with its data files' paths relative to ``folder`` made absolute."""
         if self.dataset is None or self.dataset.hub is not None:
             return self
-        files: dict[str, Any] = {s: str((folder / p).resolve()) for s in SPLITS if (p := getattr(self.dataset, s))}
+        named = {part: name for part in (*SPLITS, "unlabelled") if (name := getattr(self.dataset, part))}
+        files: dict[str, Any] = {part: str((folder / name).resolve()) for part, name in named.items()}
         return self.model_copy(update={"dataset": self.dataset.model_copy(update=files)})
 
     def without_paths(self) -> Self:

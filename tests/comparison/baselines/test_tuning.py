@@ -16,7 +16,7 @@ from mptune.config import EvaluateConfig, WeightsConfig
 from mptune.errors import ResumeError
 from mptune.model.backbone import Backbone
 from mptune.stages import training
-from mptune.stages.weights import tune_weights
+from mptune.stages.weights import fine_tuning, tune_weights
 from mptune.tasks.data import TaskRows
 from support.toys import toy_rows, write_rows
 from support.trained import trained_backbone
@@ -43,7 +43,7 @@ def tuned(kind, tasks, *, backbone=None, out=None, sources=None, **config):
         return tune_attempt(sources, tasks[0], backbone, AttemptConfig(projection=8, **values), out=out)
     if kind == "dept":
         return tune_dept(tasks[0], backbone, DeptConfig(prompt_length=4, rank=4, **values), out=out)
-    change = getattr(weights, kind.replace("-", "_"))
+    change = getattr(weights, kind.replace("-", "_"), fine_tuning)
     return tune_weights(change, tasks, backbone, WeightsConfig(rank=4, reduction=4, **values), out=out)
 
 

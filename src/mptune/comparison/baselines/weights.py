@@ -14,7 +14,8 @@ from mptune.comparison.trials import Trial
 from mptune.config import WeightsConfig
 from mptune.errors import BackboneError, MissingExtraError
 from mptune.model.backbone import Backbone
-from mptune.stages.weights import Change, tune_weights
+from mptune.stages.ensemble import ensemble_labels, unlabelled_of
+from mptune.stages.weights import Change, fine_tuning, tune_weights
 
 # The parts of a layer behind which an adapter stands, self-attention and feed-forward, in the families' own words: T5,
 # Llama and its kin, GPT-2, BART and Marian. Attention from decoder to encoder has none (Houlsby et al. 2019 had no
@@ -27,6 +28,18 @@ def trained(change: Change, trial: Trial, sources: Sources) -> list[System]:
     """A copy of the backbone that has learnt a target, or several."""
     backbone = sources.backbone(trial.contender.settings)
     return systems_of(tune_weights(change, trial.targets, backbone, trial.config, out=trial.out))
+
+
+def taught_fine_tuning(trial: Trial, sources: Sources) -> list[System]:
+    """A copy of the backbone that learns from labels, and from what the teachers of MPT say of unlabelled rows."""
+    settings, (rows,) = trial.contender.settings, trial.targets
+    backbone, adapting = sources.backbone(settings), settings.adapt
+    adapting = adapting.model_copy(update={"shots": trial.shots, "seed": trial.seed})
+    source, unlabelled = sources.multitask(settings, trial.seed), unlabelled_of(rows, adapting)
+    _, taught = ensemble_labels(source, rows, unlabelled, backbone, adapting)
+    config = trial.config.model_copy(update={"steps": adapting.unlabelled_steps})
+    tuned = tune_weights(fine_tuning, [rows], backbone, config, out=trial.out, taught=taught)
+    return systems_of(tuned, before=sources.cards(settings, source))
 
 
 def bitfit(backbone: Backbone, config: WeightsConfig) -> list[nn.Parameter]:

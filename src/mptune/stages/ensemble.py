@@ -1,0 +1,173 @@
+"""Target adaptation with unlabelled rows: unlike teachers answer them, and one prompt learns from labels and answers.
+
+The teachers learn from the same labelled rows, each in its own way: an adapted prompt, a prompt from scratch, and a
+fine-tuned copy of the backbone. What they agree on is mostly right, and they err on different rows. The student is one
+soft prompt, begins as the adapted one, and nothing else is needed to answer.
+
+Source: Schick and Schütze 2021 (arXiv:2001.07676), who distil an ensemble of fine-tuned models in this way.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from mptune.answers.reader import Reader
+from mptune.config import AdaptConfig, TeachConfig, TrainingConfig, WeightsConfig
+from mptune.errors import UsageError
+from mptune.files import digest, write_file
+from mptune.model.backbone import Backbone
+from mptune.model.encoding import encode
+from mptune.model.loading import load_backbone
+from mptune.model.scoring import label_scores
+from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.vectors import TaskVectors
+from mptune.stages.adaptation import Target, adapt, adapt_together, optimizer_of
+from mptune.stages.experiment import Experiment
+from mptune.stages.losses import soft_label_loss, supervised_loss
+from mptune.stages.pseudo_labels import PseudoLabels
+from mptune.stages.sampling import single_task
+from mptune.stages.teachers import teach
+from mptune.stages.training import Learner, Training
+from mptune.stages.weights import fine_tuning, tune_weights
+from mptune.tasks.data import TaskRows, draw_rows
+from mptune.tasks.task import Example, Task
+
+TAUGHT = "teachers.safetensors"  # what the teachers said, in the folder of a run that has not ended
+
+
+def adapt_with_unlabelled(
+    source: MultitaskPrompt,
+    task: Task | TaskRows,
+    backbone: Backbone | None = None,
+    config: AdaptConfig | None = None,
+    *,
+    out: Path | None = None,
+    data_dir: Path | None = None,
+    report_to: Sequence[str] = (),
+) -> MultitaskPrompt:
+    """Return the prompt of a target task, learnt from its labels and from what teachers say of its unlabelled rows.
+
+    ``L = L_PLM + L_labels + CE(teachers, student)``, the last over as many unlabelled rows.
+
+    Args:
+        source: as of `adapt`.
+        task: with label words and ``dataset.unlabelled``.
+
+    Raises:
+        UsageError: a task without either.
+        UnknownNameError, BackboneMismatch, DataError: as `adapt`.
+    """
+    backbone, config = backbone or load_backbone(source.backbone_config), config or AdaptConfig()
+    source.check_backbone(backbone)
+    rows = TaskRows.of(task, data_dir)
+    unlabelled = unlabelled_of(rows, config)
+    texts = digest("\n".join(example.input for example in unlabelled))
+    also = {"source": source.digest(), "taught by": config.model_dump(mode="json"), "unlabelled": texts}
+    learns, length = config.model_copy(update={"steps": config.unlabelled_steps, "epochs": None}), source.prompt_length
+    with Experiment("target", [rows], backbone, learns, length, out=out, also=also) as experiment:
+        if (done := experiment.finished()) is not None:
+            return done
+        start, taught = _taught(source, rows, unlabelled, config, experiment)
+        card = experiment.card(sources=[each.name for each in source.tasks])
+        prompt = MultitaskPrompt(start["shared"], TaskVectors(start["u"], start["v"]), card)
+        labelled = single_task(experiment.data.sizes[0], config.batch_size, experiment.random)
+        batches = taught.beside(labelled, config.batch_size, experiment.random)
+        learner = Learner(experiment, prompt, optimizer_of(prompt, config, backbone), batches)
+        with Training([learner], backbone, title=f"adapt {rows.name}", report_to=report_to) as training:
+            for step in training:
+                batch, prompts = step.batch(), step.prompt([0])
+                logits = backbone(prompts, batch).logits
+                loss = supervised_loss(backbone, prompts, batch, logits, config.label_weight)
+                answered, odds = taught.batch(step.picks[0], backbone)
+                training.descend(loss + soft_label_loss(label_scores(backbone, prompts, answered), odds))
+        if experiment.run.writes:
+            (experiment.run.folder / TAUGHT).unlink(missing_ok=True)
+        return experiment.finish(prompt)
+
+
+def adapt_by_all_rows(
+    source: MultitaskPrompt,
+    tasks: Sequence[TaskRows],
+    backbone: Backbone,
+    config: AdaptConfig,
+    *,
+    out: Path | None = None,
+    report_to: Sequence[str] = (),
+) -> MultitaskPrompt:
+    """Adapt to a task by its unlabelled rows too, where it names some; to a group, or without any, as `adapt` does."""
+    if _uses_unlabelled(tasks, config):
+        return adapt_with_unlabelled(source, tasks[0], backbone, config, out=out, report_to=report_to)
+    return adapt(source, tasks, backbone, config, out=out, report_to=report_to)
+
+
+def each_by_all_rows(
+    source: MultitaskPrompt, targets: Sequence[Target], backbone: Backbone, *, report_to: Sequence[str] = ()
+) -> list[MultitaskPrompt]:
+    """Return the prompts of several seeds of a task: as `adapt_together`, or one after the other as above."""
+    rows = [TaskRows.of(task) for task in targets[0].tasks]
+    if not _uses_unlabelled(rows, targets[0].config):
+        return adapt_together(source, targets, backbone, report_to=report_to)
+    return [
+        adapt_with_unlabelled(source, rows[0], backbone, target.config, out=target.out, report_to=report_to)
+        for target in targets
+    ]
+
+
+def _uses_unlabelled(tasks: Sequence[TaskRows], config: AdaptConfig) -> bool:
+    return len(tasks) == 1 and config.unlabelled_rows > 0 and bool(tasks[0].task.verbalizer and tasks[0].unlabelled())
+
+
+def teachers_of(
+    source: MultitaskPrompt, rows: TaskRows, backbone: Backbone, config: AdaptConfig
+) -> tuple[MultitaskPrompt, list[tuple[Backbone, Tensor | Reader]]]:
+    """Return the adapted prompt, and all teachers, which have learnt from the same labelled rows.
+
+    A prompt from scratch and a fine-tuned copy have the rates of their own defaults, and all else as the adaptation.
+    """
+    alike = {name: getattr(config, name) for name in TrainingConfig.model_fields}
+    adapted = adapt(source, rows, backbone, config)
+    scratch = teach(rows, backbone, TeachConfig(**alike, prompt_length=source.prompt_length))
+    copied = tune_weights(fine_tuning, [rows], backbone, WeightsConfig(**alike))
+    prompts = [(backbone, prompt.collapse()[0]) for prompt in (adapted, scratch)]
+    return adapted, [*prompts, (copied.backbone, copied.reader)]
+
+
+def ensemble_labels(
+    source: MultitaskPrompt, rows: TaskRows, unlabelled: Sequence[Example], backbone: Backbone, config: AdaptConfig
+) -> tuple[MultitaskPrompt, PseudoLabels]:
+    """Return the adapted prompt, and what all teachers think of unlabelled rows."""
+    adapted, teachers = teachers_of(source, rows, backbone, config)
+    data = encode(rows.task, unlabelled, backbone, config, source.prompt_length)
+    return adapted, PseudoLabels.of_teachers(teachers, data, config.sharpening)
+
+
+def _taught(
+    source: MultitaskPrompt,
+    rows: TaskRows,
+    unlabelled: Sequence[Example],
+    config: AdaptConfig,
+    experiment: Experiment[AdaptConfig],
+) -> tuple[dict[str, Tensor], PseudoLabels]:
+    """Return the adapted prompt's tensors and the teachers' answers, from the folder of a run that was killed later."""
+    backbone, run = experiment.backbone, experiment.run
+    if run.out is not None and (run.folder / TAUGHT).is_file():
+        said = load_file(run.folder / TAUGHT)
+        return said, PseudoLabels(encode(rows.task, unlabelled, backbone, config, source.prompt_length), said["odds"])
+    adapted, taught = ensemble_labels(source, rows, unlabelled, backbone, config)
+    said = {**adapted.tensors(), "odds": taught.odds}
+    if run.writes:
+        write_file(run.folder / TAUGHT, save(said))
+    return said, taught
+
+
+def unlabelled_of(rows: TaskRows, config: AdaptConfig) -> tuple[Example, ...]:
+    """Return the unlabelled rows to learn from."""
+    found = rows.unlabelled()
+    if not found or not rows.task.verbalizer:
+        raise UsageError(
+            f"{rows.name} has no rows without labels, or no label words; name a file under dataset: unlabelled:, "
+            "or adapt by its labelled rows alone"
+        )
+    return draw_rows(found, config.unlabelled_rows, config.seed)
