@@ -15,7 +15,7 @@ HOUSE = [
     ("", ["errors", "config files terminal"]),
     ("tasks", ["cells", "prepare", "task", "protocols rows splits", "data glue mrqa nlg others superglue", "registry"]),
     ("model", ["batch cutting embedded grouping memory shapes", "t5", "backbone", "encoding loading", "scoring"]),
-    ("prompts", ["card vectors", "modelcard", "folder", "prompt", "peft"]),
+    ("prompts", ["card vectors", "modelcard", "folder", "prompt", "peft shipped"]),
     ("answers", ["cider reader", "metrics", "evaluation", "prediction"]),
     (
         "stages",

@@ -124,9 +124,16 @@ def distill_teachers(
 
 @app.command("adapt")
 def adapt_prompt(
-    source: Annotated[str, _option("Multitask prompt: folder or hub repository.", "PROMPT", "--from")],
     task: Annotated[str, _option("Target task; several, separated by commas, share one prompt.", "NAMES")],
     out: Annotated[Path, _option("Folder of the target prompt.", "DIR")],
+    source: Annotated[
+        Text,
+        _option(
+            "Multitask prompt: folder or hub repository; one that comes with the package without it.",
+            "PROMPT",
+            "--from",
+        ),
+    ] = None,
     shots: ShotsOption = None,
     seed: SeedOption = None,
     seeds: Annotated[Number, _option("Adapt so many times side by side, each into DIR/seed-N.", min=1, max=10)] = None,
@@ -137,6 +144,7 @@ def adapt_prompt(
 ) -> None:
     """Stage 3: adapt a multitask prompt to a target task."""
     from mptune import AdaptConfig, MultitaskPrompt
+    from mptune.prompts.shipped import shipped_for
     from mptune.stages.adaptation import Target
     from mptune.stages.ensemble import adapt_by_all_rows, each_by_all_rows
     from mptune.tasks.data import TaskRows
@@ -146,9 +154,10 @@ def adapt_prompt(
     config, changes = _configured(AdaptConfig, "adapt", settings, shots=shots, seed=seed)
     trackers = _names(report_to, "--report-to")
     tasks = _tasks(task, "--task")
-    prompt = MultitaskPrompt.from_pretrained(source)
+    chosen = source or shipped_for(changes.get("name", backbone))
+    prompt = MultitaskPrompt.from_pretrained(chosen)
     rows = TaskRows.checked(tasks, data)
-    model = _load(backbone, changes, prompt, source)
+    model = _load(backbone, changes, prompt, chosen)
     if seeds is None:
         _say_saved(out, adapt_by_all_rows(prompt, rows, model, config, out=out, report_to=trackers))
         return
@@ -283,6 +292,23 @@ def tasks(
             [[t.name, ", ".join(t.label_words) or "free text", t.metrics[0], t.description] for t in chosen],
         )
         say("A public data set under the paper's protocol is NAME@paper, wherever a task is named.", err=True)
+
+
+@app.command()
+def prompts(as_json: Annotated[bool, _option("One JSON object per prompt.", name="--json")] = False) -> None:
+    """List the multitask prompts that come with the package, from which `adapt` starts."""
+    from mptune.prompts.prompt import MultitaskPrompt
+    from mptune.prompts.shipped import shipped_prompts
+
+    found = [(name, MultitaskPrompt.from_pretrained(folder)) for name, folder in shipped_prompts().items()]
+    if as_json:
+        for name, prompt in found:
+            say_json({"name": name, "backbone": prompt.card.backbone, "prompt_length": prompt.prompt_length,
+                      "tasks": [task.name for task in prompt.tasks]})  # fmt: skip
+    else:
+        rows = [[name, p.card.backbone, p.prompt_length, ", ".join(t.name for t in p.tasks)] for name, p in found]
+        table(["prompt", "backbone", "soft tokens", "has seen"], rows)
+        say("`mptune adapt` without --from starts from the one for its backbone.", err=True)
 
 
 @app.command()
