@@ -1,11 +1,12 @@
 """Files are written whole or not at all, and JSON that no file could hold again is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mptune.errors import ArtifactError, UsageError
-from mptune.files import json_lines, json_object, parsed, refuse_existing, refuse_lost, write_file, write_folder
+from mptune.files import beside, json_lines, json_object, parsed, refuse_existing, refuse_lost, write_file, write_folder
 from support.toys import largest_file
 
 
@@ -27,6 +28,7 @@ def test_text_is_written_in_utf_8_and_bytes_as_they_are(tmp_path):
     [
         (r'{"a": "half an emoji \ud83d here"}', r"half a character, as \\ud83d alone"),
         (r'{"\uDE00": 1}', "half a character"),
+        ('{"a": [{"b": 1, "b": 2}]}', "'b' stands twice, with 1 and 2; one would hide the other"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )
@@ -80,3 +82,9 @@ def test_what_stands_already_and_what_has_no_folder_is_refused(tmp_path):
         refuse_existing(tmp_path)
     with pytest.raises(UsageError, match=r"there is no folder .*no for --output a\.jsonl; make it first"):
         refuse_lost(tmp_path / "no" / "a.jsonl", "--output")
+
+
+def test_a_path_in_a_file_is_relative_to_it_or_absolute_or_from_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of/mine")
+    names = {"a/b": tmp_path / "a/b", "../b": tmp_path / "../b", "/a": Path("/a"), "~/a": Path("/home/of/mine/a")}
+    assert {name: beside(tmp_path, name) for name in names} == names

@@ -13,8 +13,14 @@ PACKAGE = Path(__file__).parents[1] / "src" / "mptune"
 # lower floors of its own; files of one floor do not know each other.
 HOUSE = [
     ("", ["errors", "config files terminal"]),
-    ("tasks", ["cells", "prepare", "task", "protocols rows splits", "data glue mrqa nlg others superglue", "registry"]),
-    ("model", ["batch cutting embedded grouping memory shapes", "t5", "backbone", "encoding loading", "scoring"]),
+    (
+        "tasks",
+        ["cells", "prepare", "task", "protocols rows splits", "data doubts glue mrqa nlg others superglue", "registry"],
+    ),
+    (
+        "model",
+        ["batch cutting embedded grouping memory shapes", "t5", "backbone", "encoding loading", "scoring writing"],
+    ),
     ("prompts", ["card vectors", "modelcard", "folder", "prompt", "peft shipped"]),
     ("answers", ["cider reader", "metrics", "evaluation", "prediction"]),
     (

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,6 +25,11 @@ def refuse_lost(file: Path, option: str) -> None:
     """Raise UsageError where a file has no folder to stand in, which is said before the work and not after it."""
     if not file.parent.is_dir():
         raise UsageError(f"there is no folder {file.parent} for {option} {file.name}; make it first")
+
+
+def beside(folder: Path, name: str) -> Path:
+    """Return what a name in a file of a folder means: a path relative to it, an absolute one, or one from ``~``."""
+    return folder / os.path.expanduser(name)
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:

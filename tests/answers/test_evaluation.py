@@ -329,3 +329,10 @@ def test_a_judgement_leaves_room_for_the_readers_prompt(toy_task, tmp_path):
     prompt = a_prompt(backbone, length=40)
     _, texts = answer_rows(reader_of(prompt), 40, TaskRows(toy_task), backbone, "test", EvaluateConfig())
     assert texts[0] in ("no", "yes")
+
+
+def test_an_answer_that_is_right_as_it_can_be_written_has_full_marks(backbone, tmp_path, monkeypatch):
+    task = make_task(tmp_path, "years", verbalizer={}, target="19{label}0 ", metrics=("exact_match", "accuracy"))
+    monkeypatch.setattr(evaluation, "generate", lambda b, p, batch, *how: ["1910"] * len(batch.input_ids))
+    scores = evaluate(None, task, backbone, split="test")
+    assert [(s.metric, s.value) for s in scores] == [("exact_match", 50), ("accuracy", 50)]

@@ -285,6 +285,14 @@ def test_every_problem_of_the_data_is_said_before_anything_is_trained(tmp_path, 
     assert not (tmp_path / "out" / "teachers").exists()
 
 
+def test_the_folder_of_a_recipe_may_be_named_from_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(systems, "load_backbone", lambda config: trained_backbone())
+    run_recipe(loaded(tmp_path, out="~/here", methods=["constant"], variants={}, rates={}))
+    assert (tmp_path / "here" / "results.jsonl").is_file()
+    assert not Path("~").exists()
+
+
 class Stop(Exception):
     pass
 

@@ -145,3 +145,13 @@ def test_a_card_in_lines_counts_what_the_page_counts_and_says_what_was_scored():
     ]
     (sources,) = [value for name, value in card_rows(card(sources=("a", "b")), 20, 2, 512) if name == "sources"]
     assert sources == "a, b"
+
+
+def test_that_training_did_not_help_stands_beside_the_scores():
+    start = {"scores": [SCORE], "kept": 0, "config": {"steps": 40}}
+    assert "| 40 |\n\nTraining did not help: this is the state before its first step.\n" in page(**start)
+    rows = card_rows(card(**start), 20, 2, 512)
+    assert ("training", "did not help: this is the state before its first step") in rows
+    for changes in ({"kept": 20}, {"config": {"steps": 0}}, {"kept": None}):
+        assert "did not help" not in page(**{**start, **changes})
+        assert "training" not in dict(card_rows(card(**{**start, **changes}), 20, 2, 512))

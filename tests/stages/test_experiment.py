@@ -12,6 +12,7 @@ from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.experiment import Experiment, training_data
 from mptune.stages.teachers import teach
 from mptune.tasks.data import TaskRows
+from mptune.tasks.rows import warn_once
 from support.toys import make_task, toy_rows, write_rows
 from support.trained import trained_backbone
 
@@ -193,3 +194,16 @@ def test_rows_that_were_read_are_not_read_again(toy_task, tmp_path):
     assert second.tasks == (toy_task,)
     with pytest.raises(DataError, match="does not exist"):
         experiment([toy_task], TrainingConfig())
+
+
+def test_what_rows_cannot_teach_is_said_before_training_once(backbone, tmp_path, caplog):
+    warn_once.cache_clear()
+    task = make_task(tmp_path, "toy")
+    write_rows(tmp_path / "toy.train.jsonl", [{"text": f"row {i % 3}", "label": 1} for i in range(4)])
+    for _ in range(2):
+        training_data([TaskRows(task)], backbone, TrainingConfig(shots=8), 4)
+    assert [r.message for r in caplog.records] == [
+        "toy: all training rows have the label 1, so there is nothing to tell apart; add rows of 0",
+        "toy: there are fewer training rows than 8 shots: 4 rows (1, 2, 3, 4) of label 1",
+        "toy: some training rows stand twice, and count double: row 4 as 1",
+    ]

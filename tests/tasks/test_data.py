@@ -391,6 +391,25 @@ def test_standard_input_is_read_as_utf_8_whatever_the_locale(tmp_path, monkeypat
     assert unlabelled_rows(None) == unlabelled_rows(tmp_path / "rows.jsonl") == [{"text": "ein schöner Tag, 是"}]
 
 
+def test_a_link_is_judged_by_its_own_name_and_else_by_that_of_its_target(tmp_path):
+    (tmp_path / "blob").write_bytes(write(tmp_path / "rows.csv", ROWS).read_bytes())
+    (tmp_path / "linked.csv").symlink_to("blob")
+    (tmp_path / "linked").symlink_to(write(tmp_path / "packed.jsonl.gz", ROWS))
+    for name in ("linked.csv", "linked"):
+        task = mood(train=name).located(tmp_path)
+        assert [e.label for e in load_data(task, ["train"]).train] == ["good", "bad"]
+
+
+def test_a_file_may_be_named_from_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "rows.csv", ROWS)
+    (tmp_path / "mood.yaml").write_text(
+        "name: mood\ndataset: {train: ~/rows.csv}\ntemplate: '{text}'\nverbalizer: {bad: 0, good: 1}"
+    )
+    task = load_task("~/mood.yaml")
+    assert len(load_data(task, ["train"]).train) == 2
+
+
 def test_everything_wrong_with_all_splits_is_told_at_once(tmp_path):
     train = write(tmp_path / "train.jsonl", [ROWS[0], {"text": "x", "label": "fair"}, {"label": "bad"}])
     test = write(tmp_path / "test.csv", [ROWS[0], {"text": "", "label": "good"}])

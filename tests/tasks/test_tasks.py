@@ -392,6 +392,12 @@ def test_judging_groups_needs_to_know_them():
     assert task.render({"text": "x", "label": 1, "idx": {"page": 3, "line": 7}}).group == "3-7"
 
 
+def test_a_task_is_not_called_as_the_folder_of_an_unfinished_run_is():
+    assert refusal(lambda: make(name="a.partial")) == (
+        "here: name: may not end in .partial, as the folder of an unfinished run does; got a.partial"
+    )
+
+
 def test_an_unknown_preparation_is_refused_and_the_known_ones_listed():
     assert refusal(lambda: make(prepare="mark_span")) == (
         "here: prepare: wants one of mark_spans, strip_markup, pad_punctuation, join_entities, round_similarity, "

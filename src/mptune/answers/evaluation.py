@@ -15,6 +15,7 @@ from mptune.model.batch import Batch, Pick
 from mptune.model.encoding import Encoded, by_length, collate, encode
 from mptune.model.loading import load_backbone
 from mptune.model.scoring import generate, label_scores
+from mptune.model.writing import as_meant
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.tasks.data import TaskRows, draw_rows
 from mptune.tasks.task import Example, Split, Task
@@ -70,6 +71,7 @@ def answer(
                 written = generate(backbone, table, batch, tokens, config.num_beams)
                 for (t, row), text in zip(picks, written, strict=True):
                     texts[t][row] = text
+    texts = [of if ranked[t] else as_meant(backbone, data[t], of) for t, of in enumerate(texts)]
     return [
         Answers(tuple(texts[t]), odds, _loss(odds, each) if labelled else 0.0)
         for t, each in enumerate(data)

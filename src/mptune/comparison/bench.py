@@ -34,7 +34,7 @@ from mptune.comparison.similarity import similarities
 from mptune.comparison.systems import Kind, Sources, System
 from mptune.comparison.trials import Trial, chosen_trials, unfinished
 from mptune.errors import DataError, MissingExtraError, UsageError
-from mptune.files import write_file
+from mptune.files import beside, write_file
 from mptune.model.memory import give_back
 from mptune.stages.experiment import versions
 from mptune.stages.run import processes
@@ -64,7 +64,7 @@ def run_recipe(
     """
     if processes() > 1:
         raise UsageError("a comparison runs in one process; start it without torchrun or accelerate launch")
-    folder = out or Path(loaded.recipe.out)
+    folder = out or beside(Path(), loaded.recipe.out)
     trials = chosen_trials(loaded, only)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".bench.lock")

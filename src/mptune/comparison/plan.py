@@ -21,6 +21,7 @@ from mptune.comparison.results import read_results
 from mptune.comparison.systems import Sources, System
 from mptune.comparison.trials import Trial, chosen_trials, unfinished
 from mptune.config import PUBLISHED_SEEDS, ExamplesConfig, TrainingConfig
+from mptune.files import beside
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode_inputs
 from mptune.prompts.prompt import MultitaskPrompt
@@ -111,7 +112,7 @@ def planned(
     Raises:
         ResumeError, ResultsError: `run_recipe` would not add to the folder.
     """
-    recipe, folder = loaded.recipe, out or Path(loaded.recipe.out)
+    recipe, folder = loaded.recipe, out or beside(Path(), loaded.recipe.out)
     lines = read_results(folder)
     refuse_change(folder, loaded, lines)
     trials: dict[str, list[Trial]] = {}

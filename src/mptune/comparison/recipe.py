@@ -24,7 +24,7 @@ from mptune.config import (
     TrainingConfig,
 )
 from mptune.errors import ConfigError
-from mptune.files import read_yaml
+from mptune.files import beside, read_yaml
 from mptune.tasks.data import TaskRows
 from mptune.tasks.registry import get_tasks
 from mptune.tasks.task import Task
@@ -256,11 +256,11 @@ class Loaded:
         recipe = recipe_model().read(values, str(path))
 
         def located(name: str) -> str:
-            return str(path.parent / name) if name.endswith((".yaml", ".yml")) else name
+            return str(beside(path.parent, name)) if name.endswith((".yaml", ".yml")) else name
 
         sources = get_tasks([located(n) for n in recipe.sources])
         targets = get_tasks([located(n) for n in recipe.targets])
-        data_dir = path.parent / recipe.data if recipe.data else None
+        data_dir = beside(path.parent, recipe.data) if recipe.data else None
         problems = []
         names = [task.name for task in targets]
         if strangers := sorted(set(recipe.per_task) - set(names)):

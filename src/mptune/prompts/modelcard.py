@@ -6,6 +6,7 @@ from mptune.model.embedded import EMBEDDED, TITLE
 from mptune.prompts.card import Card, public_name
 from mptune.tasks.task import Task
 
+STILL = "this is the state before its first step"
 HEAD = ["library_name", "tags", "pipeline_tag", "base_model"]  # the order of the metadata
 
 
@@ -39,7 +40,7 @@ def model_card(card: Card, length: int, rank: int, width: int) -> str:
         lines += [
             f"| {s['task']} | {s['split']} | {s['metric']} | {s['value']:.1f} | {s['examples']} |" for s in card.scores
         ]
-        lines.append("")
+        lines += ["", *([f"Training did not help: {STILL}.", ""] if card.kept_start else [])]
     if card.sources:
         lines += [f"Source tasks: {', '.join(card.sources)}.", ""]
     lines += [
@@ -62,6 +63,7 @@ def card_rows(card: Card, length: int, rank: int, width: int) -> list[tuple[str,
         *([("sources", ", ".join(card.sources))] if card.sources else []),
         *[(f"{s['task']} {s['split']} {s['metric']}", f"{s['value']:.1f}, {s['examples']} rows") for s in card.scores],
         *([("state", f"after step {card.kept} of {card.config.get('steps')}")] if card.kept is not None else []),
+        *([("training", f"did not help: {STILL}")] if card.kept_start else []),
         ("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())),
     ]
 

@@ -15,10 +15,13 @@ from mptune.config import PUBLISHED_SEEDS, ExamplesConfig, TrainingConfig
 from mptune.errors import DataError
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded, encode
+from mptune.model.writing import unwritable
 from mptune.prompts.card import Card
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.run import Run
 from mptune.tasks.data import TaskRows, draw_rows, draw_shots
+from mptune.tasks.doubts import doubts
+from mptune.tasks.rows import warn_once
 from mptune.tasks.task import Task
 
 C = TypeVar("C", bound=ExamplesConfig)
@@ -160,6 +163,9 @@ def training_data(
             else:
                 shot_rows[task.name] = [e.row for e in drawn]
                 checked = draw_shots(data.validation, config.validation_shots, config.seed)
+            targets = unwritable(task, (*drawn, *checked), backbone, config.max_target_tokens)
+            for doubt in (*doubts(task, drawn, config.shots), *targets):
+                warn_once(doubt)
             train.append(encode(task, drawn, backbone, config, prompt_length))
             validation.append(encode(task, checked, backbone, config, prompt_length))
             digests[task.name] = data.digest

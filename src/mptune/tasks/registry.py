@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mptune.errors import ConfigError, UnknownNameError
-from mptune.files import read_yaml
+from mptune.files import beside, read_yaml
 from mptune.tasks.glue import GLUE
 from mptune.tasks.mrqa import MRQA
 from mptune.tasks.nlg import NLG
@@ -39,7 +39,7 @@ def load_task(path: str | Path) -> Task:
     Raises:
         ConfigError: the file cannot be read, or does not describe a task.
     """
-    path = Path(path)
+    path = beside(Path(), str(path))
     values = read_yaml(path)
     _dataset_shorthand(values)
     return Task.read(values, str(path)).located(path.parent)

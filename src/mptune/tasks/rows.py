@@ -107,17 +107,22 @@ def _file_rows(path: Path, split: str, problems: list[str]) -> NumberedRows:
 
     Text stays the text of the file: readers of tables take "None" for nothing, "007" for 7 and "2024-01-02" for a date.
     """
-    ending = path.name.removesuffix(".gz").rpartition(".")[2].lower()
+    file = path if _ending(path) in FORMATS else path.resolve()  # a link is judged by its name, else by its target's
+    ending = _ending(file)
     if not path.is_file():
         problems.append(f"{path.name} ({split}) does not exist in {path.parent.name or '.'}/")
     elif ending not in FORMATS:
         problems.append(f"{path.name} ({split}) is none of {', '.join(FORMATS)}, .gz allowed")
     else:
         try:
-            return list(_parquet_rows(path) if ending == "parquet" else _text_rows(path, ending, problems))
+            return list(_parquet_rows(file) if ending == "parquet" else _text_rows(file, ending, problems))
         except (OSError, EOFError, ValueError, zlib.error) as error:
             problems.append(f"{path.name} ({split}) cannot be read as {ending}: {first_line(error)[:200]}")
     return []
+
+
+def _ending(path: Path) -> str:
+    return path.name.removesuffix(".gz").rpartition(".")[2].lower()
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

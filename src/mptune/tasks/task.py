@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mptune.config import Config
+from mptune.files import beside
 from mptune.tasks.cells import CellError, cell, is_missing, text_cell
 from mptune.tasks.prepare import PREPARE, Row
 
@@ -175,6 +176,13 @@ class Task(Config):
             raise ValueError(f"the first decides which checkpoint is best by the larger score; {metrics[0]} may follow")
         return metrics
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if name.endswith(".partial"):
+            raise ValueError(f"may not end in .partial, as the folder of an unfinished run does; got {name}")
+        return name
+
     @field_validator("prepare")
     @classmethod
     def _preparation_exists(cls, name: str | None) -> str | None:
@@ -301,8 +309,10 @@ class Task(Config):
         """Return the task with its data files' paths relative to ``folder`` made absolute."""
         if self.dataset is None or self.dataset.hub is not None:
             return self
-        named = {part: name for part in (*SPLITS, "unlabelled") if (name := getattr(self.dataset, part))}
-        files: dict[str, Any] = {part: str((folder / name).resolve()) for part, name in named.items()}
+        parts = (*SPLITS, "unlabelled")
+        named = {part: beside(folder, name) for part in parts if (name := getattr(self.dataset, part))}
+        # A link keeps its name, whose ending says what it is.
+        files: dict[str, Any] = {part: str(path.parent.resolve() / path.name) for part, path in named.items()}
         return self.model_copy(update={"dataset": self.dataset.model_copy(update=files)})
 
     def without_paths(self) -> Self:
