@@ -88,11 +88,14 @@ def teach_tasks(
 ) -> None:
     """Stage 1: train one teacher prompt per source task (also plain prompt tuning)."""
     from mptune import TeachConfig, teach
+    from mptune.stages.run import try_out
     from mptune.tasks.data import TaskRows
 
     config, changes = _configured(TeachConfig, "teach", settings, shots=shots, seed=seed)
     trackers = _names(report_to, "--report-to")
     read = TaskRows.checked(_tasks(tasks, "--tasks"), data)
+    for rows in read:
+        try_out(out / rows.name)
     model = _load(backbone, changes)
     for rows in read:
         _say_saved(out / rows.name, teach(rows, model, config, out=out / rows.name, report_to=trackers))
@@ -112,12 +115,14 @@ def distill_teachers(
     """Stage 2, source training: distil teachers into one multitask prompt."""
     from mptune import DistillConfig, MultitaskPrompt, distill
     from mptune.prompts.folder import prompt_folders, rows_of
+    from mptune.stages.run import try_out
 
     config, changes = _configured(DistillConfig, "distill", settings, seed=seed)
     folders = prompt_folders(teachers)
     prompts = [MultitaskPrompt.from_pretrained(folder) for folder in folders]
     trackers = _names(report_to, "--report-to")
     rows = rows_of(folders, _tasks(tasks, "--tasks"), data)
+    try_out(out)
     model = _load(backbone, changes, prompts[0], folders[0])
     _say_saved(out, distill(rows, prompts, model, config, out=out, report_to=trackers))
 

@@ -1,23 +1,47 @@
 """Files and folders that no reader ever sees half of; JSON and YAML that may come from strangers; digests."""
 
+import contextlib
 import hashlib
 import json
+import os
+import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
-from mptune.errors import ArtifactError, ConfigError, UsageError, reason
+from mptune.errors import ArtifactError, ConfigError, UsageError, first_line, reason
+
+SCRATCH = ".part"  # ends the hidden name of what is being written
 
 
-def refuse_existing(folder: Path) -> None:
-    """Raise ArtifactError where a folder stands already: what somebody made is never written over."""
-    if folder.exists():
+def refuse_existing(folder: Path) -> Path:
+    """Return where a new folder will stand, links followed; what somebody made is never written over.
+
+    Raises:
+        ArtifactError: it stands already.
+    """
+    real = followed(folder)
+    if real.exists():
         raise ArtifactError(f"{folder} exists already; remove it or choose another name")
+    return real
+
+
+def followed(path: Path) -> Path:
+    """Return the place that a path means, absolute, with every link followed; it need not exist.
+
+    Raises:
+        UsageError: no file system has such a name.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL, or half a character
+        raise UsageError(f"{str(path)!r} is no path ({first_line(error)}); name another") from None
 
 
 def refuse_lost(file: Path, option: str) -> None:
@@ -28,25 +52,73 @@ def refuse_lost(file: Path, option: str) -> None:
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Make a folder whose files ``write`` creates, whole or not at all."""
+    folder = followed(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}-", dir=folder.parent))
     try:
         write(scratch)
         scratch.chmod(0o755)  # mkdtemp made it private
-        scratch.rename(folder)
+        settle(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file, in UTF-8, whole or not at all; what stood there stays where it cannot be written."""
-    scratch = path.with_name(f".{path.name}.part")
+    """Write a file, in UTF-8, whole or not at all; what stood there stays where it cannot be written.
+
+    What is written first has a name that nobody can foresee, and is no link: in a folder that others may write to, a
+    link in its place would lead anywhere.
+    """
+    scratch = path.with_name(f".{secrets.token_hex(8)}{SCRATCH}")
     try:
-        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
-        scratch.replace(path)
-    except OSError:
+        with open_new(scratch) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            scratch.chmod(stat.S_IMODE(path.stat().st_mode))
+        settle(scratch, path)
+    except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def settle(made: Path, place: Path) -> None:
+    """Give a file or folder its final name, which survives a power failure."""
+    made.replace(place)
+    _sync_folder(place.parent)
+
+
+def open_new(path: Path, *, append: bool = False) -> IO[bytes]:
+    """Open a file that must be new, or (``append``) may be there; a link is never followed.
+
+    Raises:
+        OSError: it is there already, or is a link.
+    """
+    how = os.O_APPEND if append else os.O_EXCL
+    number = os.open(path, os.O_RDWR | os.O_CREAT | how | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    return os.fdopen(number, "ab+" if append else "wb")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file of a run."""
+    with open_new(path, append=True) as file:
+        file.write(line.encode() + b"\n")
+
+
+def is_scratch(path: Path) -> bool:
+    """Return whether a file is what a killed process had begun to write."""
+    return path.name.startswith(".") and path.name.endswith(SCRATCH)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk; some systems and file systems cannot."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def parsed(text: str) -> Any:

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mptune.errors import ArtifactError, UsageError, first_line
-from mptune.files import json_object
+from mptune.files import json_object, write_file
 from mptune.prompts.card import Card, public_name
 from mptune.prompts.modelcard import model_card
 from mptune.tasks.data import TaskRows
@@ -33,10 +33,9 @@ def write_prompt(folder: Path, tensors: Mapping[str, Tensor], card: Card) -> Non
     card = card.shareable()  # a folder's path stays on this machine, in config.json
     # One metadata key: several would be written in an arbitrary order, and equal prompts would differ in bytes.
     header = {"card": card.model_dump_json(exclude_none=True)}
-    (folder / PROMPT_FILE).write_bytes(save(dict(tensors), metadata=header))
     length, width = tensors["shared"].shape
-    readme = model_card(card, length, int(tensors["u"].shape[2]), width)
-    (folder / "README.md").write_text(readme, encoding="utf-8")
+    write_file(folder / "README.md", model_card(card, length, int(tensors["u"].shape[2]), width))
+    write_file(folder / PROMPT_FILE, save(dict(tensors), metadata=header))  # last: where it stands, all does
 
 
 def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str, Tensor], Card]:
@@ -130,8 +129,9 @@ def upload(repository: str, folder: Path, *, private: bool, token: str | None) -
 
 def _nearby(folder: Path) -> str:
     """Return a hint where the user may have meant a folder beside or below."""
-    if folder.with_name(folder.name + ".partial").exists():
-        return f"Its training has not ended; run the same command again to go on from {folder.name}.partial."
+    for unfinished in (folder.with_name(f"{folder.name or '.'}.partial"), folder / ".partial"):
+        if unfinished.exists():
+            return f"Its training has not ended; run the same command again to go on from {unfinished.name}."
     below = [p.parent.name for p in folder.glob(f"*/{PROMPT_FILE}")]
     if below:
         return f"Did you mean one of its prompts: {', '.join(sorted(below))}?"

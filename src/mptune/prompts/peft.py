@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mptune.errors import ArtifactError, BackboneMismatch, UsageError, first_line
-from mptune.files import json_object, refuse_existing, write_folder
+from mptune.files import json_object, refuse_existing, write_file, write_folder
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED
 from mptune.model.shapes import check_shape
@@ -92,9 +92,9 @@ def export_peft(
         config |= {"peft_type": PLAIN_TUNING}
 
     def write(scratch: Path) -> None:
-        (scratch / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_file(scratch / ADAPTER_CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
         header = {"card": card.shareable().model_dump_json(exclude_none=True)}
-        (scratch / ADAPTER_TENSORS).write_bytes(save(tensors, metadata=header))
+        write_file(scratch / ADAPTER_TENSORS, save(tensors, metadata=header))
 
     write_folder(folder, write)
 
