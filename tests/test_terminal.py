@@ -156,9 +156,11 @@ def test_what_was_saved_is_said_with_its_scores_and_whether_training_helped(caps
     saved(Path("out"), scores)
     saved(Path("out"), scores, kept_start=True)
     saved(Path("out"), [])
+    saved(Path("out"), scores, stopped=7)
     assert capsys.readouterr().out.splitlines() == [
         "out: mood accuracy 61.2 on validation rows",
         "out: mood accuracy 61.2 on validation rows; it kept the start: training did not help. "
         "Try more steps, or another rate",
         "out: the last state; nothing was validated",
+        "out: mood accuracy 61.2 on validation rows; training stopped at step 7, where its numbers were not finite",
     ]

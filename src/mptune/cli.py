@@ -407,7 +407,8 @@ def _say_saved(folder: Path | None, prompt: "MultitaskPrompt") -> None:
     from mptune.stages.run import first_process
 
     if folder is not None and first_process():
-        saved(folder, prompt.card.scores, kept_start=prompt.card.kept_start)
+        card = prompt.card
+        saved(folder, card.scores, kept_start=card.kept_start, stopped=card.stopped)
 
 
 def main() -> NoReturn:

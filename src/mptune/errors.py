@@ -10,6 +10,7 @@ MptuneError                 exit code 1: it could not be done
 │   └── BackboneMismatch    a prompt trained for another model
 ├── ResultsError            a run's folder whose results are missing or damaged, all at once
 ├── BackboneError           a model that cannot be loaded or cannot read soft prompts
+├── DivergedError           a training whose numbers are not finite from its start on
 ├── MissingExtraError       a part of the package whose libraries are not installed
 └── ShapeError              a tensor whose shape breaks its contract
 """
@@ -95,6 +96,10 @@ class ResultsError(MptuneError):
 
 class BackboneError(MptuneError):
     """A model that cannot be loaded, or that cannot read soft prompts."""
+
+
+class DivergedError(MptuneError):
+    """A training whose numbers are not finite from its start on."""
 
 
 class MissingExtraError(MptuneError, ImportError):

@@ -60,12 +60,19 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)
 
 
-def saved(folder: Path, scores: Sequence[Mapping[str, Any]], *, kept_start: bool = False) -> None:
-    """Say where a prompt was saved, what it scored on validation rows, and whether training brought nothing."""
+def saved(
+    folder: Path, scores: Sequence[Mapping[str, Any]], *, kept_start: bool = False, stopped: int | None = None
+) -> None:
+    """Say where a prompt was saved, what it scored on validation rows, and whether training brought nothing or broke.
+
+    Args:
+        stopped: the step whose numbers were not finite, where there was one.
+    """
     scored = ", ".join(f"{s['task']} {s['metric']} {s['value']:.1f}" for s in scores)
     still = "; it kept the start: training did not help. Try more steps, or another rate" if kept_start else ""
     told = f"{scored} on validation rows{still}" if scored else "the last state; nothing was validated"
-    say(f"{folder}: {told}")
+    broke = f"; training stopped at step {stopped}, where its numbers were not finite" if stopped is not None else ""
+    say(f"{folder}: {told}{broke}")
 
 
 def ended(command: Callable[[], Any]) -> NoReturn:

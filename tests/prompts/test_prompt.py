@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import mptune
 from mptune.config import BackboneConfig, TeachConfig
@@ -154,6 +155,34 @@ def test_a_damaged_file_is_said_to_be(prompt, tmp_path, damage):
     file.write_bytes(damage(file.read_bytes()))
     wanted = r"prompt\.safetensors is damaged or no prompt of mptune \(.+\)\. Train or copy it again\."
     with pytest.raises(ArtifactError, match=wanted):
+        MultitaskPrompt.from_pretrained(tmp_path / "prompt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_numbers_that_are_not_finite_are_neither_saved_nor_read(prompt, tmp_path, value):
+    prompt.save_pretrained(tmp_path / "prompt")
+    file = tmp_path / "prompt" / "prompt.safetensors"
+    tensors, header = load_file(file), header_of(tmp_path / "prompt")
+    tensors["u"] = tensors["u"].double()
+    tensors["u"][0, 0, 0] = value
+    save_file(tensors, file, metadata=header)
+    wanted = r"u holds numbers that are not finite, which answer nothing\. Train it again, at a lower learning rate\."
+    with pytest.raises(ArtifactError, match=rf"prompt\.safetensors: {wanted}"):
+        MultitaskPrompt.from_pretrained(tmp_path / "prompt")
+    prompt.u[0].data[0, 0] = float("inf")
+    with pytest.raises(ArtifactError, match=wanted):
+        prompt.save_pretrained(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int8, torch.bool])
+def test_numbers_that_are_no_floating_point_numbers_are_refused(prompt, tmp_path, kind):
+    prompt.save_pretrained(tmp_path / "prompt")
+    file = tmp_path / "prompt" / "prompt.safetensors"
+    tensors, header = load_file(file), header_of(tmp_path / "prompt")
+    save_file({**tensors, "v": tensors["v"].to(kind)}, file, metadata=header)
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(ArtifactError, match=f"v wants floating-point numbers; got {name}. Train or copy it again"):
         MultitaskPrompt.from_pretrained(tmp_path / "prompt")
 
 

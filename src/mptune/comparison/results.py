@@ -66,6 +66,7 @@ class TrainingRecord(FilePart):
     config: dict[str, Any]
     data: dict[str, str]  # task name to hash of its rows as they were rendered
     shot_rows: dict[str, list[int]] = {}  # task name to the numbers of the drawn rows
+    stopped: int | None = None  # the step whose numbers were not finite; the best state before it was taken
 
 
 class Line(FilePart):

@@ -29,6 +29,8 @@ class Card(Config):
     scores: tuple[dict[str, Any], ...] = ()
     kept: int | None = None
     """After how many of the run's steps this state stood; absent in cards of earlier versions."""
+    stopped: int | None = None
+    """The step whose numbers were not finite, where training ended; absent where it went on to its end."""
     data: dict[str, str] = Field(default_factory=dict)
     """Task name to hash of the rows that were used."""
     sources: tuple[str, ...] = ()

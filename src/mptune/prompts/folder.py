@@ -29,7 +29,11 @@ def write_prompt(folder: Path, tensors: Mapping[str, Tensor], card: Card) -> Non
 
     Args:
         tensors: shared [L, D], u [K, L, R], v [K, R, D].
+
+    Raises:
+        ArtifactError: numbers that are not finite.
     """
+    refuse_unsound(folder, tensors)
     card = card.shareable()  # a folder's path stays on this machine, in config.json
     # One metadata key: several would be written in an arbitrary order, and equal prompts would differ in bytes.
     header = {"card": card.model_dump_json(exclude_none=True)}
@@ -59,11 +63,25 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
         raise ArtifactError(
             f"{file} is damaged or no prompt of mptune ({first_line(error)}). Train or copy it again."
         ) from None
+    refuse_unsound(file, tensors)
     trained_with = stored_config(file.parent).get("backbone", {}).get("name", "")
     if public_name(trained_with) == card.backbone:
         card = card.model_copy(update={"backbone": trained_with})
     # Rows are read where this machine's user says, never where a stranger's card does.
     return tensors, card.model_copy(update={"tasks": tuple(task.without_paths() for task in card.tasks)})
+
+
+def refuse_unsound(place: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ArtifactError where tensors hold what is no finite floating-point number."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ArtifactError(f"{place}: {name} wants floating-point numbers; got {kind}. Train or copy it again.")
+        if not bool(tensor.float().isfinite().all()):
+            raise ArtifactError(
+                f"{place}: {name} holds numbers that are not finite, which answer nothing. Train it again, at a lower "
+                "learning rate."
+            )
 
 
 def prompt_folders(folder: str | Path) -> list[Path]:

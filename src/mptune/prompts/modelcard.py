@@ -62,6 +62,7 @@ def card_rows(card: Card, length: int, rank: int, width: int) -> list[tuple[str,
         *([("sources", ", ".join(card.sources))] if card.sources else []),
         *[(f"{s['task']} {s['split']} {s['metric']}", f"{s['value']:.1f}, {s['examples']} rows") for s in card.scores],
         *([("state", f"after step {card.kept} of {card.config.get('steps')}")] if card.kept is not None else []),
+        *([("stopped", f"at step {card.stopped}, whose numbers were not finite")] if card.stopped is not None else []),
         ("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())),
     ]
 

@@ -29,6 +29,7 @@ from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED
 from mptune.model.shapes import check_shape
 from mptune.prompts.card import Card
+from mptune.prompts.folder import refuse_unsound
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors
 from mptune.tasks.task import Task
@@ -203,6 +204,7 @@ def _read_tensors(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], Ca
             f"{file} should hold {', '.join(sorted(wanted))} and nothing else; it holds {', '.join(sorted(tensors))}. "
             "Modules or embeddings that were trained beside a soft prompt cannot be imported."
         )
+    refuse_unsound(file, tensors)
     return tensors, card
 
 

@@ -26,6 +26,11 @@ C = TypeVar("C", bound=ExamplesConfig)
 SECTIONS = {"teacher": "teach", "source": "distill", "target": "adapt"}  # what cards call a prompt, and its stage
 
 
+def section_of(kind: str) -> str:
+    """Return under which name the settings of a stage or a baseline are set, by what its card says it is."""
+    return SECTIONS.get(kind, kind)
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """The token ids of K tasks, and what identifies the rows they came from."""
@@ -119,7 +124,7 @@ class Experiment(Generic[C]):
         chosen = self.backbone.config
         return {
             "stage": self.kind,
-            SECTIONS.get(self.kind, self.kind): self.config.model_dump(mode="json"),
+            section_of(self.kind): self.config.model_dump(mode="json"),
             "backbone": {"name": chosen.name, "revision": chosen.revision, "dtype": chosen.dtype},
             "fingerprint": self.backbone.fingerprint,
             "tasks": [task.without_paths().model_dump(mode="json", exclude_none=True) for task in self.tasks],
