@@ -214,7 +214,7 @@ def test_rows_to_predict_are_checked_all_at_once_and_leave_no_half_file(cli, tin
         "predict", "--prompt", tiny / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\nnot\n'
     )
     assert (code, out.exists()) == (3, False)
-    assert "line 3 is not JSON" in err
+    assert "standard input row 3 is no JSON" in err
     code, _, err = cli("predict", "--prompt", tiny / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\n')
     assert (code, out.exists()) == (3, False)
     assert "row 2: no field 'text'; it has txt" in err

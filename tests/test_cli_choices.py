@@ -457,8 +457,12 @@ def test_trackers_are_named_on_the_command_line(cli, made, tmp_path, command):
     ("content", "code", "says"),
     [
         (None, 2, "rows.jsonl cannot be read: No such file or directory"),
-        (b"\xff\xfe\x00", 2, "rows.jsonl cannot be read: 'utf-8' codec can't decode"),
-        (b'{"text": "a"}\n[1]\n', 3, "the data of task 'rows.jsonl' cannot be used: line 2 is no JSON object: '[1]'"),
+        (b"\xff\xfe\x00", 3, "rows.jsonl cannot be read: 'utf-8' codec can't decode"),
+        (
+            b'{"text": "a"}\n[1]\n',
+            3,
+            "the data of task 'rows.jsonl' cannot be used: rows.jsonl row 2: wants {field: value}; got [1]",
+        ),
     ],
 )
 def test_rows_that_cannot_be_read(cli, made, tmp_path, content, code, says):

@@ -16,7 +16,7 @@ HOUSE = [
     ("tasks", ["prepare", "task", "protocols rows splits", "data glue mrqa nlg others superglue", "registry"]),
     ("model", ["batch embedded grouping memory shapes", "t5", "backbone", "encoding loading", "scoring"]),
     ("prompts", ["card vectors", "modelcard", "folder", "prompt", "peft"]),
-    ("answers", ["cider reader", "metrics", "evaluation", "prediction"]),
+    ("answers", ["cider reader", "metrics", "evaluation", "prediction", "streaming"]),
     (
         "stages",
         [

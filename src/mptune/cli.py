@@ -199,28 +199,25 @@ def evaluate_prompt(
 @app.command()
 def predict(
     prompt: Annotated[str, _option("Prompt folder, folder of prompts, or hub repository.", "PROMPT", "--prompt")],
-    input_file: Annotated[File, _option("Rows as JSON lines; standard input without it.", "FILE", "--input")] = None,
-    output: Annotated[File, _option("Answers as JSON lines; standard output without it.", "FILE")] = None,
+    input_file: Annotated[
+        File,
+        _option("Rows: jsonl, json, csv, parquet, .gz; JSON lines from standard input without it.", "FILE", "--input"),
+    ] = None,
+    output: Annotated[
+        File, _option("Answers as JSON lines, gone on with after a kill; standard output without it.", "FILE")
+    ] = None,
     backbone: BackboneOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Answer rows: JSON lines in, JSON lines out."""
+    """Answer rows: JSON lines, CSV or Parquet in, JSON lines out."""
     from mptune import EvaluateConfig, Predictor
-    from mptune.files import refuse_lost, write_file
+    from mptune.answers.streaming import answer_file, check_places
     from mptune.prompts.prompt import load_prompts
-    from mptune.tasks.rows import unlabelled_rows
 
     config, changes = _configured(EvaluateConfig, "evaluate", settings)
-    if output is not None:
-        refuse_lost(output, "--output")
-    rows = unlabelled_rows(input_file)
+    check_places(input_file, output)
     prompts = load_prompts(prompt)
-    predictor = Predictor(_load(backbone, changes, prompts[0], prompt), prompts, config)
-    lines = [json.dumps(p.as_dict(), ensure_ascii=False) for p in predictor.predict(rows)]
-    if output is not None:
-        write_file(output, "".join(line + "\n" for line in lines))
-    elif lines:
-        say("\n".join(lines))
+    answer_file(Predictor(_load(backbone, changes, prompts[0], prompt), prompts, config), input_file, output)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -148,10 +148,10 @@ class JsonLine:
     error: ValueError | None = None
 
 
-def json_lines(text: str) -> Iterator[JsonLine]:
-    """Yield the lines of a text that holds a JSON value in each; blank ones are passed over."""
+def json_lines(text: str | Iterable[str]) -> Iterator[JsonLine]:
+    """Yield the lines of a text, or of an open file, that hold a JSON value each; blank ones are passed over."""
     # Not splitlines: a JSON text may hold the separators of Unicode as they are.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(text.split("\n") if isinstance(text, str) else text, start=1):
         if not line.strip():
             continue
         try:

@@ -4,6 +4,7 @@ All that this package prints goes through `say`. rich is imported where a termin
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,9 +26,23 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
+# What moves a terminal's cursor, colours, titles or the direction of writing, but for tabs and new lines.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Return a text whose control characters are shown, as JSON writes them, and never sent to a terminal."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def say(text: str, *, err: bool = False) -> None:
     """Print a line, on standard error where it is no result."""
-    typer.echo(text, err=err)
+    typer.echo(visible(text), err=err)
+
+
+def say_bytes(lines: bytes) -> None:
+    """Print lines of results in UTF-8, whatever the locale says."""
+    typer.echo(lines, nl=False)
 
 
 def say_json(values: Any, *, err: bool = False) -> None:

@@ -1,33 +1,14 @@
 """A predictor answers rows of mixed tasks as each task's prompt would answer them alone."""
 
 import pytest
-import torch
 
 from mptune.answers.prediction import Predictor
-from mptune.errors import ArtifactError, BackboneMismatch, DataError
+from mptune.errors import ArtifactError, BackboneError, BackboneMismatch, DataError
 from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
 from mptune.model.scoring import label_scores
-from mptune.prompts.card import Card
-from mptune.prompts.prompt import MultitaskPrompt
-from mptune.prompts.vectors import TaskVectors
 from support.models import make_backbone
+from support.prompts import random_prompt
 from support.toys import make_task, toy_rows
-
-
-def random_prompt(backbone, tasks, length=3, seed=0):
-    random = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=random)
-
-    card = Card(
-        stage="target",
-        tasks=tuple(t.without_paths() for t in tasks),
-        backbone=backbone.config.name,
-        fingerprint=backbone.fingerprint,
-    )
-    k, d = len(tasks), backbone.width
-    return MultitaskPrompt(draw(length, d), TaskVectors(draw(k, length, 1), draw(k, 1, d)), card)
 
 
 @pytest.fixture
@@ -109,3 +90,25 @@ def test_a_folder_of_prompts_becomes_one_predictor(backbone, tmp_path):
 def test_a_prompt_of_another_backbone_is_refused_by_name(two):
     with pytest.raises(BackboneMismatch, match=r"tiny-t5.*got tiny-llama"):
         Predictor(make_backbone("llama"), [two])
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (None, r"row 1: wants {field: value}; got None"),
+        ("text", r"row 1: wants {field: value}; got 'text'"),
+        ({"text": "\ud83d"}, r"row 1: half a character, as \\ud83d alone"),
+    ],
+)
+def test_what_is_no_row_is_said_and_no_traceback(backbone, tmp_path, row, says):
+    predictor = Predictor(backbone, [random_prompt(backbone, [make_task(tmp_path, "mood")])])
+    with pytest.raises(DataError, match=says):
+        predictor.predict([row])
+
+
+def test_answers_that_are_no_numbers_are_an_error(backbone, tmp_path):
+    predictor = Predictor(backbone, [random_prompt(backbone, [make_task(tmp_path, "mood")])])
+    for weights in backbone.model.parameters():
+        weights.data.fill_(float("nan"))
+    with pytest.raises(BackboneError, match=r"tiny-t5 answers with numbers that are not finite"):
+        predictor.predict([{"text": "fine"}])

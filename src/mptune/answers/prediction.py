@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mptune.answers.evaluation import answer
 from mptune.config import EvaluateConfig, ExamplesConfig
-from mptune.errors import DataError, UnknownNameError
+from mptune.errors import BackboneError, DataError, UnknownNameError
+from mptune.files import digest
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
@@ -85,16 +86,42 @@ class Predictor:
         inputs: dict[str, list[tuple[int, str]]] = {}
         for number, row in enumerate(rows, start=1):
             try:
-                task = self._task_of(row)
-                inputs.setdefault(task.name, []).append((number - 1, task.render_input(row)))
-            except UnknownNameError as error:
+                task, text = self.rendered(row)
+                inputs.setdefault(task.name, []).append((number - 1, text))
+            except ValueError as error:
                 problems.append(f"row {number}: {error}")
-            except (LookupError, TypeError) as error:
-                there = ", ".join(row) or "nothing"
-                problems.append(f"row {number}: no field {error}; it has {there}")
         if problems:
             raise DataError(", ".join(self._tasks), problems)
         return self._answers(inputs, len(rows))
+
+    def rendered(self, row: Mapping[str, Any]) -> tuple[Task, str]:
+        """Return a row's task, and its text as that task reads it.
+
+        Raises:
+            ValueError: why it cannot be answered.
+        """
+        if not isinstance(row, Mapping):
+            raise ValueError(f"wants {{field: value}}; got {row!r:.40}")
+        try:
+            task = self._task_of(row)
+            text = task.render_input(row)
+            text.encode()
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from None
+        except UnicodeEncodeError:
+            raise ValueError("half a character, as \\ud83d alone") from None
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"no field {error}; it has {', '.join(map(str, row)) or 'nothing'}") from None
+        return task, text
+
+    @property
+    def identity(self) -> str:
+        """What is equal where answers are: prompts, tasks, backbone and settings, as a hash."""
+        parts = [self.backbone.fingerprint, str(self.backbone.dtype), self.config.model_dump_json()]
+        parts += [
+            task.model_dump_json() + digest(prompt.cpu().numpy().tobytes()) for task, prompt in self._tasks.values()
+        ]
+        return digest("".join(parts))
 
     def _task_of(self, row: Mapping[str, Any]) -> Task:
         if len(self._tasks) == 1:
@@ -121,6 +148,11 @@ class Predictor:
             for i, example in enumerate(each.examples):
                 text, odds = answers.texts[i], None
                 if answers.probabilities is not None:
+                    if not bool(answers.probabilities[i].isfinite().all()):
+                        raise BackboneError(
+                            f"{self.backbone.config.name} answers with numbers that are not finite, which mean "
+                            "nothing. Try --set backbone.dtype=float32, or load an undamaged copy."
+                        )
                     odds = dict(zip(task.label_words, answers.probabilities[i].tolist(), strict=True))
                 predictions[example.row] = Prediction(task.name, text, value_of.get(text), odds)
         return [predictions[number] for number in range(count)]

@@ -73,7 +73,7 @@ class Learner:
         self.module, self.optimizer = accelerator.prepare(self.prompt, self.optimizer)
 
     def judge(self, validated: Validated) -> None:
-        """Remember the present state if it is the best so far, or if nothing tells which is; stop if it has no numbers."""
+        """Remember the present state if it is the best so far, or if nothing tells which is; stop if it is broken."""
         numbers = [*map(torch.tensor, validated.key), *self.prompt.parameters()]
         if not all(bool(each.isfinite().all()) for each in numbers):
             self.stopped = self.step

@@ -8,11 +8,12 @@ import logging
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from mptune.errors import DataError, UsageError, first_line, reason
+from mptune.errors import UsageError, first_line, reason
 from mptune.files import json_lines, parsed
 from mptune.tasks.task import SPLITS, HubData, Task
 
@@ -126,16 +127,20 @@ def _text_rows(path: Path, ending: str, problems: list[str]) -> Iterator[tuple[i
         rows = enumerate(parsed(text), start=1)
     else:
         rows = _json_lines(text, path.name, problems)
+    yield from _mappings(rows, path.name, problems)
+
+
+def _mappings(rows: Iterable[tuple[int, Any]], name: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, row in rows:
         if not isinstance(row, dict):
-            problems.append(f"{path.name} row {number}: wants {{field: value}}; got {json.dumps(row)[:40]}")
+            problems.append(f"{name} row {number}: wants {{field: value}}; got {json.dumps(row)[:40]}")
         elif None in row:
-            problems.append(f"{path.name} row {number} has more cells than the header; quote a text that has commas")
+            problems.append(f"{name} row {number} has more cells than the header; quote a text that has commas")
         else:
             yield number, row
 
 
-def _json_lines(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
+def _json_lines(text: str | Iterable[str], name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
     for line in json_lines(text):
         if isinstance(line.error, json.JSONDecodeError):
             problems.append(f"{name} row {line.number} is no JSON: {line.error.msg}, column {line.error.colno}")
@@ -145,31 +150,59 @@ def _json_lines(text: str, name: str, problems: list[str]) -> Iterator[tuple[int
             yield line.number, line.value
 
 
-def unlabelled_rows(file: Path | None) -> list[dict[str, Any]]:
-    """Return the rows to answer of a file of JSON lines, or of standard input.
+def unlabelled_rows(file: Path | None, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the numbered rows to answer of a file, in any of the formats, or of standard input, as JSON lines.
+
+    One row after another is in memory, but for a JSON file that is one list. What is wrong goes to ``problems``.
 
     Raises:
-        UsageError: it cannot be read.
-        DataError: every line that is no JSON object.
+        UsageError: there is no such file.
     """
+    name = file.name if file else "standard input"
+    ending = name.removesuffix(".gz").rpartition(".")[2].lower() if file else "jsonl"
     try:
-        text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file or 'standard input'} cannot be read: {reason(error)}") from None
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    for line in json_lines(text):
-        if isinstance(line.error, json.JSONDecodeError):
-            problems.append(f"line {line.number} is not JSON: {line.text[:60]!r}")
-        elif line.error is not None:
-            problems.append(f"line {line.number}: {line.error}")
-        elif isinstance(line.value, dict):
-            rows.append(line.value)
-        else:
-            problems.append(f"line {line.number} is no JSON object: {line.text[:60]!r}")
-    if problems:
-        raise DataError(file.name if file else "standard input", problems)
-    return rows
+        if ending == "parquet":
+            yield from enumerate(_parquet_batches(file), start=1)
+            return
+        with _opened(file, ending) as text:
+            rows: Iterable[tuple[int, Any]] = _json_lines(text, name, problems)
+            if ending == "csv":
+                rows = enumerate(csv.DictReader(text, strict=True), start=1)
+            elif ending == "json" and (whole := text.read()).lstrip().startswith("["):
+                rows = enumerate(parsed(whole), start=1)
+            elif ending == "json":
+                rows = _json_lines(whole, name, problems)
+            yield from _mappings(rows, name, problems)
+    except FileNotFoundError as error:
+        raise UsageError(f"{file} cannot be read: {reason(error)}") from None
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
+        problems.append(f"{name} cannot be read: {first_line(error)[:200]}")
+
+
+def _parquet_batches(file: Path | None) -> Iterator[dict[str, Any]]:
+    from pyarrow import parquet
+
+    assert file is not None
+    with file.open("rb") as opened:
+        for batch in parquet.ParquetFile(opened).iter_batches(1000):
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _opened(file: Path | None, ending: str) -> Iterator[IO[str]]:
+    """Open a text in UTF-8, whatever the locale says, by lines of any ending; a table's cells keep theirs."""
+    how: dict[str, Any] = {"encoding": "utf-8-sig", "newline": "" if ending == "csv" else None}
+    if file is not None:
+        with gzip.open(file, "rt", **how) if file.name.endswith(".gz") else file.open(**how) as opened:
+            yield opened
+        return
+    if sys.stdin is None:
+        raise UsageError("standard input is closed; pipe rows into it, or name a file")
+    text = io.TextIOWrapper(sys.stdin.buffer, **how)
+    try:
+        yield text
+    finally:
+        text.detach()  # else it would close standard input
 
 
 @cache
