@@ -27,9 +27,9 @@ def answered(prompt: Path, count: int, kills: int, folder: Path) -> dict[str, fl
     peak = 0
     for left in range(kills, -1, -1):
         started = time.monotonic()
-        process = subprocess.Popen([*command, "--input", str(source), "--output", str(output)])  # noqa: S603
+        process = subprocess.Popen([*command, "--input", str(source), "--output", str(output)])
         if left:
-            time.sleep(random.uniform(15, 40))
+            time.sleep(random.uniform(15, 40))  # noqa: S311 - no secret
             process.kill()
         _, status, used = os.wait4(process.pid, 0)
         peak = max(peak, used.ru_maxrss)

@@ -256,6 +256,10 @@ def test_seeds_adapt_side_by_side_each_into_its_folder(cli, tiny, tmp_path):
     ]
     cards = [MultitaskPrompt.from_pretrained(tmp_path / "many" / f"seed-{n}").card for n in range(3)]
     assert [card.seeds["seed"] for card in cards] == [0, 1, 2]
+    code, out, err = cli("predict", "--prompt", tmp_path / "many", stdin='{"text": "blue"}\n')
+    assert (code, out) == (2, "")
+    assert f"3 prompts are there for the task 'colour': {tmp_path / 'many' / 'seed-0'}, " in err
+    assert f"Name one of them, as {tmp_path / 'many' / 'seed-0'}." in err
 
 
 def test_one_seed_or_many_not_both(cli, tiny, tmp_path):

@@ -17,7 +17,7 @@ import typer
 
 from mptune import __version__
 from mptune.errors import UsageError, one_of
-from mptune.terminal import board, ended, loading, saved, say, say_json, table
+from mptune.terminal import ShownHandler, board, ended, loading, saved, say, say_json, table
 
 if TYPE_CHECKING:
     from mptune import Backbone, MultitaskPrompt, Task
@@ -113,13 +113,14 @@ def distill_teachers(
     report_to: TrackersOption = None,
 ) -> None:
     """Stage 2, source training: distil teachers into one multitask prompt."""
-    from mptune import DistillConfig, MultitaskPrompt, distill
+    from mptune import DistillConfig, distill
     from mptune.prompts.folder import prompt_folders, rows_of
+    from mptune.prompts.prompt import load_prompts
     from mptune.stages.run import try_out
 
     config, changes = _configured(DistillConfig, "distill", settings, seed=seed)
-    folders = prompt_folders(teachers)
-    prompts = [MultitaskPrompt.from_pretrained(folder) for folder in folders]
+    folders = prompt_folders(teachers)  # never a name of the hub
+    prompts = load_prompts(teachers)
     trackers = _names(report_to, "--report-to")
     rows = rows_of(folders, _tasks(tasks, "--tasks"), data)
     try_out(out)
@@ -410,5 +411,5 @@ def _say_saved(folder: Path | None, prompt: "MultitaskPrompt") -> None:
 
 def main() -> NoReturn:
     """Run the command line."""
-    logging.basicConfig(format="mptune: %(message)s", level=logging.WARNING)
+    logging.basicConfig(format="mptune: %(message)s", level=logging.WARNING, handlers=[ShownHandler()])
     ended(lambda: app(prog_name="mptune", standalone_mode=False))

@@ -194,3 +194,9 @@ def test_rows_that_were_read_are_not_read_again(toy_task, tmp_path):
     assert second.tasks == (toy_task,)
     with pytest.raises(DataError, match="does not exist"):
         experiment([toy_task], TrainingConfig())
+
+
+def test_a_training_wants_tasks_of_different_names(toy_task):
+    for tasks, got in (((), "got none"), ((toy_task, toy_task), "got toy, toy")):
+        with pytest.raises(UsageError, match=f"a training wants a task or more, each of a name of its own; {got}"):
+            Experiment("target", tasks, trained_backbone(), TeachConfig(), 4, out=None)

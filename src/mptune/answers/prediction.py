@@ -9,12 +9,12 @@ from torch import Tensor
 
 from mptune.answers.evaluation import answer
 from mptune.config import EvaluateConfig, ExamplesConfig
-from mptune.errors import BackboneError, DataError, UnknownNameError
+from mptune.errors import BackboneError, DataError, UnknownNameError, UsageError
 from mptune.files import digest
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
-from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts
+from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts, refuse_namesakes
 from mptune.tasks.task import Example, Task
 
 TASK_FIELD = "task"  # the field of a row that names its task, where a predictor knows several
@@ -43,7 +43,11 @@ class Predictor:
 
         Raises:
             BackboneMismatch: a prompt was made for another model.
+            UsageError: several prompts for one task, or none at all.
         """
+        if not prompts:
+            raise UsageError("a predictor wants one prompt or more; got none")
+        refuse_namesakes(prompts)
         self.backbone = backbone
         self.config = config or EvaluateConfig()
         self._tasks: dict[str, tuple[Task, Tensor]] = {}

@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 
 from mptune.config import PUBLISHED_SEEDS, ExamplesConfig, TrainingConfig
-from mptune.errors import DataError
+from mptune.errors import DataError, UsageError
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded, encode
 from mptune.prompts.card import Card
@@ -73,10 +73,15 @@ class Experiment(Generic[C]):
             also: what else must be equal for a run to go on, such as the prompt it begins with.
 
         Raises:
+            UsageError: no task, or two of one name.
             DataError: every problem of every task at once.
             ResumeError: ``out`` holds a run with another configuration.
         """
         rows = [TaskRows.of(task, data_dir) for task in tasks]
+        names = [each.name for each in rows]
+        if not rows or len(set(names)) < len(names):
+            got = f"got {', '.join(names)}" if rows else "got none"
+            raise UsageError(f"a training wants a task or more, each of a name of its own; {got}")
         self.kind, self.backbone = kind, backbone
         self.tasks = tuple(each.task for each in rows)
         self.data = training_data(rows, backbone, config, prompt_length)
