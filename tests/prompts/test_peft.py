@@ -52,7 +52,9 @@ def make_prompt(backbone, rank: int = 1, tasks=TASKS) -> MultitaskPrompt:
         tasks=tasks,
         backbone=backbone.config.name,
         fingerprint=backbone.fingerprint,
-        scores=tuple({"task": t.name, "value": 50.0} for t in tasks),
+        scores=tuple(
+            {"task": t.name, "split": "test", "metric": "accuracy", "value": 50.0, "examples": 4} for t in tasks
+        ),
         data={t.name: "0123" for t in tasks},
     )
     return MultitaskPrompt(torch.randn(LENGTH, width, generator=generator), vectors, card)

@@ -59,12 +59,14 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
         with safe_open(file, framework="pt") as stored:
             card = Card.model_validate_json((stored.metadata() or {})["card"])
             tensors = {key: stored.get_tensor(key) for key in TENSOR_NAMES}
-    except (SafetensorError, ValidationError, KeyError, OSError) as error:
+    except (SafetensorError, ValueError, KeyError, OSError, TypeError, RuntimeError, AttributeError) as error:
         raise ArtifactError(
-            f"{file} is damaged or no prompt of mptune ({first_line(error)}). Train or copy it again."
+            f"{file} is damaged or no prompt of mptune ({first_problem(error)}). Train or copy it again."
         ) from None
     refuse_unsound(file, tensors)
-    trained_with = stored_config(file.parent).get("backbone", {}).get("name", "")
+    if not card.tasks:
+        raise ArtifactError(f"{file} is damaged or no prompt of mptune (it has no task). Train or copy it again.")
+    trained_with = (stored_config(file.parent).get("backbone") or {}).get("name", "")
     if public_name(trained_with) == card.backbone:
         card = card.model_copy(update={"backbone": trained_with})
     # Rows are read where this machine's user says, never where a stranger's card does.
@@ -106,9 +108,31 @@ def stored_config(folder: str | Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     values = json_object(file)
-    if values is None:
-        raise ArtifactError(f"{file} is damaged: it is no JSON. Remove it, and name task and backbone again.")
+    wrong = "it is no JSON" if values is None else _wrong(values)
+    if values is None or wrong:
+        raise ArtifactError(f"{file} is damaged: {wrong}. Remove it, and name task and backbone again.")
     return values
+
+
+def _wrong(config: Mapping[str, Any]) -> str:
+    """Return what is no value that a run saves; nothing where all is well, as in the configuration of a model."""
+    backbone, tasks, data_dir = (config.get(name) for name in ("backbone", "tasks", "data_dir"))
+    if backbone is not None and not (isinstance(backbone, dict) and isinstance(backbone.get("name"), str)):
+        return f"backbone wants {{name: text}}; got {backbone!r:.60}"
+    if tasks is not None and not (isinstance(tasks, list) and all(isinstance(task, dict) for task in tasks)):
+        return f"tasks wants a list of tasks; got {tasks!r:.60}"
+    if data_dir is not None and not isinstance(data_dir, str):
+        return f"data_dir wants a folder's name; got {data_dir!r:.60}"
+    return ""
+
+
+def first_problem(error: Exception) -> str:
+    """Return in a line what is wrong with a stranger's card, or what a library says of its file."""
+    if not isinstance(error, ValidationError):
+        return first_line(error)[:200]
+    problem = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, problem["loc"]))
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}".strip(": ")[:200]
 
 
 def rows_of(folders: Sequence[Path], tasks: Sequence[Task], data_dir: Path | None) -> list[TaskRows]:

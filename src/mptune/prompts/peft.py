@@ -18,18 +18,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mptune.errors import ArtifactError, BackboneMismatch, UsageError, first_line
+from mptune.errors import ArtifactError, BackboneMismatch, UsageError
 from mptune.files import json_object, refuse_existing, write_file, write_folder
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED
 from mptune.model.shapes import check_shape
 from mptune.prompts.card import Card
-from mptune.prompts.folder import refuse_unsound
+from mptune.prompts.folder import first_problem, refuse_unsound
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors
 from mptune.tasks.task import Task
@@ -168,18 +167,30 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = json_object(file)
     if config is None:
         raise ArtifactError(f"{file} is damaged: it is no JSON object. Save or copy the adapter again.")
+    wants = {
+        "base_model_name_or_path": str,
+        "task_type": str,
+        "num_virtual_tokens": int,
+        "num_transformer_submodules": int,
+    }
+    for field, kind in wants.items():
+        if not isinstance(config.get(field), kind | None):
+            raise ArtifactError(
+                f"{file} is damaged: {field} has the type {type(config[field]).__name__}, and wants {kind.__name__}. "
+                "Save or copy the adapter again."
+            )
     return config
 
 
 def _checked_kind(folder: Path, config: dict[str, Any]) -> str:
     """Return the adapter's type if it is a soft prompt before the input."""
-    kind = config.get("peft_type")
+    kind = str(config.get("peft_type"))
     if kind not in TENSORS_OF:
         raise ArtifactError(
-            f"{folder} is an adapter of type {kind}; only {MULTITASK_TUNING} and {PLAIN_TUNING} are soft prompts that "
-            "stand before the input, and can be imported. Use any other in PEFT itself."
+            f"{folder} is an adapter of type {kind:.60}; only {MULTITASK_TUNING} and {PLAIN_TUNING} are soft prompts "
+            "that stand before the input, and can be imported. Use any other in PEFT itself."
         )
-    return str(kind)
+    return kind
 
 
 def _read_tensors(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], Card | None]:
@@ -197,8 +208,8 @@ def _read_tensors(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], Ca
             header = (stored.metadata() or {}).get("card")
             card = Card.model_validate_json(header) if header else None
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, ValidationError, OSError) as error:
-        raise ArtifactError(f"{file} is damaged ({first_line(error)}). Save or copy the adapter again.") from None
+    except (SafetensorError, ValueError, OSError, TypeError, RuntimeError, AttributeError) as error:
+        raise ArtifactError(f"{file} is damaged ({first_problem(error)}). Save or copy the adapter again.") from None
     if set(tensors) != wanted:
         raise ArtifactError(
             f"{file} should hold {', '.join(sorted(wanted))} and nothing else; it holds {', '.join(sorted(tensors))}. "
@@ -210,11 +221,13 @@ def _read_tensors(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], Ca
 
 def _check_backbone(folder: Path, config: dict[str, Any], width: int, card: Card | None, backbone: Backbone) -> None:
     """Raise BackboneMismatch where an adapter cannot belong to the backbone; warn where it does not seem to."""
-    name, trained_for = backbone.config.name, config.get("base_model_name_or_path")
+    name, trained_for = backbone.config.name, (config.get("base_model_name_or_path") or "")[:200]
     made_for = f"{folder} was made for {trained_for or 'another model'}"
     task_type = _task_type(backbone)
     if config.get("task_type") not in (None, task_type):
-        raise BackboneMismatch(f"{made_for} as a {config['task_type']}; {name} is a {task_type}. Load the right model.")
+        raise BackboneMismatch(
+            f"{made_for} as a {config['task_type']:.60}; {name} is a {task_type}. Load the right model."
+        )
     if width != backbone.width:
         raise BackboneMismatch(
             f"{made_for}, whose embeddings are {width} wide; those of {name} are {backbone.width} wide. "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mptune.config import BackboneConfig
-from mptune.errors import BackboneMismatch, UnknownNameError, UsageError
+from mptune.errors import ArtifactError, BackboneMismatch, ShapeError, UnknownNameError, UsageError
 from mptune.files import digest, refuse_existing, write_folder
 from mptune.model.backbone import Backbone
 from mptune.model.shapes import check_shape
@@ -106,6 +106,11 @@ class MultitaskPrompt(nn.Module):
                 f"a soft prompt fits no other model; got {backbone.config.name}. Load that model, or train a prompt "
                 "for this one."
             )
+        if self.shared.shape[1] != backbone.width:
+            raise BackboneMismatch(
+                f"the prompt of {', '.join(t.name for t in self.tasks)} is {self.shared.shape[1]} wide, and "
+                f"{backbone.config.name} {backbone.width}: it was never trained for that model. Train or copy it again."
+            )
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -141,7 +146,10 @@ class MultitaskPrompt(nn.Module):
             ArtifactError: nothing there, or damaged.
         """
         tensors, card = read_prompt(name, revision)
-        return cls(tensors["shared"], TaskVectors(tensors["u"], tensors["v"]), card)
+        try:
+            return cls(tensors["shared"], TaskVectors(tensors["u"], tensors["v"]), card)
+        except ShapeError as error:
+            raise ArtifactError(f"{name} is damaged: {error}. Train or copy it again.") from None
 
     def push_to_hub(self, repository: str, private: bool = False, token: str | None = None) -> str:
         """Upload the prompt and its model card; nothing else of its folder leaves this machine. Return its address."""
