@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from mptune.errors import ArtifactError, UsageError
+from mptune.errors import ConfigError, UsageError
 from mptune.files import (
     append_line,
     is_scratch,
@@ -17,6 +18,7 @@ from mptune.files import (
     json_object,
     open_new,
     parsed,
+    read_yaml,
     refuse_existing,
     refuse_lost,
     write_file,
@@ -92,7 +94,7 @@ def test_a_folder_is_whole_or_not_there_and_readable_by_others(tmp_path):
 def test_what_stands_already_and_what_has_no_folder_is_refused(tmp_path):
     refuse_existing(tmp_path / "new")
     refuse_lost(tmp_path / "a.jsonl", "--output")
-    with pytest.raises(ArtifactError, match="exists already; remove it or choose another name"):
+    with pytest.raises(UsageError, match="exists already; remove it or choose another name"):
         refuse_existing(tmp_path)
     with pytest.raises(UsageError, match=r"there is no folder .*no for --output a\.jsonl; make it first"):
         refuse_lost(tmp_path / "no" / "a.jsonl", "--output")
@@ -157,3 +159,37 @@ def test_a_lock_follows_no_planted_link(tmp_path):
     with contextlib.suppress(OSError), FileLock(tmp_path / "lock", timeout=0):
         pass
     assert (tmp_path / "victim").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: " + "[" * 3000 + "]" * 3000, "is not valid YAML: nested too deeply"),
+        ("".join(f"{' ' * n}a:\n" for n in range(600)), "is not valid YAML: nested too deeply"),
+        ("a: &a " + "x" * 1000 + "\n" + "".join(
+            f"{k}: &{k} [{', '.join(['*' + j] * 9)}]\n" for j, k in zip("abcdef", "bcdefg", strict=True)
+        ), "is not valid YAML: its anchors unfold to more than 300,000 values; write them out"),
+        ("a: &a [*a]", "its anchors unfold to more than"),
+        ("a: " + "x" * 400_000, "is not valid YAML: it has 400,003 characters, and may have 300,000"),
+        ("a: \0", "is not valid YAML: "),
+    ],
+    ids=["deep", "deep by lines", "unfolding", "without end", "large", "no text"],
+)  # fmt: skip
+def test_yaml_that_would_take_long_is_refused_at_once(tmp_path, text, says):
+    (tmp_path / "a.yaml").write_text(text)
+    started = time.monotonic()
+    with pytest.raises(ConfigError) as error:
+        read_yaml(tmp_path / "a.yaml")
+    assert time.monotonic() - started < 2
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_anchors_that_stay_small_are_read(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: &a [x, y]\nb: *a\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": ["x", "y"], "b": ["x", "y"]}
+
+
+def test_a_path_that_no_file_system_has_is_said(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot be read .*embedded null byte"):
+        read_yaml(tmp_path / "a\0b")

@@ -1,7 +1,6 @@
 """`mptune` on the command line. A command parses, calls one function, prints; nothing is decided here.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 wrong data, 130 interrupted. Heavy modules are imported
-inside the commands, so that --help is instant.
+Heavy modules are imported inside the commands, so that --help is instant.
 
 No environment variable is read here, since the package must work without this file. Those that are have one place each:
 `model.embedded` reads MPTUNE_CACHE and XDG_CACHE_HOME; `model.loading` reads LOCAL_RANK, and `stages.run` WORLD_SIZE
@@ -30,7 +29,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 wrong data, 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 failed, though nothing given was wrong; 2 wrong usage or configuration, or a path "
+    "that leads nowhere; 3 wrong content of data, prompts, models or results; 130 interrupted.",
 )
 
 
@@ -49,7 +49,8 @@ BackboneOption = Annotated[
             "--backbone"),
 ]  # fmt: skip
 DataOption = Annotated[
-    File, _option("Folder with local rows of hub tasks, <task>.<split>.jsonl[.gz].", "DIR", "--data")
+    File,
+    _option("Folder with local rows of hub tasks, <task>.<split>.jsonl[.gz].", "DIR", "--data", exists=True),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -15,8 +15,9 @@ from typing import IO, Any
 
 import yaml
 
-from mptune.errors import ArtifactError, ConfigError, UsageError, first_line, reason
+from mptune.errors import ConfigError, UsageError, first_line, reason
 
+LARGEST_YAML = 300_000  # characters; reading more would take seconds
 SCRATCH = ".part"  # ends the hidden name of what is being written
 
 
@@ -24,11 +25,11 @@ def refuse_existing(folder: Path) -> Path:
     """Return where a new folder will stand, links followed; what somebody made is never written over.
 
     Raises:
-        ArtifactError: it stands already.
+        UsageError: it stands already.
     """
     real = followed(folder)
     if real.exists():
-        raise ArtifactError(f"{folder} exists already; remove it or choose another name")
+        raise UsageError(f"{folder} exists already; remove it or choose another name")
     return real
 
 
@@ -187,6 +188,26 @@ class _Loader(yaml.BaseLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _refuse_unfolding(node: yaml.Node | None, sizes: dict[int, int]) -> int:
+    """Return how many characters and values a node has where all that is named twice is written twice.
+
+    Raises:
+        YAMLError: more than a file may have, or without end.
+    """
+    if node is None:
+        return 0
+    if id(node) in sizes:
+        return sizes[id(node)]
+    sizes[id(node)] = LARGEST_YAML + 1  # found again before it is known, it holds itself
+    size = 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        size += sum(_refuse_unfolding(each, sizes) for each in (child if isinstance(child, tuple) else (child,)))
+        if size > LARGEST_YAML:
+            raise yaml.YAMLError(f"its anchors unfold to more than {LARGEST_YAML:,} values; write them out")
+    sizes[id(node)] = size
+    return size
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds.
 
@@ -194,14 +215,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: no such file, no YAML, or not a mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - BaseLoader makes text only
+        text = path.read_text(encoding="utf-8")
+        if len(text) > LARGEST_YAML:
+            raise yaml.YAMLError(f"it has {len(text):,} characters, and may have {LARGEST_YAML:,}")
+        node = yaml.compose(text, Loader=_Loader)
+        _refuse_unfolding(node, {})
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"cannot be read ({reason(error)})"]) from None
+    except RecursionError:
+        raise ConfigError(str(path), ["is not valid YAML: nested too deeply"]) from None
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(str(path), [f"is not valid YAML{line}: {error.problem}"]) from None
     except yaml.YAMLError as error:
-        raise ConfigError(str(path), [f"is not valid YAML: {error}"]) from None
+        raise ConfigError(str(path), [f"is not valid YAML: {first_line(error)}"]) from None
+    except ValueError as error:  # a NUL in the path
+        raise ConfigError(str(path), [f"cannot be read ({first_line(error)})"]) from None
     if not isinstance(values, dict):
         got = "nothing" if not values else "a list" if isinstance(values, list) else repr(values)
         raise ConfigError(str(path), [f"wants `field: value` lines; got {got}"])

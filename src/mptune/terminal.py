@@ -3,6 +3,7 @@
 All that this package prints goes through `say`. rich is imported where a terminal wants it, so that help is instant.
 """
 
+import errno
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from mptune.errors import MptuneError, reason
+from mptune.errors import FAILED, WRONG_USE, MptuneError, first_line, reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 INTERRUPTED = 130
+# What the system says of a path that leads nowhere, as against a disk that is full or may not be written.
+NAMES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 # What moves a terminal's cursor, colours, titles or the direction of writing, but for tabs and new lines.
@@ -125,14 +128,16 @@ def ended(command: Callable[[], Any]) -> NoReturn:
             raise KeyboardInterrupt
     except MptuneError as error:
         _fail(str(error), error.exit_code)
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # a full disk, a folder that may not be written; or a name that leads nowhere
         where = f"{error.filename}: " if error.filename else ""
-        _fail(
-            f"{where}{reason(error)}. Mend that, or name another place; what is finished stays.", MptuneError.exit_code
-        )
+        code = WRONG_USE if error.errno in NAMES else FAILED
+        _fail(f"{where}{reason(error)}. Mend that, or name another place; what is finished stays.", code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
     except Exception as error:
+        if isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", str(error)):
+            why = first_line(error)[:200]
+            _fail(f"the memory does not suffice ({why}). Take a smaller batch_size or prompt_length.", FAILED)
         # Wrong usage comes as an exception of the parser that typer carries, with its own message and exit code.
         if hasattr(error, "exit_code") and hasattr(error, "show"):
             error.show()

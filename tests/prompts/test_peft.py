@@ -268,7 +268,7 @@ def test_a_task_cannot_be_named_for_an_adapter_of_all_tasks(backbone, tmp_path):
 
 def test_an_existing_folder_is_refused_and_left_alone(backbone, tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(ArtifactError, match="out exists already; remove it"):
+    with pytest.raises(UsageError, match="out exists already; remove it"):
         export(make_prompt(backbone), tmp_path / "out", backbone)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert not list((tmp_path / "out").iterdir())

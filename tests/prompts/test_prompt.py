@@ -122,7 +122,7 @@ def test_a_card_holds_no_path_and_a_runs_folder_still_finds_its_backbone(backbon
 
 def test_an_existing_folder_is_never_overwritten(prompt, tmp_path):
     (tmp_path / "prompt").mkdir()
-    with pytest.raises(ArtifactError, match="prompt exists already; remove it or choose another name"):
+    with pytest.raises(UsageError, match="prompt exists already; remove it or choose another name"):
         prompt.save_pretrained(tmp_path / "prompt")
     assert not list((tmp_path / "prompt").iterdir())
 

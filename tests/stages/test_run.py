@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from mptune.config import AdaptConfig, DistillConfig, TeachConfig
 from mptune.errors import ArtifactError, ResumeError, UsageError
@@ -493,3 +495,31 @@ def test_a_teachers_folder_that_cannot_be_made_is_said_before_the_first_is_train
     assert (code, err) == (
         2, f"mptune: {tmp_path / 'out' / 'speed'} exists and is no run of mptune; choose another --out\n"
     )  # fmt: skip
+
+
+def test_a_state_that_lacks_a_tensor_is_said_and_can_be_removed(toy_task, tmp_path):
+    stop_early(toy_task, tmp_path / "run", Quick())
+    file = tmp_path / "run.partial" / "state.safetensors"
+    whole = file.read_bytes()
+    with safe_open(file, framework="pt") as stored:
+        header = stored.metadata()
+    old = {"progress": json.dumps({k: v for k, v in json.loads(header["progress"]).items() if k != "tensors"})}
+    for name, described, says in (
+        ("prompt.shared", header, r"damaged \(it lacks prompt\.shared\); remove .*run\.partial to start over"),
+        ("optimizer.0.exp_avg", header, r"damaged \(it lacks optimizer\.0\.exp_avg\)"),
+        ("prompt.shared", old, r"state\.safetensors is damaged \(.*\); remove"),
+        (None, {"progress": '{"step": 1, "best": null, "kept": 0}'}, r"state\.safetensors is damaged"),
+        (None, {"progress": '{"step": "x", "best": [1, 1], "kept": 0}'}, r"state\.safetensors is damaged"),
+        (None, {"progress": "[" * 100_000}, r"state\.safetensors is damaged"),
+    ):
+        file.write_bytes(whole)
+        tensors = {key: tensor for key, tensor in load_file(file).items() if key != name}
+        save_file(tensors, file, metadata=described)
+        with pytest.raises(ArtifactError, match=says):
+            teach(toy_task, trained_backbone(), Quick(), out=tmp_path / "run")
+
+
+def test_metrics_of_any_bytes_are_passed_over(tmp_path):
+    lines = b'{"step": 1, "loss": 0.5}\n\xff\xfe\0\0\n{"step": "x"}\n[1]\n{"step": 2}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(lines)
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}, {"step": 2}]

@@ -109,6 +109,16 @@ def test_trackers_need_a_folder(toy_task):
         teach(toy_task, trained_backbone(), Quick(), report_to=("tensorboard",))
 
 
+def test_a_tracker_that_is_none_or_not_installed_is_said(toy_task, tmp_path, monkeypatch):
+    for name, says in (
+        ("tensorbord", r"no tracker is called 'tensorbord'\. Did you mean 'tensorboard'\?"),
+        ("wandb", "the tracker wandb is not installed; pip install wandb, or leave it away"),
+    ):
+        monkeypatch.setattr(training, "get_available_trackers", list)
+        with pytest.raises(UsageError, match=says):
+            teach(toy_task, trained_backbone(), Quick(), out=tmp_path / "run", report_to=(name,))
+
+
 def test_a_tracker_takes_every_stages_configuration(toy_tasks, tmp_path):
     pytest.importorskip("tensorboard")
     teachers = [teach(task, trained_backbone(), Quick(steps=0)) for task in toy_tasks[:2]]

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mptune.errors import ArtifactError, UsageError, first_line
-from mptune.files import json_object, write_file
+from mptune.errors import ArtifactError, MissingArtifact, UsageError, first_line
+from mptune.files import followed, json_object, write_file
 from mptune.prompts.card import Card, public_name
 from mptune.prompts.modelcard import model_card
 from mptune.tasks.data import TaskRows
@@ -54,7 +54,8 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
     if not here and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
         file = _download(str(name), revision)
     if not file.is_file():
-        raise ArtifactError(f"{name} is no prompt folder: it has no {PROMPT_FILE}. {_nearby(Path(name))}".rstrip())
+        kind = ArtifactError if Path(name).is_dir() else MissingArtifact
+        raise kind(f"{name} is no prompt folder: it has no {PROMPT_FILE}. {_nearby(Path(name))}".rstrip())
     try:
         with safe_open(file, framework="pt") as stored:
             card = Card.model_validate_json((stored.metadata() or {})["card"])
@@ -98,7 +99,8 @@ def prompt_folders(folder: str | Path) -> list[Path]:
     folders = sorted(path.parent for path in folder.glob(f"*/{PROMPT_FILE}") if not path.parent.name.startswith("."))
     folders = [f for f in folders if not f.name.endswith(".partial")]
     if not folders:
-        raise ArtifactError(f"{folder} holds no prompt, nor do its subfolders. {_nearby(folder)}".rstrip())
+        kind = ArtifactError if folder.is_dir() else MissingArtifact
+        raise kind(f"{folder} holds no prompt, nor do its subfolders. {_nearby(folder)}".rstrip())
     return folders
 
 
@@ -171,7 +173,8 @@ def upload(repository: str, folder: Path, *, private: bool, token: str | None) -
 
 def _nearby(folder: Path) -> str:
     """Return a hint where the user may have meant a folder beside or below."""
-    for unfinished in (folder.with_name(f"{folder.name or '.'}.partial"), folder / ".partial"):
+    real = followed(folder)
+    for unfinished in (Path(f"{real}.partial"), real / ".partial"):
         if unfinished.exists():
             return f"Its training has not ended; run the same command again to go on from {unfinished.name}."
     below = [p.parent.name for p in folder.glob(f"*/{PROMPT_FILE}")]
@@ -187,6 +190,6 @@ def _download(repository: str, revision: str | None) -> Path:
     try:
         return Path(hf_hub_download(repository, PROMPT_FILE, revision=revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ArtifactError(
+        raise MissingArtifact(
             f"{repository} is no folder here, and not to be had from the hub: {first_line(error)}"
         ) from None

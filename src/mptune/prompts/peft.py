@@ -62,10 +62,9 @@ def export_peft(
         task: which one ``prompt-tuning`` collapses; may be left out where there is only one.
 
     Raises:
-        ArtifactError: the folder exists already.
         BackboneMismatch: the prompt was made for another model.
         UnknownNameError: no such task in this prompt, or several and no name.
-        UsageError: a task is named for an adapter that holds them all.
+        UsageError: the folder exists already, or a task is named for an adapter that holds them all.
     """
     prompt.check_backbone(backbone)
     refuse_existing(folder)

@@ -128,7 +128,8 @@ class MultitaskPrompt(nn.Module):
         """Write the prompt's folder: prompt.safetensors with the card in its header, and a README.md.
 
         Raises:
-            ArtifactError: the folder exists already.
+            UsageError: the folder exists already.
+            ArtifactError: numbers that are not finite.
         """
         folder = Path(folder)
         refuse_existing(folder)

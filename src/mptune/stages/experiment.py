@@ -77,7 +77,8 @@ class Experiment(Generic[C]):
             DataError: every problem of every task at once.
             ResumeError: ``out`` holds a run with another configuration.
         """
-        rows = [TaskRows.of(task, data_dir) for task in tasks]
+        folder = None if data_dir is None else Path(data_dir)
+        rows = [TaskRows.of(task, folder) for task in tasks]
         names = [each.name for each in rows]
         if not rows or len(set(names)) < len(names):
             got = f"got {', '.join(names)}" if rows else "got none"

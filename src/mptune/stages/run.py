@@ -110,7 +110,8 @@ class Run:
         """Write everything that a later process needs to go on, whole or not at all."""
         if self.writes:
             flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            write_file(self.folder / STATE, save(flat, metadata={"progress": json.dumps(progress)}))
+            described = {"progress": json.dumps({**progress, "tensors": sorted(flat)})}
+            write_file(self.folder / STATE, save(flat, metadata=described))
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return what `save_state` last wrote; None at the start of a run.
@@ -123,11 +124,18 @@ class Run:
         try:
             with safe_open(self.folder / STATE, framework="pt") as stored:
                 progress = json.loads(stored.metadata()["progress"])
-                return {key: stored.get_tensor(key) for key in stored.keys()}, progress  # noqa: SIM118 - no mapping
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(
-                f"{self.folder / STATE} is damaged ({first_line(error)}); remove {self.folder} to start over"
-            ) from None
+                tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - no mapping
+            lacking = set(progress.get("tensors", ())) - set(tensors)
+            if lacking:
+                raise ValueError(f"it lacks {min(lacking)}")
+        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise self.damaged(error) from None
+        return tensors, progress
+
+    def damaged(self, error: Exception) -> ArtifactError:
+        """Return the error of a state that cannot be gone on with."""
+        why = first_line(error)[:200]
+        return ArtifactError(f"{self.folder / STATE} is damaged ({why}); remove {self.folder} to start over")
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
@@ -200,7 +208,7 @@ def places(out: Path) -> tuple[Path, Path, Path]:
     if real == Path.cwd():
         raise UsageError(f"--out wants a folder of the run's own, and {str(out)!r} is the one you are in; name another")
     within = real / WITHIN
-    if real.is_dir() and (within.exists() or (_empty(real) and not _cleared(real))):
+    if real == real.parent or (real.is_dir() and (within.exists() or (_empty(real) and not _cleared(real)))):
         return real, within, real / ".lock"
     return real, real.with_name(f"{real.name}.partial"), real.with_name(f".{real.name}.lock")
 
@@ -362,5 +370,5 @@ def _short(value: Any) -> str:
 
 def _whole_lines(file: Path) -> list[JsonLine]:
     """Return the lines of a run's metrics; not one that was being written when the process was killed."""
-    lines = json_lines(file.read_text(encoding="utf-8"))
-    return [line for line in lines if isinstance(line.value, dict) and "step" in line.value]
+    lines = json_lines(file.read_text(encoding="utf-8", errors="replace"))  # after a power failure, of any bytes
+    return [line for line in lines if isinstance(line.value, dict) and isinstance(line.value.get("step"), int)]

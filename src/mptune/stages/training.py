@@ -15,13 +15,14 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from mptune.answers.evaluation import Validated, validate
 from mptune.answers.reader import Baseline
 from mptune.config import TrainingConfig
-from mptune.errors import DivergedError, UsageError
+from mptune.errors import DivergedError, UsageError, one_of
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch, Pick
 from mptune.model.encoding import collate
@@ -65,8 +66,13 @@ class Learner:
         saved = run.load_state()
         if saved is not None:
             tensors, progress = saved
-            self.state = unpack_state(tensors, self.prompt, self.optimizer)
-            self.step, self.best, self.kept = progress["step"], tuple(progress["best"]), progress["kept"]
+            try:
+                self.state = unpack_state(tensors, self.prompt, self.optimizer)
+                self.step, self.kept = int(progress["step"]), int(progress["kept"])
+                score, loss = map(float, progress["best"])
+            except (RuntimeError, KeyError, TypeError, ValueError) as error:
+                raise run.damaged(error) from None
+            self.best = (score, loss)
         self.schedule = warmup_then_linear(self.optimizer, self.config, self.step)
         self.batches = itertools.islice(self.batches, self.step, self.config.steps)
         run.forget_after(self.step if saved is not None else -1)
@@ -272,6 +278,10 @@ def _rates(learner: Learner) -> list[str]:
 def _accelerator(learners: Sequence[Learner], backbone: Backbone, report_to: Sequence[str]) -> Accelerator:
     """Return what knows devices, processes and trackers."""
     run = learners[0].experiment.run
+    for name in report_to:
+        if name not in [str(each) for each in get_available_trackers()]:
+            known = one_of("tracker", name, [str(each) for each in LOGGER_TYPE_TO_CLASS])
+            raise UsageError(f"the tracker {known} is not installed; pip install {known}, or leave it away")
     if report_to and run.out is None:
         raise UsageError("trackers write into the run's folder; give out=..., or leave report_to away")
     if report_to and len(learners) > 1:
