@@ -18,6 +18,7 @@ import yaml
 from mptune.errors import ConfigError, UsageError, first_line, reason
 
 LARGEST_YAML = 300_000  # characters; reading more would take seconds
+DEEPEST_YAML = 50
 SCRATCH = ".part"  # ends the hidden name of what is being written
 
 
@@ -188,6 +189,15 @@ class _Loader(yaml.BaseLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _refuse_depth(text: str) -> None:
+    """Raise YAMLError where a text is nested so deeply that reading all of it would take long, and fail."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST_YAML:
+            raise yaml.YAMLError("nested too deeply")
+
+
 def _refuse_unfolding(node: yaml.Node | None, sizes: dict[int, int]) -> int:
     """Return how many characters and values a node has where all that is named twice is written twice.
 
@@ -218,13 +228,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         if len(text) > LARGEST_YAML:
             raise yaml.YAMLError(f"it has {len(text):,} characters, and may have {LARGEST_YAML:,}")
+        _refuse_depth(text)
         node = yaml.compose(text, Loader=_Loader)
         _refuse_unfolding(node, {})
         values = yaml.load(text, Loader=_Loader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"cannot be read ({reason(error)})"]) from None
-    except RecursionError:
-        raise ConfigError(str(path), ["is not valid YAML: nested too deeply"]) from None
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(str(path), [f"is not valid YAML{line}: {error.problem}"]) from None

@@ -140,7 +140,10 @@ def ended(command: Callable[[], Any]) -> NoReturn:
             _fail(f"the memory does not suffice ({why}). Take a smaller batch_size or prompt_length.", FAILED)
         # Wrong usage comes as an exception of the parser that typer carries, with its own message and exit code.
         if hasattr(error, "exit_code") and hasattr(error, "show"):
-            error.show()
+            try:
+                error.show()
+            except UnicodeEncodeError:  # an argument of bytes that are no letters
+                say(f"mptune: {error}", err=True)
             sys.exit(int(error.exit_code))
         raise
     sys.exit(code if isinstance(code, int) else 0)
