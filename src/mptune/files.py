@@ -113,6 +113,12 @@ def is_scratch(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(SCRATCH)
 
 
+def clean(folder: Path) -> None:
+    """Remove what killed processes had begun to write, from a folder that nobody else writes to."""
+    for path in folder.glob(f".*{SCRATCH}"):
+        path.unlink(missing_ok=True)
+
+
 def _sync_folder(folder: Path) -> None:
     """Put a folder's names on the disk; some systems and file systems cannot."""
     with contextlib.suppress(OSError):

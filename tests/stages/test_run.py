@@ -196,9 +196,10 @@ def test_half_a_line_of_metrics_is_dropped(toy_task, tmp_path):
 
 def test_a_folder_whose_first_file_was_being_written_is_taken_up(toy_task, tmp_path):
     (tmp_path / "run.partial").mkdir()
-    (tmp_path / "run.partial" / ".config.json.part").write_text('{"half')
+    (tmp_path / "run.partial" / ".0123456789abcdef.part").write_text('{"half')
     teach(toy_task, trained_backbone(), Quick(steps=1), out=tmp_path / "run")
     assert (tmp_path / "run" / PROMPT).is_file()
+    assert not list((tmp_path / "run").glob(".*")), "half a file goes"
 
 
 def test_an_equal_finished_run_is_not_trained_again(toy_task, tmp_path, monkeypatch):

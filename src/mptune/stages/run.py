@@ -26,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mptune.errors import ArtifactError, MptuneError, ResumeError, UsageError, first_line
-from mptune.files import JsonLine, append_line, followed, is_scratch, json_lines, settle, write_file
+from mptune.files import JsonLine, append_line, clean, followed, is_scratch, json_lines, settle, write_file
 from mptune.prompts.folder import CONFIG_FILE, PROMPT_FILE, stored_config
 from mptune.prompts.prompt import MultitaskPrompt
 
@@ -71,6 +71,7 @@ class Run:
             raise UsageError(f"another process is training {out}; wait for it, or choose another --out") from None
         try:
             _refuse_link(self.folder)
+            clean(self.folder)
             self._settle()
             for folder in (self.out, self.folder):
                 self._refuse_change(folder)
@@ -257,9 +258,7 @@ def _empty(folder: Path) -> bool:
 def _cleared(folder: Path) -> bool:
     """Take away an empty folder, whose place a run's will take; return whether that can be done, as no mount point."""
     try:
-        for path in folder.iterdir():
-            if is_scratch(path):
-                path.unlink()
+        clean(folder)
         folder.rmdir()
     except FileNotFoundError:  # another process of this training was faster
         return True
