@@ -160,9 +160,6 @@ def test_exit_codes_are_documented_where_help_is():
         pytest.param(lambda p: mptune.load_task("a\0b.yaml"), id="a NUL in a task's name"),
         pytest.param(lambda p: mptune.load_task("/"), id="a folder for a task"),
         pytest.param(lambda p: mptune.get_task(EVIL), id="an evil name"),
-        pytest.param(
-            lambda p: mptune.evaluate(p.prompt, p.task, p.backbone, data_dir="none"), id="a text for a folder"
-        ),
     ],
 )
 def test_no_value_of_a_function_ends_in_another_error_than_ours(backbone, tmp_path, monkeypatch, call):
