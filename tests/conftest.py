@@ -40,7 +40,8 @@ def cli(monkeypatch, capsys):
     def run(*arguments, stdin=None):
         monkeypatch.setattr(sys, "argv", ["mptune", *map(str, arguments)])
         if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="cp1252"))
+            text = stdin if isinstance(stdin, bytes) else stdin.encode()
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="cp1252"))
         with pytest.raises(SystemExit) as stopped:
             mptune.cli.main()
         said = capsys.readouterr()

@@ -174,17 +174,17 @@ def one_or_two_lines(err):
         pytest.param(["tasks", "sst-2"], 2, "Did you mean 'sst2'", id="unknown task"),
         pytest.param(["tasks", "none.yaml"], 2, "none.yaml: cannot be read", id="no such task file"),
         pytest.param(["schema", "tsk"], 2, "Did you mean 'task'", id="unknown schema"),
-        pytest.param(["show", "nowhere"], 1, "no prompt folder", id="no such prompt"),
+        pytest.param(["show", "nowhere"], 2, "no prompt folder", id="no such prompt"),
         pytest.param(["evaluate"], 2, "wants --prompt, or --task", id="evaluate nothing"),
         pytest.param(["evaluate", "--task", "refund", "--split", "tst"], 2, "Did you mean 'test'", id="unknown split"),
-        pytest.param(["evaluate", "--task", "refund", "--backbone", "./none"], 1, "./none", id="unknown backbone"),
+        pytest.param(["evaluate", "--task", "refund", "--backbone", "./none"], 2, "./none", id="unknown backbone"),
         pytest.param(["teach", "--tasks", "refund", "--out", "x", "--set", "teach.stepz=1"], 2, "'steps'", id="field"),
         pytest.param(
             ["teach", "--tasks", "refund", "--out", "x", "--set", "adapt.steps=1"], 2, "no effect", id="section"
         ),
         pytest.param(["teach", "--tasks", "refund", "--out", "x", "--set", "teach"], 2, "stage.field=value", id="form"),
         pytest.param(["teach", "--tasks", "refund,refund", "--out", "x"], 2, "refund stands twice", id="twice"),
-        pytest.param(["distill", "--teachers", "none", "--out", "x"], 1, "There is no such folder", id="no teachers"),
+        pytest.param(["distill", "--teachers", "none", "--out", "x"], 2, "There is no such folder", id="no teachers"),
         pytest.param(["export", "p", "--to", "onx", "--out", "x"], 2, "no format is called 'onx'", id="format"),
         pytest.param(["bench", "none.yaml"], 2, "none.yaml: cannot be read", id="no recipe"),
     ],
@@ -214,7 +214,7 @@ def test_rows_to_predict_are_checked_all_at_once_and_leave_no_half_file(cli, tin
         "predict", "--prompt", tiny / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\nnot\n'
     )
     assert (code, out.exists()) == (3, False)
-    assert "line 3 is not JSON" in err
+    assert "standard input row 3 is no JSON" in err
     code, _, err = cli("predict", "--prompt", tiny / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\n')
     assert (code, out.exists()) == (3, False)
     assert "row 2: no field 'text'; it has txt" in err
@@ -256,6 +256,10 @@ def test_seeds_adapt_side_by_side_each_into_its_folder(cli, tiny, tmp_path):
     ]
     cards = [MultitaskPrompt.from_pretrained(tmp_path / "many" / f"seed-{n}").card for n in range(3)]
     assert [card.seeds["seed"] for card in cards] == [0, 1, 2]
+    code, out, err = cli("predict", "--prompt", tmp_path / "many", stdin='{"text": "blue"}\n')
+    assert (code, out) == (2, "")
+    assert f"3 prompts are there for the task 'colour': {tmp_path / 'many' / 'seed-0'}, " in err
+    assert f"Name one of them, as {tmp_path / 'many' / 'seed-0'}." in err
 
 
 def test_one_seed_or_many_not_both(cli, tiny, tmp_path):

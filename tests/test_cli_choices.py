@@ -94,7 +94,7 @@ def test_a_backbone_named_here_goes_before_the_prompts_own(cli, made, tmp_path, 
     monkeypatch.chdir(tmp_path)
     named = made / "other" if option == "--backbone" else f"backbone.name={made / 'other'}"
     code, _, err = cli(command, *arguments, option, named)
-    assert code == 1
+    assert code == 3
     assert "was trained for" in err
     assert not (tmp_path / "x").exists()
 
@@ -112,7 +112,7 @@ def test_the_backbone_saved_beside_a_prompt_goes_before_its_card(cli, made, tmp_
     }[command]
     option = {"evaluate": "--prompt", "adapt": "--from"}[command]
     code, _, err = cli(command, option, wrong, *more, "--data", made / "rows")
-    assert (code, "gone" in err) == (1, True), err
+    assert (code, "gone" in err) == (2, True), err
     code, _, err = cli(command, option, right, *more, "--data", made / "rows")
     assert code == 0, err
 
@@ -363,7 +363,7 @@ def test_an_adapter_is_imported_with_its_tasks_and_never_over_something(cli, mad
     assert (code, out) == (0, f"{tmp_path / 'in'}: colour, speed\n"), err
     before = {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
     code, _, err = cli(*command, "--backbone", tmp_path / "none")  # said before a model is loaded
-    assert (code, "exists already; remove it or choose another name" in err) == (1, True)
+    assert (code, "exists already; remove it or choose another name" in err) == (2, True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()} == before
 
 
@@ -414,7 +414,7 @@ def test_what_the_file_system_refuses_is_a_line_and_no_traceback(cli, made, tmp_
     (tmp_path / "file").write_text("mine")
     for place, reason in (("file", "File exists"), ("file/x", "Not a directory"), ("x" * 300, "File name too long")):
         code, _, err = cli("bench", tmp_path / "r.yaml", "--out", tmp_path / place)
-        assert code == 1
+        assert code == 2
         assert err.startswith(f"mptune: {tmp_path / place}")
         assert err.endswith(f": {reason}. Mend that, or name another place; what is finished stays.\n")
     assert (tmp_path / "file").read_text() == "mine"
@@ -457,8 +457,12 @@ def test_trackers_are_named_on_the_command_line(cli, made, tmp_path, command):
     ("content", "code", "says"),
     [
         (None, 2, "rows.jsonl cannot be read: No such file or directory"),
-        (b"\xff\xfe\x00", 2, "rows.jsonl cannot be read: 'utf-8' codec can't decode"),
-        (b'{"text": "a"}\n[1]\n', 3, "the data of task 'rows.jsonl' cannot be used: line 2 is no JSON object: '[1]'"),
+        (b"\xff\xfe\x00", 3, "rows.jsonl cannot be read: 'utf-8' codec can't decode"),
+        (
+            b'{"text": "a"}\n[1]\n',
+            3,
+            "the data of task 'rows.jsonl' cannot be used: rows.jsonl row 2: wants {field: value}; got [1]",
+        ),
     ],
 )
 def test_rows_that_cannot_be_read(cli, made, tmp_path, content, code, says):

@@ -1,12 +1,30 @@
 """Files are written whole or not at all, and JSON that no file could hold again is refused."""
 
+import contextlib
 import json
+import os
+import stat
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from mptune.errors import ArtifactError, UsageError
-from mptune.files import beside, json_lines, json_object, parsed, refuse_existing, refuse_lost, write_file, write_folder
+from mptune.errors import ConfigError, UsageError
+from mptune.files import (
+    append_line,
+    beside,
+    is_scratch,
+    json_lines,
+    json_object,
+    open_new,
+    parsed,
+    read_yaml,
+    refuse_existing,
+    refuse_lost,
+    write_file,
+    write_folder,
+)
 from support.toys import largest_file
 
 
@@ -78,7 +96,7 @@ def test_a_folder_is_whole_or_not_there_and_readable_by_others(tmp_path):
 def test_what_stands_already_and_what_has_no_folder_is_refused(tmp_path):
     refuse_existing(tmp_path / "new")
     refuse_lost(tmp_path / "a.jsonl", "--output")
-    with pytest.raises(ArtifactError, match="exists already; remove it or choose another name"):
+    with pytest.raises(UsageError, match="exists already; remove it or choose another name"):
         refuse_existing(tmp_path)
     with pytest.raises(UsageError, match=r"there is no folder .*no for --output a\.jsonl; make it first"):
         refuse_lost(tmp_path / "no" / "a.jsonl", "--output")
@@ -88,3 +106,98 @@ def test_a_path_in_a_file_is_relative_to_it_or_absolute_or_from_home(tmp_path, m
     monkeypatch.setenv("HOME", "/home/of/mine")
     names = {"a/b": tmp_path / "a/b", "../b": tmp_path / "../b", "/a": Path("/a"), "~/a": Path("/home/of/mine/a")}
     assert {name: beside(tmp_path, name) for name in names} == names
+
+
+def test_no_name_that_was_planted_is_followed(tmp_path):
+    """By somebody else who may write into the folder, and knows how files were called while they were written."""
+    (tmp_path / "victim").write_text("mine")
+    for name in (".file.part", "file", ".folder", "log"):
+        (tmp_path / name).symlink_to(tmp_path / "victim")
+    write_file(tmp_path / "file", "new")
+    assert not (tmp_path / "file").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+    for write in (lambda: append_line(tmp_path / "log", "{}"), lambda: open_new(tmp_path / "log")):
+        with pytest.raises(OSError, match=r"symbolic link|File exists"):
+            write()
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+def test_names_of_what_is_being_written_cannot_be_foreseen(tmp_path, monkeypatch):
+    names, real = [], Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, place: names.append(self) or real(self, place))
+    for _ in range(3):
+        write_file(tmp_path / "file", "new")
+    assert len(set(names)) == 3
+    assert all(is_scratch(name) for name in names)
+
+
+def test_contents_and_names_are_on_the_disk_before_and_after_a_rename(tmp_path, monkeypatch):
+    done, sync, replace = [], os.fsync, Path.replace
+
+    def synced(number):
+        done.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", lambda self, place: done.append("rename") or replace(self, place))
+    write_file(tmp_path / "file", "new")
+    assert done == ["file", "rename", "folder"]
+
+
+def test_a_file_that_is_written_again_keeps_its_permissions_and_a_new_one_has_the_usual(tmp_path):
+    (tmp_path / "usual").touch()
+    write_file(tmp_path / "file", "1")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
+    (tmp_path / "file").chmod(0o640)
+    write_file(tmp_path / "file", "2")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_new_folder_goes_where_a_link_leads(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "new")
+    assert refuse_existing(tmp_path / "link") == tmp_path / "disk" / "new"
+    write_folder(tmp_path / "link", lambda folder: write_file(folder / "a", "1"))
+    assert (tmp_path / "disk" / "new" / "a").read_text() == "1"
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_lock_follows_no_planted_link(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "lock").symlink_to(tmp_path / "victim")
+    with contextlib.suppress(OSError), FileLock(tmp_path / "lock", timeout=0):
+        pass
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: " + "[" * 3000 + "]" * 3000, "is not valid YAML: nested too deeply"),
+        ("".join(f"{' ' * n}a:\n" for n in range(600)), "is not valid YAML: nested too deeply"),
+        ("a: &a " + "x" * 1000 + "\n" + "".join(
+            f"{k}: &{k} [{', '.join(['*' + j] * 9)}]\n" for j, k in zip("abcdef", "bcdefg", strict=True)
+        ), "is not valid YAML: its anchors unfold to more than 300,000 values; write them out"),
+        ("a: &a [*a]", "its anchors unfold to more than"),
+        ("a: " + "x" * 400_000, "is not valid YAML: it has 400,003 characters, and may have 300,000"),
+        ("a: \0", "is not valid YAML: "),
+    ],
+    ids=["deep", "deep by lines", "unfolding", "without end", "large", "no text"],
+)  # fmt: skip
+def test_yaml_that_would_take_long_is_refused_at_once(tmp_path, text, says):
+    (tmp_path / "a.yaml").write_text(text)
+    started = time.monotonic()
+    with pytest.raises(ConfigError) as error:
+        read_yaml(tmp_path / "a.yaml")
+    assert time.monotonic() - started < 2
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_anchors_that_stay_small_are_read(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: &a [x, y]\nb: *a\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": ["x", "y"], "b": ["x", "y"]}
+
+
+def test_a_path_that_no_file_system_has_is_said(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot be read .*embedded null byte"):
+        read_yaml(tmp_path / "a\0b")

@@ -22,7 +22,7 @@ HOUSE = [
         ["batch cutting embedded grouping memory shapes", "t5", "backbone", "encoding loading", "scoring writing"],
     ),
     ("prompts", ["card vectors", "modelcard", "folder", "prompt", "peft shipped"]),
-    ("answers", ["cider reader", "metrics", "evaluation", "prediction"]),
+    ("answers", ["cider reader", "metrics", "evaluation", "prediction", "streaming"]),
     (
         "stages",
         [

@@ -1,12 +1,15 @@
 """What long work shows: bars on a terminal, JSON lines elsewhere."""
 
 import json
+import logging
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from mptune.terminal import Standing, board, saved, step_progress
+from mptune.terminal import ShownHandler, Standing, board, saved, say, step_progress, table
 
 
 def shown(capsys):
@@ -156,9 +159,63 @@ def test_what_was_saved_is_said_with_its_scores_and_whether_training_helped(caps
     saved(Path("out"), scores)
     saved(Path("out"), scores, kept_start=True)
     saved(Path("out"), [])
+    saved(Path("out"), scores, stopped=7)
     assert capsys.readouterr().out.splitlines() == [
         "out: mood accuracy 61.2 on validation rows",
         "out: mood accuracy 61.2 on validation rows; it kept the start: training did not help. "
         "Try more steps, or another rate",
         "out: the last state; nothing was validated",
+        "out: mood accuracy 61.2 on validation rows; training stopped at step 7, where its numbers were not finite",
     ]
+
+
+@pytest.mark.parametrize("stream", ["stderr", "stdout"])
+def test_what_nobody_reads_any_more_never_ends_a_training(monkeypatch, stream):
+    """As behind `| tee`, when that is gone; or on a full disk."""
+    for gone in (closed_pipe(), open("/dev/full", "w")):  # noqa: SIM115
+        monkeypatch.setattr(sys, stream, gone)
+        with step_progress("teach mood", 10) as progress, board("toy") as watch:
+            for step in range(3):
+                progress.show(step, loss=0.5)
+                watch.show(HALF)
+                saved(Path("out"), [])
+        assert getattr(sys, stream) is not gone, "what it holds would fail again at the end of the process"
+        with pytest.raises(OSError, match=r"Broken pipe|No space left"):
+            gone.close()
+
+
+def closed_pipe():
+    read, write = os.pipe()
+    os.close(read)
+    return open(write, "w")
+
+
+def test_control_characters_of_foreign_texts_are_shown_and_not_sent(capsys, terminal):
+    evil = "\x1b]0;title\x07\x1b[2J\x9b2J\r\u202egood"
+    shown_as = r"\u001b]0;title\u0007\u001b[2J\u009b2J\u000d\u202egood"
+    say(evil)
+    say(evil, err=True)
+    out, err = capsys.readouterr()
+    assert (out, err) == (shown_as + "\n", shown_as + "\n")
+    table(["name"], [[evil], [[evil]]])
+    with step_progress(evil, 10) as progress:
+        progress.show(1, value=evil)
+    with board(evil) as watch:
+        watch.show(Standing(1, 2, evil, None, [["method"], [evil]]))
+    text = "".join(capsys.readouterr())
+    assert shown_as in text
+    own = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)  # colours and movements of the bars themselves
+    assert not set("\x1b\x07\x9b\u202e") & set(own)
+    assert "2J" not in "".join(re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]", text)).replace("\x1b", "")
+
+
+def test_warnings_show_control_characters_too(monkeypatch, capsys):
+    handler = ShownHandler()
+    handler.setFormatter(logging.Formatter("mptune: %(message)s"))
+    handler.emit(logging.LogRecord("x", logging.WARNING, "", 0, "made for %s", ("\x1b[2Ja",), None))
+    assert capsys.readouterr().err == "mptune: made for \\u001b[2Ja\n"
+
+
+def test_tabs_and_new_lines_of_a_cell_do_not_break_a_table_for_programs(capsys):
+    table(["a", "b"], [["x\ty\nz", "1"]])
+    assert capsys.readouterr().out.splitlines() == ["a\tb", r"x\u0009y\u000az" + "\t1"]

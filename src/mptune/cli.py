@@ -1,7 +1,6 @@
 """`mptune` on the command line. A command parses, calls one function, prints; nothing is decided here.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 wrong data, 130 interrupted. Heavy modules are imported
-inside the commands, so that --help is instant.
+Heavy modules are imported inside the commands, so that --help is instant.
 
 No environment variable is read here, since the package must work without this file. Those that are have one place each:
 `model.embedded` reads MPTUNE_CACHE and XDG_CACHE_HOME; `model.loading` reads LOCAL_RANK, and `stages.run` WORLD_SIZE
@@ -18,7 +17,7 @@ import typer
 
 from mptune import __version__
 from mptune.errors import UsageError, one_of
-from mptune.terminal import board, ended, loading, saved, say, say_json, table
+from mptune.terminal import ShownHandler, board, ended, loading, saved, say, say_json, table
 
 if TYPE_CHECKING:
     from mptune import Backbone, MultitaskPrompt, Task
@@ -31,7 +30,8 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 wrong data, 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 failed, though nothing given was wrong; 2 wrong usage or configuration, or a path "
+    "that leads nowhere; 3 wrong content of data, prompts, models or results; 130 interrupted.",
 )
 
 
@@ -50,7 +50,8 @@ BackboneOption = Annotated[
             "--backbone"),
 ]  # fmt: skip
 DataOption = Annotated[
-    File, _option("Folder with local rows of hub tasks, <task>.<split>.jsonl[.gz].", "DIR", "--data")
+    File,
+    _option("Folder with local rows of hub tasks, <task>.<split>.jsonl[.gz].", "DIR", "--data", exists=True),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -88,11 +89,14 @@ def teach_tasks(
 ) -> None:
     """Stage 1: train one teacher prompt per source task (also plain prompt tuning)."""
     from mptune import TeachConfig, teach
+    from mptune.stages.run import try_out
     from mptune.tasks.data import TaskRows
 
     config, changes = _configured(TeachConfig, "teach", settings, shots=shots, seed=seed)
     trackers = _names(report_to, "--report-to")
     read = TaskRows.checked(_tasks(tasks, "--tasks"), data)
+    for rows in read:
+        try_out(out / rows.name)
     model = _load(backbone, changes)
     for rows in read:
         _say_saved(out / rows.name, teach(rows, model, config, out=out / rows.name, report_to=trackers))
@@ -110,14 +114,17 @@ def distill_teachers(
     report_to: TrackersOption = None,
 ) -> None:
     """Stage 2, source training: distil teachers into one multitask prompt."""
-    from mptune import DistillConfig, MultitaskPrompt, distill
+    from mptune import DistillConfig, distill
     from mptune.prompts.folder import prompt_folders, rows_of
+    from mptune.prompts.prompt import load_prompts
+    from mptune.stages.run import try_out
 
     config, changes = _configured(DistillConfig, "distill", settings, seed=seed)
-    folders = prompt_folders(teachers)
-    prompts = [MultitaskPrompt.from_pretrained(folder) for folder in folders]
+    folders = prompt_folders(teachers)  # never a name of the hub
+    prompts = load_prompts(teachers)
     trackers = _names(report_to, "--report-to")
     rows = rows_of(folders, _tasks(tasks, "--tasks"), data)
+    try_out(out)
     model = _load(backbone, changes, prompts[0], folders[0])
     _say_saved(out, distill(rows, prompts, model, config, out=out, report_to=trackers))
 
@@ -204,28 +211,25 @@ def evaluate_prompt(
 @app.command()
 def predict(
     prompt: Annotated[str, _option("Prompt folder, folder of prompts, or hub repository.", "PROMPT", "--prompt")],
-    input_file: Annotated[File, _option("Rows as JSON lines; standard input without it.", "FILE", "--input")] = None,
-    output: Annotated[File, _option("Answers as JSON lines; standard output without it.", "FILE")] = None,
+    input_file: Annotated[
+        File,
+        _option("Rows: jsonl, json, csv, parquet, .gz; JSON lines from standard input without it.", "FILE", "--input"),
+    ] = None,
+    output: Annotated[
+        File, _option("Answers as JSON lines, gone on with after a kill; standard output without it.", "FILE")
+    ] = None,
     backbone: BackboneOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Answer rows: JSON lines in, JSON lines out."""
+    """Answer rows: JSON lines, CSV or Parquet in, JSON lines out."""
     from mptune import EvaluateConfig, Predictor
-    from mptune.files import refuse_lost, write_file
+    from mptune.answers.streaming import answer_file, check_places
     from mptune.prompts.prompt import load_prompts
-    from mptune.tasks.rows import unlabelled_rows
 
     config, changes = _configured(EvaluateConfig, "evaluate", settings)
-    if output is not None:
-        refuse_lost(output, "--output")
-    rows = unlabelled_rows(input_file)
+    check_places(input_file, output)
     prompts = load_prompts(prompt)
-    predictor = Predictor(_load(backbone, changes, prompts[0], prompt), prompts, config)
-    lines = [json.dumps(p.as_dict(), ensure_ascii=False) for p in predictor.predict(rows)]
-    if output is not None:
-        write_file(output, "".join(line + "\n" for line in lines))
-    elif lines:
-        say("\n".join(lines))
+    answer_file(Predictor(_load(backbone, changes, prompts[0], prompt), prompts, config), input_file, output)
 
 
 @app.command()
@@ -429,10 +433,11 @@ def _say_saved(folder: Path | None, prompt: "MultitaskPrompt") -> None:
     from mptune.stages.run import first_process
 
     if folder is not None and first_process():
-        saved(folder, prompt.card.scores, kept_start=prompt.card.kept_start)
+        card = prompt.card
+        saved(folder, card.scores, kept_start=card.kept_start, stopped=card.stopped)
 
 
 def main() -> NoReturn:
     """Run the command line."""
-    logging.basicConfig(format="mptune: %(message)s", level=logging.WARNING)
+    logging.basicConfig(format="mptune: %(message)s", level=logging.WARNING, handlers=[ShownHandler()])
     ended(lambda: app(prog_name="mptune", standalone_mode=False))

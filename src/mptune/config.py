@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mptune.errors import ConfigError, UnknownNameError
 
 MOST_STEPS = 10**9
+MOST_TOKENS = 100_000  # of a prompt, a text or an answer; numbers beyond it are slips that would fill the memory
+MOST_RANK = 10_000
+MOST_ROWS = 10**6  # of a batch
 STARTS = ("mean-vectors", "mean-matrices", "closest", "shared")  # of a target's vectors; or a source task's name
 
 
@@ -65,9 +68,9 @@ class ExamplesConfig(Config):
     on did better than four and four (docs/LOG.md, 2026-11-20: the rest of the open choices at 4 shots)."""
     validation_rows: int = Field(200, ge=1)
     """At most so many validation rows per task, the first of a seeded shuffle."""
-    max_input_tokens: int = Field(256, ge=1)
+    max_input_tokens: int = Field(256, ge=1, le=MOST_TOKENS)
     """Longer texts are cut at the end of their longest fields, where the task says no length of its own. Paper: 256."""
-    max_target_tokens: int = Field(128, ge=1)
+    max_target_tokens: int = Field(128, ge=1, le=MOST_TOKENS)
     """Longer targets are cut, and generation stops there. Paper: 128."""
 
     @property
@@ -83,7 +86,7 @@ class TrainingConfig(ExamplesConfig):
     """Optimizer updates."""
     epochs: float | None = Field(None, gt=0, le=1e6)
     """Passes over the training rows, in place of ``steps``."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, le=MOST_ROWS)
     """Examples per update, over all devices. The paper has 32 on GPUs."""
     warmup: float = Field(0.1, ge=0, le=1)
     """Share of the steps in which the learning rate rises from zero; then it falls linearly to zero. Spec: 10 %."""
@@ -106,7 +109,7 @@ class TrainingConfig(ExamplesConfig):
 class TeachConfig(TrainingConfig):
     """Stage 1, and plain prompt tuning: one soft prompt for one task."""
 
-    prompt_length: int = Field(100, ge=0)
+    prompt_length: int = Field(100, ge=0, le=MOST_TOKENS)
     """L, soft tokens. Paper: 100."""
     lr: float = Field(0.3, gt=0)
     """Learning rate of the prompt, in units of the embeddings' RMS. Measured for runs of a few hundred steps,
@@ -119,9 +122,9 @@ class DistillConfig(TrainingConfig):
 
     steps: int = Field(600, ge=0, le=MOST_STEPS)
     """Optimizer updates over the mixture. The paper takes 5 epochs of 1.1 M examples."""
-    prompt_length: int | None = Field(None, ge=1)
+    prompt_length: int | None = Field(None, ge=1, le=MOST_TOKENS)
     """L of the student; the teachers' where absent."""
-    rank: int = Field(1, ge=1)
+    rank: int = Field(1, ge=1, le=MOST_RANK)
     """R of each task matrix. Paper: 1."""
     shared_lr: float = Field(0.3, gt=0)
     """Learning rate of the shared prompt, in units of the embeddings' RMS."""
@@ -137,7 +140,7 @@ class DistillConfig(TrainingConfig):
     """T of both softmaxes in L_logits. Not published; docs/decisions/0005."""
     hidden_layers: tuple[int, ...] = (-1,)
     """Layers compared by L_hidden, of the encoder and of the decoder; -1 is the last."""
-    teacher_cache: float = Field(4.0, ge=0)
+    teacher_cache: float = Field(4.0, ge=0, le=1e9)
     """GiB of disk for the teachers' outputs while the run lasts; the embedded backbone needs about 0.3 MB a row. Where
     that is too little, every step asks the teachers again; 0 always does."""
     decomposition: bool = True
@@ -164,7 +167,7 @@ class AdaptConfig(TrainingConfig):
 
     steps: int = Field(100, ge=0, le=MOST_STEPS)
     """Optimizer updates. 0 keeps the transferred prompt as it is."""
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, le=MOST_ROWS)
     """Examples per update, over all devices."""
     validate_every: int = Field(20, ge=1)
     """Steps between two scores on the validation rows; the start has one too, so that adapting never ends below it."""
@@ -192,7 +195,7 @@ class BaselineConfig(TrainingConfig):
 
     steps: int = Field(100, ge=0, le=MOST_STEPS)
     """Optimizer updates."""
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, le=MOST_ROWS)
     """Examples per update, over all devices."""
     validate_every: int = Field(20, ge=1)
     """Steps between two scores on the validation rows; the best state of a run is kept."""
@@ -204,26 +207,26 @@ class WeightsConfig(BaselineConfig):
     lr: float = Field(3e-4, gt=0)
     """Learning rate of AdamW. The paper's baselines: 3e-4, at which some stand still when steps are few: the methods of
     a comparison have rates at which they learn from few labels (docs/LOG.md, 2026-11-27: rates for few labels)."""
-    rank: int = Field(8, ge=1)
+    rank: int = Field(8, ge=1, le=MOST_RANK)
     """Of low-rank updates."""
-    reduction: int = Field(32, ge=1)
+    reduction: int = Field(32, ge=1, le=MOST_RANK)
     """D over the bottleneck's width, of adapters. The paper's: 32, 24 wide on T5-base."""
 
 
 class EvaluateConfig(Config):
     """How a prompt is scored."""
 
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=MOST_ROWS)
     """Examples per forward pass."""
     rows: int | None = Field(None, ge=1)
     """At most so many rows, the first of a seeded shuffle; all where absent."""
     scoring: Literal["task", "labels", "generation"] = "task"
     """As the task says, ranking its label words, or free generation, whose answer must be the label word itself."""
-    max_input_tokens: int = Field(256, ge=1)
+    max_input_tokens: int = Field(256, ge=1, le=MOST_TOKENS)
     """Longer texts are cut at the end of their longest fields, where the task says no length of its own."""
-    max_target_tokens: int = Field(128, ge=1)
+    max_target_tokens: int = Field(128, ge=1, le=MOST_TOKENS)
     """Generation stops there."""
-    num_beams: int = Field(1, ge=1)
+    num_beams: int = Field(1, ge=1, le=MOST_RANK)
     """1 is greedy search, as in the paper."""
 
 

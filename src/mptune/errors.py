@@ -1,17 +1,21 @@
 """Everything this package raises on purpose.
 
-MptuneError                 exit code 1: it could not be done
-├── UsageError              exit code 2: a wrong option, name or configuration
+MptuneError                 exit code 1: nothing given was wrong, and yet it could not be done
+├── UsageError              exit code 2: a wrong option, name or configuration, or a path that leads nowhere
 │   ├── ConfigError         fields that are unknown, of the wrong type or out of range, all at once
 │   ├── UnknownNameError    a name that nothing carries
 │   └── ResumeError         an unfinished or finished run that was started with another configuration
 ├── DataError               exit code 3: rows that do not fit their task, all at once
-├── ArtifactError           a prompt folder that is missing, foreign or damaged
+├── ArtifactError           exit code 3: a prompt's folder that is foreign or damaged
+│   ├── MissingArtifact     exit code 2: one that is not there
 │   └── BackboneMismatch    a prompt trained for another model
-├── ResultsError            a run's folder whose results are missing or damaged, all at once
-├── BackboneError           a model that cannot be loaded or cannot read soft prompts
+├── ResultsError            exit code 3: a run's folder whose results are damaged, all at once
+│   └── MissingResults      exit code 2: there are none
+├── BackboneError           exit code 3: a model that cannot be loaded or cannot read soft prompts
+│   └── MissingBackbone     exit code 2: nothing of that name can be had
+├── DivergedError           a training whose numbers are not finite from its start on
 ├── MissingExtraError       a part of the package whose libraries are not installed
-└── ShapeError              a tensor whose shape breaks its contract
+└── ShapeError              exit code 3: a tensor whose shape breaks its contract
 """
 
 import difflib
@@ -20,17 +24,19 @@ from typing import TypeVar
 
 Name = TypeVar("Name", bound=str)
 
+FAILED, WRONG_USE, WRONG_CONTENT = 1, 2, 3  # exit codes: what was given is right; how it was said; what it holds
+
 
 class MptuneError(Exception):
     """Base class, so that callers can catch all of ours and none of Python's."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class UsageError(MptuneError):
-    """A wrong option, name or configuration."""
+    """A wrong option, name or configuration, or a path that leads nowhere."""
 
-    exit_code = 2
+    exit_code = WRONG_USE
 
 
 class ConfigError(UsageError, ValueError):
@@ -58,7 +64,7 @@ class ResumeError(UsageError):
 class DataError(MptuneError, ValueError):
     """Every problem of the data at once, each with its file and row."""
 
-    exit_code = 3
+    exit_code = WRONG_CONTENT
     shown = 20
 
     def __init__(self, task: str, problems: Sequence[str]) -> None:
@@ -78,7 +84,15 @@ class DataError(MptuneError, ValueError):
 
 
 class ArtifactError(MptuneError):
-    """A prompt folder that is missing, foreign or damaged."""
+    """A prompt's folder that is foreign or damaged."""
+
+    exit_code = WRONG_CONTENT
+
+
+class MissingArtifact(ArtifactError):
+    """A prompt's folder that is not there, and not to be had."""
+
+    exit_code = WRONG_USE
 
 
 class BackboneMismatch(ArtifactError):
@@ -86,15 +100,35 @@ class BackboneMismatch(ArtifactError):
 
 
 class ResultsError(MptuneError):
-    """A run's folder whose results are missing or damaged; every problem at once."""
+    """A run's folder whose results are damaged; every problem at once."""
+
+    exit_code = WRONG_CONTENT
 
     def __init__(self, head: str, problems: Sequence[str] = ()) -> None:
         self.problems = tuple(problems)
         super().__init__(_bulleted(head, problems) if problems else head)
 
 
+class MissingResults(ResultsError):
+    """A folder without results, or none at all."""
+
+    exit_code = WRONG_USE
+
+
 class BackboneError(MptuneError):
     """A model that cannot be loaded, or that cannot read soft prompts."""
+
+    exit_code = WRONG_CONTENT
+
+
+class MissingBackbone(BackboneError):
+    """A name of a model by which nothing is to be had."""
+
+    exit_code = WRONG_USE
+
+
+class DivergedError(MptuneError):
+    """A training whose numbers are not finite from its start on."""
 
 
 class MissingExtraError(MptuneError, ImportError):
@@ -106,6 +140,8 @@ class MissingExtraError(MptuneError, ImportError):
 
 class ShapeError(MptuneError, ValueError):
     """A tensor whose shape breaks its contract."""
+
+    exit_code = WRONG_CONTENT
 
 
 def first_line(error: BaseException) -> str:

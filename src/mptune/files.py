@@ -1,24 +1,49 @@
 """Files and folders that no reader ever sees half of; JSON and YAML that may come from strangers; digests."""
 
+import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
-from mptune.errors import ArtifactError, ConfigError, UsageError, reason
+from mptune.errors import ConfigError, UsageError, first_line, reason
+
+LARGEST_YAML = 300_000  # characters; reading more would take seconds
+DEEPEST_YAML = 50
+SCRATCH = ".part"  # ends the hidden name of what is being written
 
 
-def refuse_existing(folder: Path) -> None:
-    """Raise ArtifactError where a folder stands already: what somebody made is never written over."""
-    if folder.exists():
-        raise ArtifactError(f"{folder} exists already; remove it or choose another name")
+def refuse_existing(folder: Path) -> Path:
+    """Return where a new folder will stand, links followed; what somebody made is never written over.
+
+    Raises:
+        UsageError: it stands already.
+    """
+    real = followed(folder)
+    if real.exists():
+        raise UsageError(f"{folder} exists already; remove it or choose another name")
+    return real
+
+
+def followed(path: Path) -> Path:
+    """Return the place that a path means, absolute, with every link followed; it need not exist.
+
+    Raises:
+        UsageError: no file system has such a name.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL, or half a character
+        raise UsageError(f"{str(path)!r} is no path ({first_line(error)}); name another") from None
 
 
 def refuse_lost(file: Path, option: str) -> None:
@@ -34,25 +59,79 @@ def beside(folder: Path, name: str) -> Path:
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Make a folder whose files ``write`` creates, whole or not at all."""
+    folder = followed(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}-", dir=folder.parent))
     try:
         write(scratch)
         scratch.chmod(0o755)  # mkdtemp made it private
-        scratch.rename(folder)
+        settle(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file, in UTF-8, whole or not at all; what stood there stays where it cannot be written."""
-    scratch = path.with_name(f".{path.name}.part")
+    """Write a file, in UTF-8, whole or not at all; what stood there stays where it cannot be written.
+
+    What is written first has a name that nobody can foresee, and is no link: in a folder that others may write to, a
+    link in its place would lead anywhere.
+    """
+    scratch = path.with_name(f".{secrets.token_hex(8)}{SCRATCH}")
     try:
-        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
-        scratch.replace(path)
-    except OSError:
+        with open_new(scratch) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            scratch.chmod(stat.S_IMODE(path.stat().st_mode))
+        settle(scratch, path)
+    except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def settle(made: Path, place: Path) -> None:
+    """Give a file or folder its final name, which survives a power failure."""
+    made.replace(place)
+    _sync_folder(place.parent)
+
+
+def open_new(path: Path, *, append: bool = False) -> IO[bytes]:
+    """Open a file that must be new, or (``append``) may be there; a link is never followed.
+
+    Raises:
+        OSError: it is there already, or is a link.
+    """
+    how = os.O_APPEND if append else os.O_EXCL
+    number = os.open(path, os.O_RDWR | os.O_CREAT | how | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    return os.fdopen(number, "ab+" if append else "wb")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file of a run."""
+    with open_new(path, append=True) as file:
+        file.write(line.encode() + b"\n")
+
+
+def is_scratch(path: Path) -> bool:
+    """Return whether a file is what a killed process had begun to write."""
+    return path.name.startswith(".") and path.name.endswith(SCRATCH)
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed processes had begun to write, from a folder that nobody else writes to."""
+    for path in folder.glob(f".*{SCRATCH}"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk; some systems and file systems cannot."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def parsed(text: str) -> Any:
@@ -92,10 +171,10 @@ class JsonLine:
     error: ValueError | None = None
 
 
-def json_lines(text: str) -> Iterator[JsonLine]:
-    """Yield the lines of a text that holds a JSON value in each; blank ones are passed over."""
+def json_lines(text: str | Iterable[str]) -> Iterator[JsonLine]:
+    """Yield the lines of a text, or of an open file, that hold a JSON value each; blank ones are passed over."""
     # Not splitlines: a JSON text may hold the separators of Unicode as they are.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(text.split("\n") if isinstance(text, str) else text, start=1):
         if not line.strip():
             continue
         try:
@@ -131,6 +210,35 @@ class _Loader(yaml.BaseLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _refuse_depth(text: str) -> None:
+    """Raise YAMLError where a text is nested so deeply that reading all of it would take long, and fail."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST_YAML:
+            raise yaml.YAMLError("nested too deeply")
+
+
+def _refuse_unfolding(node: yaml.Node | None, sizes: dict[int, int]) -> int:
+    """Return how many characters and values a node has where all that is named twice is written twice.
+
+    Raises:
+        YAMLError: more than a file may have, or without end.
+    """
+    if node is None:
+        return 0
+    if id(node) in sizes:
+        return sizes[id(node)]
+    sizes[id(node)] = LARGEST_YAML + 1  # found again before it is known, it holds itself
+    size = 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        size += sum(_refuse_unfolding(each, sizes) for each in (child if isinstance(child, tuple) else (child,)))
+        if size > LARGEST_YAML:
+            raise yaml.YAMLError(f"its anchors unfold to more than {LARGEST_YAML:,} values; write them out")
+    sizes[id(node)] = size
+    return size
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds.
 
@@ -138,14 +246,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: no such file, no YAML, or not a mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - BaseLoader makes text only
+        text = path.read_text(encoding="utf-8")
+        if len(text) > LARGEST_YAML:
+            raise yaml.YAMLError(f"it has {len(text):,} characters, and may have {LARGEST_YAML:,}")
+        _refuse_depth(text)
+        node = yaml.compose(text, Loader=_Loader)
+        _refuse_unfolding(node, {})
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"cannot be read ({reason(error)})"]) from None
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(str(path), [f"is not valid YAML{line}: {error.problem}"]) from None
     except yaml.YAMLError as error:
-        raise ConfigError(str(path), [f"is not valid YAML: {error}"]) from None
+        raise ConfigError(str(path), [f"is not valid YAML: {first_line(error)}"]) from None
+    except ValueError as error:  # a NUL in the path
+        raise ConfigError(str(path), [f"cannot be read ({first_line(error)})"]) from None
     if not isinstance(values, dict):
         got = "nothing" if not values else "a list" if isinstance(values, list) else repr(values)
         raise ConfigError(str(path), [f"wants `field: value` lines; got {got}"])

@@ -3,11 +3,15 @@
 All that this package prints goes through `say`. rich is imported where a terminal wants it, so that help is instant.
 """
 
+import errno
 import json
+import logging
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from mptune.errors import MptuneError, reason
+from mptune.errors import FAILED, WRONG_USE, MptuneError, first_line, reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,16 +27,43 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 INTERRUPTED = 130
+# What the system says of a path that leads nowhere, as against a disk that is full or may not be written.
+NAMES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+# What moves a terminal's cursor, colours, titles or the direction of writing, but for tabs and new lines.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Return a text whose control characters are shown, as JSON writes them, and never sent to a terminal."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a line, on standard error where it is no result."""
-    typer.echo(text, err=err)
+    typer.echo(visible(text), err=err)
 
 
-def say_json(values: Any, *, err: bool = False) -> None:
+def say_bytes(lines: bytes) -> None:
+    """Print lines of results in UTF-8, whatever the locale says."""
+    typer.echo(lines, nl=False)
+
+
+def say_json(values: Any) -> None:
     """Print values as one line of JSON."""
-    say(json.dumps(values), err=err)
+    say(json.dumps(values))
+
+
+def tell(values: Mapping[str, Any]) -> None:
+    """Print how far long work is, as a line of JSON on standard error; where nobody reads it any more, nothing.
+
+    What cannot be written stays in the stream's buffer and would fail again, even at the end of the process.
+    """
+    try:
+        say(json.dumps(values), err=True)
+    except (OSError, ValueError):
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -46,7 +77,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     cells = [[_shown(value) for value in row] for row in rows]
     if not console.is_terminal:
         for row in ([head] if any(head) else []) + cells:
-            say("\t".join(row))
+            say("\t".join(cell.replace("\t", r"\u0009").replace("\n", r"\u000a") for cell in row))
         return
     columns = Table(box=box.SIMPLE, show_header=any(head))
     for name in head:
@@ -57,15 +88,36 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)
+    return visible(json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value))
 
 
-def saved(folder: Path, scores: Sequence[Mapping[str, Any]], *, kept_start: bool = False) -> None:
-    """Say where a prompt was saved, what it scored on validation rows, and whether training brought nothing."""
+class ShownHandler(logging.Handler):
+    """Warnings as lines on standard error, as it is when they come."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a warning; where nobody reads it any more, nothing."""
+        with suppress(OSError, ValueError):
+            say(self.format(record), err=True)
+
+
+def saved(
+    folder: Path, scores: Sequence[Mapping[str, Any]], *, kept_start: bool = False, stopped: int | None = None
+) -> None:
+    """Say where a prompt was saved, what it scored on validation rows, and whether training brought nothing or broke.
+
+    Where nobody reads it any more, the next training goes on all the same.
+
+    Args:
+        stopped: the step whose numbers were not finite, where there was one.
+    """
     scored = ", ".join(f"{s['task']} {s['metric']} {s['value']:.1f}" for s in scores)
     still = "; it kept the start: training did not help. Try more steps, or another rate" if kept_start else ""
     told = f"{scored} on validation rows{still}" if scored else "the last state; nothing was validated"
-    say(f"{folder}: {told}")
+    broke = f"; training stopped at step {stopped}, where its numbers were not finite" if stopped is not None else ""
+    try:
+        say(f"{folder}: {told}{broke}")
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as in `tell`
 
 
 def ended(command: Callable[[], Any]) -> NoReturn:
@@ -76,17 +128,22 @@ def ended(command: Callable[[], Any]) -> NoReturn:
             raise KeyboardInterrupt
     except MptuneError as error:
         _fail(str(error), error.exit_code)
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # a full disk, a folder that may not be written; or a name that leads nowhere
         where = f"{error.filename}: " if error.filename else ""
-        _fail(
-            f"{where}{reason(error)}. Mend that, or name another place; what is finished stays.", MptuneError.exit_code
-        )
+        code = WRONG_USE if error.errno in NAMES else FAILED
+        _fail(f"{where}{reason(error)}. Mend that, or name another place; what is finished stays.", code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
     except Exception as error:
+        if isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", str(error)):
+            why = first_line(error)[:200]
+            _fail(f"the memory does not suffice ({why}). Take a smaller batch_size or prompt_length.", FAILED)
         # Wrong usage comes as an exception of the parser that typer carries, with its own message and exit code.
         if hasattr(error, "exit_code") and hasattr(error, "show"):
-            error.show()
+            try:
+                error.show()
+            except UnicodeEncodeError:  # an argument of bytes that are no letters
+                say(f"mptune: {error}", err=True)
             sys.exit(int(error.exit_code))
         raise
     sys.exit(code if isinstance(code, int) else 0)
@@ -124,7 +181,7 @@ class Board:
     """What is seen of many runs: the table so far, and one bar over all of them with the time left."""
 
     def __init__(self, name: str, live: "Live | None") -> None:
-        self._name, self._live = name, live
+        self._name, self._live = visible(name), live
         self._standing = Standing(0, 1, "", None)
 
     def show(self, standing: Standing) -> None:
@@ -136,7 +193,7 @@ class Board:
             line: dict[str, Any] = {"bench": self._name, "done": standing.done, "of": standing.total}
             if standing.seconds_left is not None:
                 line["seconds_left"] = round(standing.seconds_left)
-            say_json({**line, "run": standing.title}, err=True)
+            tell({**line, "run": standing.title})
 
     def step(self, step: int, total: int) -> None:
         """Say how far the present run is."""
@@ -152,15 +209,16 @@ class Board:
         from rich.text import Text
 
         now = self._standing
-        bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+        bar = Progress(TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
                        TextColumn("{task.fields[left]}"), console=live.console)  # fmt: skip
         left = "" if now.seconds_left is None else f"about {_duration(now.seconds_left)} left"
         bar.add_task(self._name, total=now.total, completed=now.done, left=left)
         head, *rows = now.table or [[]]
         results = Table(*map(escape, head), box=box.SIMPLE, show_header=bool(rows))
         for row in rows:
-            results.add_row(*map(Text, row))
-        live.update(Group(*([results] if rows else []), bar.get_renderable(), Text(f"{now.title}  {step}".strip())))
+            results.add_row(*(Text(visible(cell)) for cell in row))
+        title = Text(visible(f"{now.title}  {step}".strip()))
+        live.update(Group(*([results] if rows else []), bar.get_renderable(), title))
 
 
 _BOARD: ContextVar[Board | None] = ContextVar("board", default=None)
@@ -193,7 +251,7 @@ class StepProgress:
 
     def __init__(self, title: str, total: int, bar: "Progress | None", within: Board | None = None) -> None:
         self._title, self._total, self._bar, self._within = title, total, bar, within
-        self._task = bar.add_task(title, total=total, values="") if bar else None
+        self._task = bar.add_task(visible(title), total=total, values="") if bar else None
         self._start = time.monotonic()
 
     def show(self, step: int, **values: Any) -> None:
@@ -202,11 +260,11 @@ class StepProgress:
             self._within.step(step, self._total)
         elif self._bar is not None and self._task is not None:
             text = "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
-            fields: dict[str, Any] = {"values": text} if text else {}
+            fields: dict[str, Any] = {"values": visible(text)} if text else {}
             self._bar.update(self._task, completed=step, **fields)
         elif values:
             seconds = round(time.monotonic() - self._start, 1)
-            say_json({"run": self._title, "step": step, "of": self._total, "seconds": seconds, **values}, err=True)
+            tell({"run": self._title, "step": step, "of": self._total, "seconds": seconds, **values})
 
 
 @contextmanager
@@ -219,11 +277,11 @@ def step_progress(title: str, total: int, start: int = 0, *, shown: bool = True)
         yield StepProgress(title, total, None, within)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[values]}"),
+        TextColumn("{task.fields[values]}", markup=False),
     )
     with Progress(*columns, console=console) as bar:
         progress = StepProgress(title, total, bar)

@@ -1,34 +1,15 @@
 """A predictor answers rows of mixed tasks as each task's prompt would answer them alone."""
 
 import pytest
-import torch
 
 from mptune.answers.prediction import Predictor
 from mptune.config import EvaluateConfig
-from mptune.errors import ArtifactError, BackboneMismatch, DataError
+from mptune.errors import ArtifactError, BackboneError, BackboneMismatch, DataError
 from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
 from mptune.model.scoring import label_scores
-from mptune.prompts.card import Card
-from mptune.prompts.prompt import MultitaskPrompt
-from mptune.prompts.vectors import TaskVectors
 from support.models import Noting, make_backbone
+from support.prompts import random_prompt
 from support.toys import make_task, toy_rows
-
-
-def random_prompt(backbone, tasks, length=3, seed=0):
-    random = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=random)
-
-    card = Card(
-        stage="target",
-        tasks=tuple(t.without_paths() for t in tasks),
-        backbone=backbone.config.name,
-        fingerprint=backbone.fingerprint,
-    )
-    k, d = len(tasks), backbone.width
-    return MultitaskPrompt(draw(length, d), TaskVectors(draw(k, length, 1), draw(k, 1, d)), card)
 
 
 @pytest.fixture
@@ -119,3 +100,25 @@ def test_a_long_field_of_a_row_is_cut_and_the_template_stays(backbone, tmp_path,
     assert len(predictor.predict([{"passage": "the sky " * n, "question": "was it"} for n in (1, 90)])) == 2
     assert "1 of 2 texts are longer than 40 tokens and are cut at the end of a field: passage of row 2" in caplog.text
     assert all(text.endswith("Question: was it?") for text in seen if "sky" in text)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (None, r"row 1: wants {field: value}; got None"),
+        ("text", r"row 1: wants {field: value}; got 'text'"),
+        ({"text": "\ud83d"}, r"row 1: half a character, as \\ud83d alone"),
+    ],
+)
+def test_what_is_no_row_is_said_and_no_traceback(backbone, tmp_path, row, says):
+    predictor = Predictor(backbone, [random_prompt(backbone, [make_task(tmp_path, "mood")])])
+    with pytest.raises(DataError, match=says):
+        predictor.predict([row])
+
+
+def test_answers_that_are_no_numbers_are_an_error(backbone, tmp_path):
+    predictor = Predictor(backbone, [random_prompt(backbone, [make_task(tmp_path, "mood")])])
+    for weights in backbone.model.parameters():
+        weights.data.fill_(float("nan"))
+    with pytest.raises(BackboneError, match=r"tiny-t5 answers with numbers that are not finite"):
+        predictor.predict([{"text": "fine"}])

@@ -23,13 +23,19 @@ def test_teachers_of_like_settings_are_one_entry_and_stages_keep_their_order():
         card("source", "a", lr=1),
         card("target", "c", lr=2),
     ]
-    assert [record.model_dump() for record in trainings(cards)] == [
+    assert [record.model_dump(exclude_unset=True) for record in trainings(cards)] == [
         {"stage": "teacher", "config": {"lr": 1}, "data": {"a": "aa", "b": "bb"}, "shot_rows": {}},
         {"stage": "source", "config": {"lr": 1}, "data": {"a": "aa"}, "shot_rows": {}},
         {"stage": "target", "config": {"lr": 2}, "data": {"c": "cc"}, "shot_rows": {"c": [1, 2]}},
     ]
     assert len(trainings([card("teacher", "a", lr=1), card("teacher", "b", lr=2)])) == 2
     assert cards[0].data == {"a": "aa"}  # a card stays what it is
+
+
+def test_a_training_that_broke_off_is_an_entry_that_says_where():
+    whole = card("teacher", "a", lr=1)
+    records = trainings([whole, whole.model_copy(update={"stopped": 7})])
+    assert [record.stopped for record in records] == [None, 7]
 
 
 def test_the_machine_is_the_one_that_computes(backbone, monkeypatch):

@@ -100,6 +100,20 @@ def test_a_bar_in_a_template_does_not_break_the_table():
     assert "| mood | `a \\| b {text}` | bad, good |" in body
 
 
+@pytest.mark.parametrize(
+    ("template", "words", "line"),
+    [
+        ("a `b` {text}", ["<img src=x>", "[good](http://x)"],
+         r"| mood | `` a `b` {text} `` | \<img src=x\>, \[good\](http://x) |"),
+        ("a\x1b[2J {text}", ["*bad*", "a|b"], r"| mood | `a\u001b[2J {text}` | \*bad\*, a\|b |"),
+        ("{text}", ["not_bad", "half-good"], "| mood | `{text}` | not_bad, half-good |"),
+    ],
+)  # fmt: skip
+def test_texts_of_a_task_stand_in_the_page_as_they_are_and_do_nothing(template, words, line):
+    _, body = metadata(page(tasks=[{**TASK, "template": template, "verbalizer": dict(zip("01", words, strict=True))}]))
+    assert line in body.splitlines()
+
+
 def test_the_embedded_backbone_names_what_it_was_made_from():
     head, body = metadata(page(backbone="embedded"))
     assert head["base_model"] == "google/flan-t5-small"

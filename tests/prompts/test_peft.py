@@ -52,7 +52,9 @@ def make_prompt(backbone, rank: int = 1, tasks=TASKS) -> MultitaskPrompt:
         tasks=tasks,
         backbone=backbone.config.name,
         fingerprint=backbone.fingerprint,
-        scores=tuple({"task": t.name, "value": 50.0} for t in tasks),
+        scores=tuple(
+            {"task": t.name, "split": "test", "metric": "accuracy", "value": 50.0, "examples": 4} for t in tasks
+        ),
         data={t.name: "0123" for t in tasks},
     )
     return MultitaskPrompt(torch.randn(LENGTH, width, generator=generator), vectors, card)
@@ -266,7 +268,7 @@ def test_a_task_cannot_be_named_for_an_adapter_of_all_tasks(backbone, tmp_path):
 
 def test_an_existing_folder_is_refused_and_left_alone(backbone, tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(ArtifactError, match="out exists already; remove it"):
+    with pytest.raises(UsageError, match="out exists already; remove it"):
         export(make_prompt(backbone), tmp_path / "out", backbone)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert not list((tmp_path / "out").iterdir())

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import mptune
+from mptune.answers.prediction import Predictor
 from mptune.config import BackboneConfig, TeachConfig
-from mptune.errors import ArtifactError, BackboneMismatch, ShapeError, UnknownNameError
+from mptune.errors import ArtifactError, BackboneMismatch, ShapeError, UnknownNameError, UsageError
 from mptune.model.loading import load_backbone
 from mptune.prompts.card import Card
 from mptune.prompts.folder import stored_config
@@ -120,7 +122,7 @@ def test_a_card_holds_no_path_and_a_runs_folder_still_finds_its_backbone(backbon
 
 def test_an_existing_folder_is_never_overwritten(prompt, tmp_path):
     (tmp_path / "prompt").mkdir()
-    with pytest.raises(ArtifactError, match="prompt exists already; remove it or choose another name"):
+    with pytest.raises(UsageError, match="prompt exists already; remove it or choose another name"):
         prompt.save_pretrained(tmp_path / "prompt")
     assert not list((tmp_path / "prompt").iterdir())
 
@@ -157,6 +159,34 @@ def test_a_damaged_file_is_said_to_be(prompt, tmp_path, damage):
         MultitaskPrompt.from_pretrained(tmp_path / "prompt")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_numbers_that_are_not_finite_are_neither_saved_nor_read(prompt, tmp_path, value):
+    prompt.save_pretrained(tmp_path / "prompt")
+    file = tmp_path / "prompt" / "prompt.safetensors"
+    tensors, header = load_file(file), header_of(tmp_path / "prompt")
+    tensors["u"] = tensors["u"].double()
+    tensors["u"][0, 0, 0] = value
+    save_file(tensors, file, metadata=header)
+    wanted = r"u holds numbers that are not finite, which answer nothing\. Train it again, at a lower learning rate\."
+    with pytest.raises(ArtifactError, match=rf"prompt\.safetensors: {wanted}"):
+        MultitaskPrompt.from_pretrained(tmp_path / "prompt")
+    prompt.u[0].data[0, 0] = float("inf")
+    with pytest.raises(ArtifactError, match=wanted):
+        prompt.save_pretrained(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int8, torch.bool])
+def test_numbers_that_are_no_floating_point_numbers_are_refused(prompt, tmp_path, kind):
+    prompt.save_pretrained(tmp_path / "prompt")
+    file = tmp_path / "prompt" / "prompt.safetensors"
+    tensors, header = load_file(file), header_of(tmp_path / "prompt")
+    save_file({**tensors, "v": tensors["v"].to(kind)}, file, metadata=header)
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(ArtifactError, match=f"v wants floating-point numbers; got {name}. Train or copy it again"):
+        MultitaskPrompt.from_pretrained(tmp_path / "prompt")
+
+
 def test_a_missing_folder_is_said_to_be(tmp_path):
     message = r"nothing is no prompt folder: it has no prompt\.safetensors\. There is no such folder\."
     with pytest.raises(ArtifactError, match=message):
@@ -183,13 +213,34 @@ def test_an_unfinished_run_is_known_as_one(tmp_path, monkeypatch, name):
 
 def test_the_prompts_of_a_folder_are_its_own_or_those_below_by_name(prompt, tmp_path):
     for name in ("b", "a", "c.partial", ".hidden"):
-        prompt.card = prompt.card.model_copy(update={"stage": name})
+        tasks = tuple(task.model_copy(update={"name": f"{task.name}-{name}"}) for task in prompt.tasks)
+        prompt.card = prompt.card.model_copy(update={"stage": name, "tasks": tasks})
         prompt.save_pretrained(tmp_path / "all" / name)
     assert [p.card.stage for p in load_prompts(tmp_path / "all")] == ["a", "b"]
     assert [p.card.stage for p in load_prompts(tmp_path / "all" / "b")] == ["b"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArtifactError, match=r"empty holds no prompt, nor do its subfolders\.$"):
         load_prompts(tmp_path / "empty")
+
+
+def test_of_several_prompts_of_one_task_none_wins_without_a_word(backbone, prompt, tmp_path):
+    """As after `adapt --seeds 2 --out seeds`."""
+    for number in (0, 1):
+        prompt.save_pretrained(tmp_path / "seeds" / f"seed-{number}")
+    wanted = rf"2 prompts are there for the task 'mood': {tmp_path}/seeds/seed-0, {tmp_path}/seeds/seed-1\. "
+    with pytest.raises(UsageError, match=wanted + rf"Name one of them, as {tmp_path}/seeds/seed-0\."):
+        load_prompts(tmp_path / "seeds")
+    assert len(load_prompts(tmp_path / "seeds" / "seed-1")) == 1
+    prompt.card = prompt.card.model_copy(update={"seeds": {"seed": 3}})
+    with pytest.raises(
+        UsageError, match=r"for the task 'mood': the source prompt of seed 3, the source prompt of seed"
+    ):
+        Predictor(backbone, [prompt, prompt])
+    twice = prompt.card.model_copy(update={"tasks": (prompt.tasks[0],) * 3})
+    with pytest.raises(UsageError, match=r"3 prompts are there for the task 'mood'"):
+        Predictor(backbone, [MultitaskPrompt(prompt.shared, prompt.task_vectors, twice)])
+    with pytest.raises(UsageError, match="a predictor wants one prompt or more; got none"):
+        Predictor(backbone, [])
 
 
 def test_a_name_that_is_no_folder_is_asked_of_the_hub(tmp_path, monkeypatch):

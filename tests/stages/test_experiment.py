@@ -207,3 +207,9 @@ def test_what_rows_cannot_teach_is_said_before_training_once(backbone, tmp_path,
         "toy: there are fewer training rows than 8 shots: 4 rows (1, 2, 3, 4) of label 1",
         "toy: some training rows stand twice, and count double: row 4 as 1",
     ]
+
+
+def test_a_training_wants_tasks_of_different_names(toy_task):
+    for tasks, got in (((), "got none"), ((toy_task, toy_task), "got toy, toy")):
+        with pytest.raises(UsageError, match=f"a training wants a task or more, each of a name of its own; {got}"):
+            Experiment("target", tasks, trained_backbone(), TeachConfig(), 4, out=None)

@@ -12,7 +12,7 @@ from mptune.answers.evaluation import Validated
 from mptune.answers.metrics import Score
 from mptune.comparison.baselines.weights import bitfit
 from mptune.config import AdaptConfig, DistillConfig, TeachConfig, WeightsConfig
-from mptune.errors import UsageError
+from mptune.errors import DivergedError, UsageError
 from mptune.stages import training
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
@@ -107,6 +107,16 @@ def test_what_learns_stays_beside_the_backbone_whatever_device_accelerate_has(to
 def test_trackers_need_a_folder(toy_task):
     with pytest.raises(UsageError, match=r"trackers write into the run's folder; give out=\.\.\."):
         teach(toy_task, trained_backbone(), Quick(), report_to=("tensorboard",))
+
+
+def test_a_tracker_that_is_none_or_not_installed_is_said(toy_task, tmp_path, monkeypatch):
+    for name, says in (
+        ("tensorbord", r"no tracker is called 'tensorbord'\. Did you mean 'tensorboard'\?"),
+        ("wandb", "the tracker wandb is not installed; pip install wandb, or leave it away"),
+    ):
+        monkeypatch.setattr(training, "get_available_trackers", list)
+        with pytest.raises(UsageError, match=says):
+            teach(toy_task, trained_backbone(), Quick(), out=tmp_path / "run", report_to=(name,))
 
 
 def test_a_tracker_takes_every_stages_configuration(toy_tasks, tmp_path):
@@ -267,3 +277,91 @@ def test_a_resumed_step_draws_as_it_would_have_drawn(toy_task, tmp_path):
         train(second, noted)
     assert drawn[4:] == drawn[:4]
     assert len(set(drawn)) == 4
+
+
+# -- numbers that are not finite --------------------------------------------------------------------------------------
+
+
+def loss_at(step_of_nan, learner, value=float("nan")):
+    """A loss that is finite until one step."""
+    return lambda step: step.prompt([0]).pow(2).sum() * (value if learner.step + 1 == step_of_nan else 1.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_training_stops_at_the_first_loss_that_is_not_finite_with_the_best_state_before_it(
+    toy_task, monkeypatch, caplog, value
+):
+    learner = learner_of(toy_task, steps=8, validate_every=2)
+    seen = scripted(monkeypatch, learner, 50, 70, 60, 99)
+    assert len(train(learner, loss_at(6, learner, value))) == 6
+    assert torch.equal(learner.prompt.shared, seen[1])
+    card = learner.prompt.card
+    assert (card.kept, card.stopped, [score["value"] for score in card.scores]) == (2, 6, [70])
+    assert caplog.messages == [
+        "test: the numbers of step 6 are not finite, and training stops there; the best state before it is kept, that "
+        "after step 2. Lower teach.lr = 0.3."
+    ]
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing(toy_task, monkeypatch):
+    learner = learner_of(toy_task, steps=4, validate_every=4)
+    scripted(monkeypatch, learner, 50)
+    train(learner, lambda step: (step.prompt([0]).sum() * 0).sqrt())
+    assert (learner.stopped, learner.step, learner.prompt.card.kept) == (1, 0, 0)
+    assert learner.prompt.shared.isfinite().all()
+
+
+@pytest.mark.parametrize("broken", ["prompt", "loss"])
+def test_a_state_that_is_not_finite_never_wins_a_validation(toy_task, monkeypatch, caplog, broken):
+    """As decay may leave it after the last of the steps, whose loss was finite."""
+    learner = learner_of(toy_task, steps=2, validate_every=2)
+    asked = []
+
+    def validate(backbone, prompts, config):
+        asked.append(True)
+        if len(asked) == 2 and broken == "prompt":
+            learner.prompt.shared.data[0, 0] = float("nan")
+        nan = len(asked) == 2 and broken == "loss"
+        return [Validated((Score("toy", "validation", "accuracy", 10.0 * len(asked), 16),), float("nan") if nan else 1)]
+
+    monkeypatch.setattr(training, "validate", validate)
+    train(learner)
+    card = learner.prompt.card
+    assert ([s["value"] for s in card.scores], card.kept, card.stopped) == ([10.0], 0, 2)
+    assert learner.prompt.shared.isfinite().all()
+    assert "step 2 are not finite" in caplog.text
+
+
+def test_a_start_that_is_not_finite_is_an_error(toy_task, monkeypatch):
+    learner = learner_of(toy_task, steps=2)
+    monkeypatch.setattr(training, "validate", lambda *_: [Validated((), float("nan"))])
+    with pytest.raises(DivergedError, match=r"test: already at its start .* Try --set backbone\.dtype=float32"):
+        train(learner)
+
+
+def test_of_prompts_that_share_a_training_one_that_breaks_off_stops_alone(toy_task, monkeypatch):
+    pair = [learner_of(toy_task, steps=4, validate_every=2) for _ in range(2)]
+    monkeypatch.setattr(
+        training, "validate",
+        lambda backbone, asked, config: [Validated((), 1.0) for _ in asked],
+    )  # fmt: skip
+    with Training(pair, trained_backbone(), title="test") as steps:
+        for step in steps:
+            losses = [learner.module([0]).pow(2).sum() for learner in step.learners]
+            if pair[0] in step.learners and pair[0].step == 2:
+                losses[0] = losses[0] * float("nan")
+            steps.descend(*losses)
+    assert [(learner.step, learner.stopped) for learner in pair] == [(2, 3), (4, None)]
+    alone = learner_of(toy_task, steps=4, validate_every=2)
+    train(alone)
+    assert torch.equal(alone.prompt.shared, pair[1].prompt.shared)
+
+
+def test_a_rate_far_too_high_ends_with_finite_numbers_and_says_so(toy_task, tmp_path, caplog):
+    config = Quick(steps=60, validate_every=5, lr=100, weight_decay=100, save_every=10)
+    prompt = teach(toy_task, trained_backbone(), config, out=tmp_path / "run")
+    assert prompt.card.stopped is not None
+    assert prompt.collapse().isfinite().all()
+    assert "Lower teach.lr = 100 or teach.weight_decay = 100." in caplog.text
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert teach(toy_task, trained_backbone(), config, out=tmp_path / "run").card.stopped == prompt.card.stopped

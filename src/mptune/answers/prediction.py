@@ -9,12 +9,12 @@ from torch import Tensor
 
 from mptune.answers.evaluation import answer
 from mptune.config import EvaluateConfig, ExamplesConfig
-from mptune.errors import DataError, UnknownNameError
+from mptune.errors import BackboneError, DataError, UnknownNameError, UsageError
+from mptune.files import digest
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
-from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts
-from mptune.tasks.cells import CellError
+from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts, refuse_namesakes
 from mptune.tasks.task import Example, Task, there
 
 TASK_FIELD = "task"  # the field of a row that names its task, where a predictor knows several
@@ -43,7 +43,11 @@ class Predictor:
 
         Raises:
             BackboneMismatch: a prompt was made for another model.
+            UsageError: several prompts for one task, or none at all.
         """
+        if not prompts:
+            raise UsageError("a predictor wants one prompt or more; got none")
+        refuse_namesakes(prompts)
         self.backbone = backbone
         self.config = config or EvaluateConfig()
         self._tasks: dict[str, tuple[Task, Tensor]] = {}
@@ -86,17 +90,41 @@ class Predictor:
         inputs: dict[str, list[Example]] = {}
         for number, row in enumerate(rows, start=1):
             try:
-                task = self._task_of(row)
-                inputs.setdefault(task.name, []).append(task.unlabelled(row, number))
-            except CellError as error:
+                example = self.rendered(row, number)
+                inputs.setdefault(example.task, []).append(example)
+            except ValueError as error:
                 problems.append(f"row {number}: {error}")
-            except UnknownNameError as error:
-                problems.append(f"row {number}: {error}")
-            except (LookupError, TypeError) as error:
-                problems.append(f"row {number}: no field {error}; it has {there(row)}")
         if problems:
             raise DataError(", ".join(self._tasks), problems)
         return self._answers(inputs, len(rows))
+
+    def rendered(self, row: Mapping[str, Any], number: int = 0) -> Example:
+        """Return a row as its task reads it.
+
+        Raises:
+            ValueError: why it cannot be answered.
+        """
+        if not isinstance(row, Mapping):
+            raise ValueError(f"wants {{field: value}}; got {row!r:.40}")
+        try:
+            example = self._task_of(row).unlabelled(row, number)
+            example.input.encode()
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from None
+        except UnicodeEncodeError:
+            raise ValueError("half a character, as \\ud83d alone") from None
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"no field {error}; it has {there(row)}") from None
+        return example
+
+    @property
+    def identity(self) -> str:
+        """What is equal where answers are: prompts, tasks, backbone and settings, as a hash."""
+        parts = [self.backbone.fingerprint, str(self.backbone.dtype), self.config.model_dump_json()]
+        parts += [
+            task.model_dump_json() + digest(prompt.cpu().numpy().tobytes()) for task, prompt in self._tasks.values()
+        ]
+        return digest("".join(parts))
 
     def _task_of(self, row: Mapping[str, Any]) -> Task:
         if len(self._tasks) == 1:
@@ -122,6 +150,11 @@ class Predictor:
             for i, example in enumerate(each.examples):
                 text, odds = answers.texts[i], None
                 if answers.probabilities is not None:
+                    if not bool(answers.probabilities[i].isfinite().all()):
+                        raise BackboneError(
+                            f"{self.backbone.config.name} answers with numbers that are not finite, which mean "
+                            "nothing. Try --set backbone.dtype=float32, or load an undamaged copy."
+                        )
                     odds = dict(zip(task.label_words, answers.probabilities[i].tolist(), strict=True))
                 predictions[example.row] = Prediction(task.name, text, value_of.get(text), odds)
         return [predictions[number] for number in range(1, count + 1)]

@@ -34,7 +34,7 @@ from mptune.comparison.similarity import similarities
 from mptune.comparison.systems import Kind, Sources, System
 from mptune.comparison.trials import Trial, chosen_trials, unfinished
 from mptune.errors import DataError, MissingExtraError, UsageError
-from mptune.files import beside, write_file
+from mptune.files import beside, clean, write_file
 from mptune.model.memory import give_back
 from mptune.stages.experiment import versions
 from mptune.stages.run import processes
@@ -70,6 +70,7 @@ def run_recipe(
     lock = FileLock(folder / ".bench.lock")
     try:
         with lock.acquire(timeout=0):
+            clean(folder)
             return _run(loaded, folder, trials, watch)
     except Timeout:
         raise UsageError(f"another process is filling {folder}; wait for it, or choose another --out") from None

@@ -24,13 +24,14 @@ def trainings(cards: Sequence[Card]) -> list[TrainingRecord]:
     Teachers with the same settings are one entry. ``data`` is a hash of each task's rows as they were rendered.
     """
     records = []
-    for (stage, config), alike in groupby(cards, key=lambda card: (card.stage, card.config)):
+    for (stage, config, stopped), alike in groupby(cards, key=lambda card: (card.stage, card.config, card.stopped)):
         data: dict[str, str] = {}
         shot_rows: dict[str, list[int]] = {}
         for card in alike:
             data |= card.data
             shot_rows |= card.seeds["shot_rows"]
-        records.append(TrainingRecord(stage=stage, config=config, data=data, shot_rows=shot_rows))
+        broke = {} if stopped is None else {"stopped": stopped}
+        records.append(TrainingRecord(stage=stage, config=config, data=data, shot_rows=shot_rows, **broke))
     return records
 
 

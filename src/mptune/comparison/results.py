@@ -33,6 +33,8 @@ TEACHERS = "teachers"  # folder of its teachers, likewise
 FROM = "from:"  # and a source task: its own prompt, unadapted, on a target; `from-sources` of a recipe stands for these
 BALANCED = "f1_macro"  # judges class labels beside a task's own metrics: a constant answer does not win it
 
+LARGEST_SCORE = 1e9  # sums of larger ones would not be finite
+
 M = TypeVar("M", bound=BaseModel)
 Key = tuple[str, str, int | None, int]
 
@@ -66,6 +68,7 @@ class TrainingRecord(FilePart):
     config: dict[str, Any]
     data: dict[str, str]  # task name to hash of its rows as they were rendered
     shot_rows: dict[str, list[int]] = {}  # task name to the numbers of the drawn rows
+    stopped: int | None = None  # the step whose numbers were not finite; the best state before it was taken
 
 
 class Line(FilePart):
@@ -104,6 +107,13 @@ class Line(FilePart):
             return scores
         least = {"task": info.data.get("task"), "split": "test", "examples": 0}
         return [least | {k: v for k, v in s.items() if v is not None} if isinstance(s, dict) else s for s in scores]
+
+    @field_validator("scores")
+    @classmethod
+    def _are_of_a_size(cls, scores: tuple[Score, ...]) -> tuple[Score, ...]:
+        if not all(abs(score.value) < LARGEST_SCORE for score in scores):
+            raise ValueError("value wants a number of its metric's scale")
+        return scores
 
     @field_serializer("credit")
     def _shortest(self, credit: tuple[float, ...] | None) -> list[float] | None:

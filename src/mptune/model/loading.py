@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging as transformers_logging
 
 from mptune.config import BackboneConfig
-from mptune.errors import BackboneError, first_line
+from mptune.errors import BackboneError, MissingBackbone, first_line
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED, build_embedded
 
@@ -21,7 +21,7 @@ from mptune.model.embedded import EMBEDDED, build_embedded
 RELATIVE_BIAS = ("t5", "mt5", "umt5")
 
 
-def load_backbone(config: BackboneConfig | str | None = None) -> Backbone:
+def load_backbone(config: BackboneConfig | str | Path | None = None) -> Backbone:
     """Return the frozen backbone that a configuration, a hub id or a folder names; the embedded one without any.
 
     Raises:
@@ -29,7 +29,7 @@ def load_backbone(config: BackboneConfig | str | None = None) -> Backbone:
         MissingExtraError: the embedded backbone's libraries are not installed.
     """
     if not isinstance(config, BackboneConfig):
-        config = BackboneConfig(name=config) if config else BackboneConfig()
+        config = BackboneConfig(name=str(config)) if config else BackboneConfig()
     device = _device(config.device)
     source = str(build_embedded()) if config.name == EMBEDDED else config.name
     try:
@@ -46,7 +46,8 @@ def load_backbone(config: BackboneConfig | str | None = None) -> Backbone:
             model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub)
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
-        raise BackboneError(
+        kind = BackboneError if Path(source).exists() else MissingBackbone
+        raise kind(
             f"the backbone {config.name!r} cannot be loaded: {first_line(error)} "
             "Give a Hugging Face id, a folder with config.json, or `embedded`."
         ) from error

@@ -3,16 +3,21 @@
 from pathlib import PurePath
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mptune.config import Config
 from mptune.tasks.task import Task
+
+FORMAT = 1
+LONGEST_TEXT = 1_000_000  # characters of a template or its like: a stranger's card costs no minutes
+_OF_SCORE: dict[str, Any] = {"task": str, "split": str, "metric": str, "value": (int, float), "examples": int}
+_LARGEST = 1e9  # of a score; a larger one would not fit where it is shown
 
 
 class Card(Config):
     """Where a prompt comes from, and the only model it fits."""
 
-    format: int = 1
+    format: int = FORMAT
     stage: str
     """``teacher``, ``source``, ``target``, or ``imported``."""
     tasks: tuple[Task, ...]
@@ -29,11 +34,41 @@ class Card(Config):
     scores: tuple[dict[str, Any], ...] = ()
     kept: int | None = None
     """After how many of the run's steps this state stood; absent in cards of earlier versions."""
+    stopped: int | None = None
+    """The step whose numbers were not finite, where training ended; absent where it went on to its end."""
     data: dict[str, str] = Field(default_factory=dict)
     """Task name to hash of the rows that were used."""
     sources: tuple[str, ...] = ()
     """Source tasks that this prompt was distilled or adapted from."""
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, number: int) -> int:
+        if number != FORMAT:
+            raise ValueError(f"this mptune reads cards of format {FORMAT}; got {number}. Install a newer one")
+        return number
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _are_of_a_size(cls, tasks: Any) -> Any:
+        """Refuse what would take long to be parsed, before it is."""
+        for task in tasks if isinstance(tasks, list | tuple) else ():
+            for field, text in task.items() if isinstance(task, dict) else ():
+                if isinstance(text, str) and len(text) > LONGEST_TEXT:
+                    raise ValueError(f"{field} wants at most {LONGEST_TEXT:,} characters; got {len(text):,}")
+        return tasks
+
+    @field_validator("scores")
+    @classmethod
+    def _are_scores(cls, scores: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        for score in scores:
+            for field, kind in _OF_SCORE.items():
+                if not isinstance(score.get(field), kind) or isinstance(score[field], bool):
+                    raise ValueError(f"{field} of a score is missing or of a wrong type; got {score.get(field)!r:.40}")
+            if not abs(score["value"]) < _LARGEST:
+                raise ValueError(f"value of a score wants a number of its metric's scale; got {score['value']!r:.40}")
+        return scores
 
     @property
     def backbone_at(self) -> str:
@@ -43,7 +78,8 @@ class Card(Config):
     @property
     def kept_start(self) -> bool:
         """Whether training did not help: the state before its first step was the best on validation rows."""
-        return self.kept == 0 and self.config.get("steps", 0) > 0
+        steps = self.config.get("steps", 0)
+        return self.kept == 0 and isinstance(steps, int) and steps > 0
 
     def shareable(self) -> "Card":
         """Return the card as it leaves this machine: of a local backbone only the folder's name."""

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mptune.errors import ArtifactError, UsageError, first_line
-from mptune.files import json_object
+from mptune.errors import ArtifactError, MissingArtifact, UsageError, first_line
+from mptune.files import followed, json_object, write_file
 from mptune.prompts.card import Card, public_name
 from mptune.prompts.modelcard import model_card
 from mptune.tasks.data import TaskRows
@@ -29,14 +29,17 @@ def write_prompt(folder: Path, tensors: Mapping[str, Tensor], card: Card) -> Non
 
     Args:
         tensors: shared [L, D], u [K, L, R], v [K, R, D].
+
+    Raises:
+        ArtifactError: numbers that are not finite.
     """
+    refuse_unsound(folder, tensors)
     card = card.shareable()  # a folder's path stays on this machine, in config.json
     # One metadata key: several would be written in an arbitrary order, and equal prompts would differ in bytes.
     header = {"card": card.model_dump_json(exclude_none=True)}
-    (folder / PROMPT_FILE).write_bytes(save(dict(tensors), metadata=header))
     length, width = tensors["shared"].shape
-    readme = model_card(card, length, int(tensors["u"].shape[2]), width)
-    (folder / "README.md").write_text(readme, encoding="utf-8")
+    write_file(folder / "README.md", model_card(card, length, int(tensors["u"].shape[2]), width))
+    write_file(folder / PROMPT_FILE, save(dict(tensors), metadata=header))  # last: where it stands, all does
 
 
 def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str, Tensor], Card]:
@@ -51,20 +54,37 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
     if not here and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
         file = _download(str(name), revision)
     if not file.is_file():
-        raise ArtifactError(f"{name} is no prompt folder: it has no {PROMPT_FILE}. {_nearby(Path(name))}".rstrip())
+        kind = ArtifactError if Path(name).is_dir() else MissingArtifact
+        raise kind(f"{name} is no prompt folder: it has no {PROMPT_FILE}. {_nearby(Path(name))}".rstrip())
     try:
         with safe_open(file, framework="pt") as stored:
             card = Card.model_validate_json((stored.metadata() or {})["card"])
             tensors = {key: stored.get_tensor(key) for key in TENSOR_NAMES}
-    except (SafetensorError, ValidationError, KeyError, OSError) as error:
+    except (SafetensorError, ValueError, KeyError, OSError, TypeError, RuntimeError, AttributeError) as error:
         raise ArtifactError(
-            f"{file} is damaged or no prompt of mptune ({first_line(error)}). Train or copy it again."
+            f"{file} is damaged or no prompt of mptune ({first_problem(error)}). Train or copy it again."
         ) from None
-    trained_with = stored_config(file.parent).get("backbone", {}).get("name", "")
+    refuse_unsound(file, tensors)
+    if not card.tasks:
+        raise ArtifactError(f"{file} is damaged or no prompt of mptune (it has no task). Train or copy it again.")
+    trained_with = (stored_config(file.parent).get("backbone") or {}).get("name", "")
     if public_name(trained_with) == card.backbone:
         card = card.model_copy(update={"backbone": trained_with})
     # Rows are read where this machine's user says, never where a stranger's card does.
     return tensors, card.model_copy(update={"tasks": tuple(task.without_paths() for task in card.tasks)})
+
+
+def refuse_unsound(place: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ArtifactError where tensors hold what is no finite floating-point number."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ArtifactError(f"{place}: {name} wants floating-point numbers; got {kind}. Train or copy it again.")
+        if not bool(tensor.float().isfinite().all()):
+            raise ArtifactError(
+                f"{place}: {name} holds numbers that are not finite, which answer nothing. Train it again, at a lower "
+                "learning rate."
+            )
 
 
 def prompt_folders(folder: str | Path) -> list[Path]:
@@ -79,7 +99,8 @@ def prompt_folders(folder: str | Path) -> list[Path]:
     folders = sorted(path.parent for path in folder.glob(f"*/{PROMPT_FILE}") if not path.parent.name.startswith("."))
     folders = [f for f in folders if not f.name.endswith(".partial")]
     if not folders:
-        raise ArtifactError(f"{folder} holds no prompt, nor do its subfolders. {_nearby(folder)}".rstrip())
+        kind = ArtifactError if folder.is_dir() else MissingArtifact
+        raise kind(f"{folder} holds no prompt, nor do its subfolders. {_nearby(folder)}".rstrip())
     return folders
 
 
@@ -89,9 +110,31 @@ def stored_config(folder: str | Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     values = json_object(file)
-    if values is None:
-        raise ArtifactError(f"{file} is damaged: it is no JSON. Remove it, and name task and backbone again.")
+    wrong = "it is no JSON" if values is None else _wrong(values)
+    if values is None or wrong:
+        raise ArtifactError(f"{file} is damaged: {wrong}. Remove it, and name task and backbone again.")
     return values
+
+
+def _wrong(config: Mapping[str, Any]) -> str:
+    """Return what is no value that a run saves; nothing where all is well, as in the configuration of a model."""
+    backbone, tasks, data_dir = (config.get(name) for name in ("backbone", "tasks", "data_dir"))
+    if backbone is not None and not (isinstance(backbone, dict) and isinstance(backbone.get("name"), str)):
+        return f"backbone wants {{name: text}}; got {backbone!r:.60}"
+    if tasks is not None and not (isinstance(tasks, list) and all(isinstance(task, dict) for task in tasks)):
+        return f"tasks wants a list of tasks; got {tasks!r:.60}"
+    if data_dir is not None and not isinstance(data_dir, str):
+        return f"data_dir wants a folder's name; got {data_dir!r:.60}"
+    return ""
+
+
+def first_problem(error: Exception) -> str:
+    """Return in a line what is wrong with a stranger's card, or what a library says of its file."""
+    if not isinstance(error, ValidationError):
+        return first_line(error)[:200]
+    problem = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, problem["loc"]))
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}".strip(": ")[:200]
 
 
 def rows_of(folders: Sequence[Path], tasks: Sequence[Task], data_dir: Path | None) -> list[TaskRows]:
@@ -130,8 +173,10 @@ def upload(repository: str, folder: Path, *, private: bool, token: str | None) -
 
 def _nearby(folder: Path) -> str:
     """Return a hint where the user may have meant a folder beside or below."""
-    if folder.with_name(folder.name + ".partial").exists():
-        return f"Its training has not ended; run the same command again to go on from {folder.name}.partial."
+    real = followed(folder)
+    for unfinished in (Path(f"{real}.partial"), real / ".partial"):
+        if unfinished.exists():
+            return f"Its training has not ended; run the same command again to go on from {unfinished.name}."
     below = [p.parent.name for p in folder.glob(f"*/{PROMPT_FILE}")]
     if below:
         return f"Did you mean one of its prompts: {', '.join(sorted(below))}?"
@@ -145,6 +190,6 @@ def _download(repository: str, revision: str | None) -> Path:
     try:
         return Path(hf_hub_download(repository, PROMPT_FILE, revision=revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ArtifactError(
+        raise MissingArtifact(
             f"{repository} is no folder here, and not to be had from the hub: {first_line(error)}"
         ) from None

@@ -1,10 +1,12 @@
 """A prompt's card for people: the README.md of its folder, with the hub's metadata, and a table. Pure functions."""
 
+import re
 from typing import Any
 
 from mptune.model.embedded import EMBEDDED, TITLE
 from mptune.prompts.card import Card, public_name
 from mptune.tasks.task import Task
+from mptune.terminal import visible
 
 STILL = "this is the state before its first step"
 HEAD = ["library_name", "tags", "pipeline_tag", "base_model"]  # the order of the metadata
@@ -20,8 +22,8 @@ def model_card(card: Card, length: int, rank: int, width: int) -> str:
         "",
         f"# Soft prompt: {names}",
         "",
-        f"A {card.stage} prompt of {length} soft tokens, rank {rank}: {_numbers(card, length, rank, width)} numbers in "
-        f"front of the frozen backbone {_described(card)}. It means nothing to any other model.",
+        f"A {_plain(card.stage)} prompt of {length} soft tokens, rank {rank}: {_numbers(card, length, rank, width)} "
+        f"numbers in front of the frozen backbone {_described(card)}. It means nothing to any other model.",
         "",
         "```python",
         "from mptune import Predictor",
@@ -31,21 +33,21 @@ def model_card(card: Card, length: int, rank: int, width: int) -> str:
         "",
         "| task | template | label words |",
         "|---|---|---|",
-        *[f"| {_protocol(t)} | `{_in_table(t.template)}` | {_in_table(', '.join(t.label_words)) or 'free text'} |"
+        *[f"| {_protocol(t)} | {_code(t.template)} | {_plain(', '.join(t.label_words)) or 'free text'} |"
           for t in card.tasks],
         "",
     ]  # fmt: skip
     if card.scores:
         lines += ["| task | split | metric | score | examples |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {s['task']} | {s['split']} | {s['metric']} | {s['value']:.1f} | {s['examples']} |" for s in card.scores
-        ]
+        for s in card.scores:
+            task, split, metric = (_plain(s[field]) for field in ("task", "split", "metric"))
+            lines.append(f"| {task} | {split} | {metric} | {s['value']:.1f} | {s['examples']} |")
         lines += ["", *([f"Training did not help: {STILL}.", ""] if card.kept_start else [])]
     if card.sources:
-        lines += [f"Source tasks: {', '.join(card.sources)}.", ""]
+        lines += [f"Source tasks: {_plain(', '.join(card.sources))}.", ""]
     lines += [
         "Method: Multitask Prompt Tuning (Wang et al., ICLR 2023, arXiv:2303.02861), trained with mptune "
-        f"{card.versions.get('mptune', '')}, seed {card.seeds.get('seed', 'unknown')}.",
+        f"{_plain(card.versions.get('mptune', ''))}, seed {_plain(str(card.seeds.get('seed', 'unknown')))}.",
         "",
     ]
     return "\n".join(lines)
@@ -64,6 +66,7 @@ def card_rows(card: Card, length: int, rank: int, width: int) -> list[tuple[str,
         *[(f"{s['task']} {s['split']} {s['metric']}", f"{s['value']:.1f}, {s['examples']} rows") for s in card.scores],
         *([("state", f"after step {card.kept} of {card.config.get('steps')}")] if card.kept is not None else []),
         *([("training", f"did not help: {STILL}")] if card.kept_start else []),
+        *([("stopped", f"at step {card.stopped}, whose numbers were not finite")] if card.stopped is not None else []),
         ("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items())),
     ]
 
@@ -106,8 +109,8 @@ def _metadata(card: Card) -> str:
 def _described(card: Card) -> str:
     if card.backbone == EMBEDDED:
         return f"`embedded` ({TITLE})"
-    revision = f" at revision `{card.revision}`" if card.revision else ""
-    return f"`{public_name(card.backbone)}`{revision}"
+    revision = f" at revision {_code(card.revision)}" if card.revision else ""
+    return f"{_code(public_name(card.backbone))}{revision}"
 
 
 def _protocol(task: Task) -> str:
@@ -115,5 +118,18 @@ def _protocol(task: Task) -> str:
     return task.name + ("" if task.protocol == "recommended" else f" ({task.protocol}'s protocol)")
 
 
-def _in_table(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _code(text: str) -> str:
+    """Return a text as code in a cell of a table: fenced by more backticks than stand in it."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    space = " " if longest else ""
+    fence = "`" * (longest + 1)
+    return f"{fence}{space}{_in_line(text).replace('|', chr(92) + '|')}{space}{fence}"
+
+
+def _plain(text: str) -> str:
+    """Return a text that Markdown shows as it is, in a cell of a table: no link, picture or HTML of a stranger's."""
+    return re.sub(r"([\\`*\[\]<>&|])", r"\\\1", _in_line(text))
+
+
+def _in_line(text: str) -> str:
+    return visible(text.replace("\n", " "))

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mptune.errors import ArtifactError, BackboneMismatch, UsageError, first_line
-from mptune.files import json_object, refuse_existing, write_folder
+from mptune.errors import ArtifactError, BackboneMismatch, UsageError
+from mptune.files import json_object, refuse_existing, write_file, write_folder
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED
 from mptune.model.shapes import check_shape
 from mptune.prompts.card import Card
+from mptune.prompts.folder import first_problem, refuse_unsound
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors
 from mptune.tasks.task import Task
@@ -62,10 +62,9 @@ def export_peft(
         task: which one ``prompt-tuning`` collapses; may be left out where there is only one.
 
     Raises:
-        ArtifactError: the folder exists already.
         BackboneMismatch: the prompt was made for another model.
         UnknownNameError: no such task in this prompt, or several and no name.
-        UsageError: a task is named for an adapter that holds them all.
+        UsageError: the folder exists already, or a task is named for an adapter that holds them all.
     """
     prompt.check_backbone(backbone)
     refuse_existing(folder)
@@ -92,9 +91,9 @@ def export_peft(
         config |= {"peft_type": PLAIN_TUNING}
 
     def write(scratch: Path) -> None:
-        (scratch / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_file(scratch / ADAPTER_CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
         header = {"card": card.shareable().model_dump_json(exclude_none=True)}
-        (scratch / ADAPTER_TENSORS).write_bytes(save(tensors, metadata=header))
+        write_file(scratch / ADAPTER_TENSORS, save(tensors, metadata=header))
 
     write_folder(folder, write)
 
@@ -167,18 +166,30 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = json_object(file)
     if config is None:
         raise ArtifactError(f"{file} is damaged: it is no JSON object. Save or copy the adapter again.")
+    wants = {
+        "base_model_name_or_path": str,
+        "task_type": str,
+        "num_virtual_tokens": int,
+        "num_transformer_submodules": int,
+    }
+    for field, kind in wants.items():
+        if not isinstance(config.get(field), kind | None):
+            raise ArtifactError(
+                f"{file} is damaged: {field} has the type {type(config[field]).__name__}, and wants {kind.__name__}. "
+                "Save or copy the adapter again."
+            )
     return config
 
 
 def _checked_kind(folder: Path, config: dict[str, Any]) -> str:
     """Return the adapter's type if it is a soft prompt before the input."""
-    kind = config.get("peft_type")
+    kind = str(config.get("peft_type"))
     if kind not in TENSORS_OF:
         raise ArtifactError(
-            f"{folder} is an adapter of type {kind}; only {MULTITASK_TUNING} and {PLAIN_TUNING} are soft prompts that "
-            "stand before the input, and can be imported. Use any other in PEFT itself."
+            f"{folder} is an adapter of type {kind:.60}; only {MULTITASK_TUNING} and {PLAIN_TUNING} are soft prompts "
+            "that stand before the input, and can be imported. Use any other in PEFT itself."
         )
-    return str(kind)
+    return kind
 
 
 def _read_tensors(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], Card | None]:
@@ -196,23 +207,26 @@ def _read_tensors(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], Ca
             header = (stored.metadata() or {}).get("card")
             card = Card.model_validate_json(header) if header else None
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, ValidationError, OSError) as error:
-        raise ArtifactError(f"{file} is damaged ({first_line(error)}). Save or copy the adapter again.") from None
+    except (SafetensorError, ValueError, OSError, TypeError, RuntimeError, AttributeError) as error:
+        raise ArtifactError(f"{file} is damaged ({first_problem(error)}). Save or copy the adapter again.") from None
     if set(tensors) != wanted:
         raise ArtifactError(
             f"{file} should hold {', '.join(sorted(wanted))} and nothing else; it holds {', '.join(sorted(tensors))}. "
             "Modules or embeddings that were trained beside a soft prompt cannot be imported."
         )
+    refuse_unsound(file, tensors)
     return tensors, card
 
 
 def _check_backbone(folder: Path, config: dict[str, Any], width: int, card: Card | None, backbone: Backbone) -> None:
     """Raise BackboneMismatch where an adapter cannot belong to the backbone; warn where it does not seem to."""
-    name, trained_for = backbone.config.name, config.get("base_model_name_or_path")
+    name, trained_for = backbone.config.name, (config.get("base_model_name_or_path") or "")[:200]
     made_for = f"{folder} was made for {trained_for or 'another model'}"
     task_type = _task_type(backbone)
     if config.get("task_type") not in (None, task_type):
-        raise BackboneMismatch(f"{made_for} as a {config['task_type']}; {name} is a {task_type}. Load the right model.")
+        raise BackboneMismatch(
+            f"{made_for} as a {config['task_type']:.60}; {name} is a {task_type}. Load the right model."
+        )
     if width != backbone.width:
         raise BackboneMismatch(
             f"{made_for}, whose embeddings are {width} wide; those of {name} are {backbone.width} wide. "

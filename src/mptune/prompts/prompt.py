@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mptune.config import BackboneConfig
-from mptune.errors import BackboneMismatch, UnknownNameError
+from mptune.errors import ArtifactError, BackboneMismatch, ShapeError, UnknownNameError, UsageError
 from mptune.files import digest, refuse_existing, write_folder
 from mptune.model.backbone import Backbone
 from mptune.model.shapes import check_shape
@@ -106,6 +106,11 @@ class MultitaskPrompt(nn.Module):
                 f"a soft prompt fits no other model; got {backbone.config.name}. Load that model, or train a prompt "
                 "for this one."
             )
+        if self.shared.shape[1] != backbone.width:
+            raise BackboneMismatch(
+                f"the prompt of {', '.join(t.name for t in self.tasks)} is {self.shared.shape[1]} wide, and "
+                f"{backbone.config.name} {backbone.width}: it was never trained for that model. Train or copy it again."
+            )
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -123,7 +128,8 @@ class MultitaskPrompt(nn.Module):
         """Write the prompt's folder: prompt.safetensors with the card in its header, and a README.md.
 
         Raises:
-            ArtifactError: the folder exists already.
+            UsageError: the folder exists already.
+            ArtifactError: numbers that are not finite.
         """
         folder = Path(folder)
         refuse_existing(folder)
@@ -141,7 +147,10 @@ class MultitaskPrompt(nn.Module):
             ArtifactError: nothing there, or damaged.
         """
         tensors, card = read_prompt(name, revision)
-        return cls(tensors["shared"], TaskVectors(tensors["u"], tensors["v"]), card)
+        try:
+            return cls(tensors["shared"], TaskVectors(tensors["u"], tensors["v"]), card)
+        except ShapeError as error:
+            raise ArtifactError(f"{name} is damaged: {error}. Train or copy it again.") from None
 
     def push_to_hub(self, repository: str, private: bool = False, token: str | None = None) -> str:
         """Upload the prompt and its model card; nothing else of its folder leaves this machine. Return its address."""
@@ -155,8 +164,31 @@ def load_prompts(name: str | Path) -> list[MultitaskPrompt]:
 
     Raises:
         ArtifactError: none there.
+        UsageError: several of one task, as of many seeds.
     """
-    return [MultitaskPrompt.from_pretrained(each) for each in (prompt_folders(name) if Path(name).is_dir() else [name])]
+    places = prompt_folders(name) if Path(name).is_dir() else [name]
+    prompts = [MultitaskPrompt.from_pretrained(each) for each in places]
+    refuse_namesakes(prompts, [str(place) for place in places])
+    return prompts
+
+
+def refuse_namesakes(prompts: Sequence[MultitaskPrompt], places: Sequence[str] = ()) -> None:
+    """Raise UsageError where several prompts, or tasks of one, have a name in common: one would win without a word.
+
+    Args:
+        places: what each prompt is called; what their cards say where they have no place.
+    """
+    named: dict[str, list[str]] = {}
+    for number, prompt in enumerate(prompts):
+        place = places[number] if places else f"the {prompt.card.stage} prompt of seed {prompt.card.seeds.get('seed')}"
+        for task in prompt.tasks:
+            named.setdefault(task.name, []).append(place)
+    for task_name, found in named.items():
+        if len(found) > 1:
+            one = f", as {found[0]}" if places and len(set(found)) > 1 else ""
+            raise UsageError(
+                f"{len(found)} prompts are there for the task {task_name!r}: {', '.join(found)}. Name one of them{one}."
+            )
 
 
 def stack(prompts: Sequence[MultitaskPrompt]) -> Tensor:

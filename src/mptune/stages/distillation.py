@@ -13,7 +13,7 @@ from mptune.files import digest
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch, Output, Pick
 from mptune.model.loading import load_backbone
-from mptune.prompts.prompt import MultitaskPrompt, stack
+from mptune.prompts.prompt import MultitaskPrompt, refuse_namesakes, stack
 from mptune.prompts.vectors import neutral_vectors, sample_vocabulary
 from mptune.stages.experiment import Experiment
 from mptune.stages.losses import hidden_distillation, logit_distillation, supervised_loss
@@ -148,6 +148,7 @@ def _teacher_of_each(names: Sequence[str], teachers: Sequence[MultitaskPrompt], 
         )
     for teacher in teachers:
         teacher.check_backbone(backbone)
+    refuse_namesakes(teachers)
     taught = [task.name for teacher in teachers for task in teacher.tasks]
     lengths = sorted({teacher.prompt_length for teacher in teachers})
     if len(lengths) > 1:

@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 
 from mptune.config import PUBLISHED_SEEDS, ExamplesConfig, TrainingConfig
-from mptune.errors import DataError
+from mptune.errors import DataError, UsageError
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded, encode
 from mptune.model.writing import unwritable
@@ -27,6 +27,11 @@ from mptune.tasks.task import Task
 C = TypeVar("C", bound=ExamplesConfig)
 
 SECTIONS = {"teacher": "teach", "source": "distill", "target": "adapt"}  # what cards call a prompt, and its stage
+
+
+def section_of(kind: str) -> str:
+    """Return under which name the settings of a stage or a baseline are set, by what its card says it is."""
+    return SECTIONS.get(kind, kind)
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,16 @@ class Experiment(Generic[C]):
             also: what else must be equal for a run to go on, such as the prompt it begins with.
 
         Raises:
+            UsageError: no task, or two of one name.
             DataError: every problem of every task at once.
             ResumeError: ``out`` holds a run with another configuration.
         """
-        rows = [TaskRows.of(task, data_dir) for task in tasks]
+        folder = None if data_dir is None else Path(data_dir)
+        rows = [TaskRows.of(task, folder) for task in tasks]
+        names = [each.name for each in rows]
+        if not rows or len(set(names)) < len(names):
+            got = f"got {', '.join(names)}" if rows else "got none"
+            raise UsageError(f"a training wants a task or more, each of a name of its own; {got}")
         self.kind, self.backbone = kind, backbone
         self.tasks = tuple(each.task for each in rows)
         self.data = training_data(rows, backbone, config, prompt_length)
@@ -122,7 +133,7 @@ class Experiment(Generic[C]):
         chosen = self.backbone.config
         return {
             "stage": self.kind,
-            SECTIONS.get(self.kind, self.kind): self.config.model_dump(mode="json"),
+            section_of(self.kind): self.config.model_dump(mode="json"),
             "backbone": {"name": chosen.name, "revision": chosen.revision, "dtype": chosen.dtype},
             "fingerprint": self.backbone.fingerprint,
             "tasks": [task.without_paths().model_dump(mode="json", exclude_none=True) for task in self.tasks],

@@ -2,14 +2,17 @@
 
 While a prompt trains, its folder is called ``<out>.partial``. It holds the resolved configuration, ``metrics.jsonl``
 and ``state.safetensors``, from which a killed run goes on to the same bytes. When the run ends, the folder gets the
-prompt and its final name by one rename.
+prompt and then its final name by one rename; the state goes last. A folder that cannot be renamed, as one that is
+mounted, holds ``.partial`` within it, whose files move up, the prompt last.
 """
 
 import json
 import os
 import shutil
 import signal
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +25,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mptune.errors import ArtifactError, ResumeError, UsageError, first_line
-from mptune.files import JsonLine, json_lines, write_file
+from mptune.errors import ArtifactError, MptuneError, ResumeError, UsageError, first_line
+from mptune.files import JsonLine, append_line, clean, followed, is_scratch, json_lines, settle, write_file
 from mptune.prompts.folder import CONFIG_FILE, PROMPT_FILE, stored_config
 from mptune.prompts.prompt import MultitaskPrompt
 
 STATE = "state.safetensors"
 METRICS_FILE = "metrics.jsonl"
+WITHIN = ".partial"  # an unfinished run's files, in a folder that cannot be renamed
 
 
 class Run:
@@ -50,25 +54,28 @@ class Run:
             ResumeError: ``out`` holds a finished or unfinished run that differs, naming the first field that does.
             UsageError: another process is training there.
         """
-        self.out = out
         self.writes = out is not None and first_process()
         self.identity = json.loads(json.dumps(identity))
         self._lock: FileLock | None = None
         if out is None:
+            self.out = None
             return
-        self.folder = out.with_name(out.name + ".partial")
+        self.out, self.folder, lock = places(out)
         if not self.writes:
             return
-        out.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(out.with_name(f".{out.name}.lock"))
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(lock)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(f"another process is training {out}; wait for it, or choose another --out") from None
         try:
-            for folder in (out, self.folder):
+            _refuse_link(self.folder)
+            clean(self.folder)
+            self._settle()
+            for folder in (self.out, self.folder):
                 self._refuse_change(folder)
-            if not (out / PROMPT_FILE).is_file():
+            if not (self.out / PROMPT_FILE).is_file():
                 self.folder.mkdir(exist_ok=True)
                 write_file(
                     self.folder / CONFIG_FILE, json.dumps({**(local or {}), "identity": self.identity}, indent=2)
@@ -79,13 +86,8 @@ class Run:
 
     def _refuse_change(self, folder: Path) -> None:
         """Raise ResumeError if the folder holds a run with another identity, or no run at all."""
-        if not folder.exists() or (folder.is_dir() and not any(map(_counts, folder.iterdir()))):
-            return
-        stored = stored_config(folder)
-        ended = (folder / PROMPT_FILE).is_file()
-        if "identity" not in stored or (folder == self.out and not ended):
-            raise ResumeError(f"{folder} exists and is no run of mptune; choose another --out")
-        changed = first_difference(stored["identity"], self.identity)
+        identity = _identity_in(folder, ended=folder == self.out)
+        changed = None if identity is None else first_difference(identity, self.identity)
         if changed is not None:
             field, old, new = changed
             state = "holds a finished run" if folder == self.out else "is an unfinished run"
@@ -96,9 +98,12 @@ class Run:
 
     def finished(self) -> MultitaskPrompt | None:
         """Return the prompt that an equal run has already made; None where it must still be trained."""
-        if self.out is not None and (self.out / PROMPT_FILE).is_file():
-            return MultitaskPrompt.from_pretrained(self.out)
-        return None
+        if self.out is None:
+            return None
+        # Whole in the folder of an unfinished run, it is about to be moved by the process that writes.
+        while not self.writes and (self.folder / PROMPT_FILE).is_file() and not (self.out / PROMPT_FILE).is_file():
+            time.sleep(0.05)
+        return MultitaskPrompt.from_pretrained(self.out) if (self.out / PROMPT_FILE).is_file() else None
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -106,7 +111,8 @@ class Run:
         """Write everything that a later process needs to go on, whole or not at all."""
         if self.writes:
             flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            write_file(self.folder / STATE, save(flat, metadata={"progress": json.dumps(progress)}))
+            described = {"progress": json.dumps({**progress, "tensors": sorted(flat)})}
+            write_file(self.folder / STATE, save(flat, metadata=described))
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return what `save_state` last wrote; None at the start of a run.
@@ -119,19 +125,25 @@ class Run:
         try:
             with safe_open(self.folder / STATE, framework="pt") as stored:
                 progress = json.loads(stored.metadata()["progress"])
-                return {key: stored.get_tensor(key) for key in stored.keys()}, progress  # noqa: SIM118 - no mapping
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(
-                f"{self.folder / STATE} is damaged ({first_line(error)}); remove {self.folder} to start over"
-            ) from None
+                tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - no mapping
+            lacking = set(progress.get("tensors", ())) - set(tensors)
+            if lacking:
+                raise ValueError(f"it lacks {min(lacking)}")
+        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise self.damaged(error) from None
+        return tensors, progress
+
+    def damaged(self, error: Exception) -> ArtifactError:
+        """Return the error of a state that cannot be gone on with."""
+        why = first_line(error)[:200]
+        return ArtifactError(f"{self.folder / STATE} is damaged ({why}); remove {self.folder} to start over")
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         if self.writes:
-            with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
+            append_line(self.folder / METRICS_FILE, json.dumps(values))
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return what was logged, line by line; nothing of a run in memory, or that another process writes."""
@@ -152,12 +164,28 @@ class Run:
             return
         if self.writes:
             prompt.write_files(self.folder)
-            (self.folder / STATE).unlink(missing_ok=True)
-            if self.out.is_dir():
-                self.out.rmdir()  # an empty folder that the user had made
-            self.folder.rename(self.out)
+            self._settle()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()  # what comes next may read the folder
+
+    def _settle(self) -> None:
+        """Give a prompt that is whole its final place, however far a killed process had come with that."""
+        assert self.out is not None
+        within = self.folder.parent == self.out
+        if (self.folder / PROMPT_FILE).is_file() and not (self.out / PROMPT_FILE).exists():
+            if not _readable(self.folder):
+                (self.folder / PROMPT_FILE).unlink()  # the power failed while it was written; the state is there
+                return
+            if within:
+                files = [path for path in self.folder.iterdir() if path.name not in (PROMPT_FILE, STATE)]
+                for path in [*files, self.folder / PROMPT_FILE]:
+                    settle(path, self.out / path.name)
+            else:
+                settle(self.folder, self.out)
+        if (self.out / PROMPT_FILE).is_file():
+            (self.out / STATE).unlink(missing_ok=True)
+            if within:
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def discard(self) -> None:
         """Remove a run whose result was taken over elsewhere."""
@@ -168,6 +196,83 @@ class Run:
         """Let other processes have the folder."""
         if self._lock is not None:
             self._lock.release()
+
+
+def places(out: Path) -> tuple[Path, Path, Path]:
+    """Return where a run's result will stand, links followed; where its files are until then; and its lock.
+
+    Raises:
+        UsageError: no place of its own.
+        OSError: it cannot be looked at.
+    """
+    real = followed(out)
+    if real == Path.cwd():
+        raise UsageError(f"--out wants a folder of the run's own, and {str(out)!r} is the one you are in; name another")
+    within = real / WITHIN
+    if real == real.parent or (real.is_dir() and (within.exists() or (_empty(real) and not _cleared(real)))):
+        return real, within, real / ".lock"
+    return real, real.with_name(f"{real.name}.partial"), real.with_name(f".{real.name}.lock")
+
+
+def try_out(out: Path) -> None:
+    """Raise, before anything is computed, what would keep a run from leaving its result in a folder.
+
+    Raises:
+        UsageError: no place of its own; ResumeError: it holds what is no run.
+        OSError: nothing can be written there.
+    """
+    real, folder, _ = places(out)
+    for place in (real, folder):
+        _identity_in(place, ended=place == real)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder.parent):
+        pass
+
+
+def _identity_in(folder: Path, *, ended: bool) -> dict[str, Any] | None:
+    """Return the identity of the run that a folder holds; None where it holds nothing.
+
+    Raises:
+        ResumeError: it holds something else, or a link leads elsewhere.
+    """
+    _refuse_link(folder)
+    if not folder.exists() or (folder.is_dir() and (_empty(folder) or (ended and (folder / WITHIN).is_dir()))):
+        return None
+    identity = stored_config(folder).get("identity")
+    if not isinstance(identity, dict) or (ended and not (folder / PROMPT_FILE).is_file()):
+        raise ResumeError(f"{folder} exists and is no run of mptune; choose another --out")
+    return identity
+
+
+def _refuse_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise ResumeError(f"{folder} is a link, where a run keeps its files; remove it, or choose another --out")
+
+
+def _empty(folder: Path) -> bool:
+    """Return whether a folder holds nothing but what a killed process had begun to write, or a file system keeps."""
+    kept = (".lock", "lost+found")
+    return all(is_scratch(path) or path.name in kept for path in folder.iterdir())
+
+
+def _cleared(folder: Path) -> bool:
+    """Take away an empty folder, whose place a run's will take; return whether that can be done, as no mount point."""
+    try:
+        clean(folder)
+        folder.rmdir()
+    except FileNotFoundError:  # another process of this training was faster
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _readable(folder: Path) -> bool:
+    try:
+        MultitaskPrompt.from_pretrained(folder)
+    except MptuneError:
+        return False
+    return True
 
 
 def processes() -> int:
@@ -246,11 +351,6 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _counts(path: Path) -> bool:
-    """Return whether a file is more than what a killed process had begun to write."""
-    return not (path.name.startswith(".") and path.name.endswith(".part"))
-
-
 def _flat(values: Any, path: str = "") -> dict[str, Any]:
     if isinstance(values, list) and any(isinstance(value, dict) for value in values):
         values = {str(number): value for number, value in enumerate(values)}
@@ -269,5 +369,5 @@ def _short(value: Any) -> str:
 
 def _whole_lines(file: Path) -> list[JsonLine]:
     """Return the lines of a run's metrics; not one that was being written when the process was killed."""
-    lines = json_lines(file.read_text(encoding="utf-8"))
-    return [line for line in lines if isinstance(line.value, dict) and "step" in line.value]
+    lines = json_lines(file.read_text(encoding="utf-8", errors="replace"))  # after a power failure, of any bytes
+    return [line for line in lines if isinstance(line.value, dict) and isinstance(line.value.get("step"), int)]

@@ -5,6 +5,8 @@ Devices, processes and trackers are Accelerate's.
 """
 
 import itertools
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,21 +15,24 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from mptune.answers.evaluation import Validated, validate
 from mptune.answers.reader import Baseline
 from mptune.config import TrainingConfig
-from mptune.errors import UsageError
+from mptune.errors import DivergedError, UsageError, one_of
 from mptune.model.backbone import Backbone
 from mptune.model.batch import UNLABELLED, Batch, Pick
 from mptune.model.encoding import collate
 from mptune.prompts.prompt import MultitaskPrompt
-from mptune.stages.experiment import Experiment
+from mptune.stages.experiment import Experiment, section_of
 from mptune.stages.optimization import warmup_then_linear
 from mptune.stages.run import interruptible, pack_state, processes, unpack_state
 from mptune.terminal import StepProgress, step_progress
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -43,6 +48,7 @@ class Learner:
     kept: int = 0  # after how many steps that state stood
     state: Mapping[str, Tensor] = field(default_factory=dict)  # that state
     validated: Validated | None = None  # its scores, where this process took them
+    stopped: int | None = None  # the step after which its numbers were finite no more
     schedule: LambdaLR = field(init=False)
     # The prompt as all processes share it: numbers of tasks to their prompts [K, L, D]; a baseline's, a batch to them.
     module: Callable[..., Any] = field(init=False)
@@ -60,16 +66,24 @@ class Learner:
         saved = run.load_state()
         if saved is not None:
             tensors, progress = saved
-            self.state = unpack_state(tensors, self.prompt, self.optimizer)
-            self.step, self.best, self.kept = progress["step"], tuple(progress["best"]), progress["kept"]
+            try:
+                self.state = unpack_state(tensors, self.prompt, self.optimizer)
+                self.step, self.kept = int(progress["step"]), int(progress["kept"])
+                score, loss = map(float, progress["best"])
+            except (RuntimeError, KeyError, TypeError, ValueError) as error:
+                raise run.damaged(error) from None
+            self.best = (score, loss)
         self.schedule = warmup_then_linear(self.optimizer, self.config, self.step)
         self.batches = itertools.islice(self.batches, self.step, self.config.steps)
         run.forget_after(self.step if saved is not None else -1)
         self.module, self.optimizer = accelerator.prepare(self.prompt, self.optimizer)
 
     def judge(self, validated: Validated) -> None:
-        """Remember the present state if it is the best so far, or if nothing tells which is."""
-        if self.best is None or validated.key > self.best or not validated.scores:
+        """Remember the present state if it is the best so far, or if nothing tells which is; stop if it is broken."""
+        numbers = [*map(torch.tensor, validated.key), *self.prompt.parameters()]
+        if not all(bool(each.isfinite().all()) for each in numbers):
+            self.stopped = self.step
+        elif self.best is None or validated.key > self.best or not validated.scores:
             self.best, self.validated, self.state = validated.key, validated, self._copy()
             self.kept = self.step
 
@@ -140,6 +154,7 @@ class Training:
 
         Raises:
             KeyboardInterrupt: Ctrl-C, after the state was saved.
+            DivergedError: not even the start's numbers were finite.
         """
         config, learners, accelerator, backbone = self._config, self._learners, self._accelerator, self._backbone
         for learner in learners:
@@ -155,19 +170,21 @@ class Training:
             self._validate(new, progress)
         share = slice(accelerator.process_index, None, accelerator.num_processes)
         for step in range(start, config.steps):
-            going = [learner for learner in learners if learner.step == step]  # killed, some may have come further
+            going = [learner for learner in learners if learner.step == step and learner.stopped is None]
+            if not going:  # killed, some may have come further
+                continue
             picks = [next(learner.batches) for learner in going]
             # Seeded by step, not carried on: a resumed run meets the same dropout.
             torch.manual_seed(config.seed * 1_000_003 + step)
             backbone.set_dropout(config.dropout)
             self._step = Step(going, [rows[share] or rows[:1] for rows in picks], backbone)
             yield self._step
+            going = [learner for learner in going if learner.stopped is None]
             assert all(learner.step > step for learner in going), "every step wants `descend`"
             progress.show(step + 1)
             if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
-                for learner, loss in zip(going, self._losses, strict=True):
-                    mean = float(accelerator.reduce(loss.detach(), reduction="mean"))
-                    self._note(learner, progress, loss=mean)
+                for learner in going:
+                    self._note(learner, progress, loss=self._losses[id(learner)])
                 self._validate(going, progress)
             asked_to_stop = stopped()  # looked at once: Ctrl-C may come between two looks
             if (asked_to_stop or (step + 1) % config.save_every == 0) and accelerator.is_main_process:
@@ -175,28 +192,50 @@ class Training:
                     learner.save()
             if asked_to_stop:
                 raise KeyboardInterrupt
+            if all(learner.stopped is not None for learner in learners):
+                break
         self._take_best()
 
     def descend(self, *losses: Tensor) -> None:
-        """Take the present step down each learner's loss, of which none depends on another learner's parameters."""
+        """Take the present step down each learner's loss, of which none depends on another learner's parameters.
+
+        A learner whose loss or gradient is not finite takes no step any more: the others do.
+        """
         learners = self._step.learners
-        self._accelerator.backward(sum(losses[1:], losses[0]))
+        means = [float(self._accelerator.reduce(loss.detach(), reduction="mean")) for loss in losses]
+        self._losses = {id(learner): mean for learner, mean in zip(learners, means, strict=True)}
+        sound = [loss for loss, mean in zip(losses, means, strict=True) if math.isfinite(mean)]
+        if sound:
+            self._accelerator.backward(sum(sound[1:], sound[0]))
         for learner in learners:
-            self._accelerator.clip_grad_norm_(learner.prompt.parameters(), self._config.clip)
-            learner.optimizer.step()
+            norm = self._accelerator.clip_grad_norm_(learner.prompt.parameters(), self._config.clip)
+            if not math.isfinite(self._losses[id(learner)]) or not math.isfinite(norm or 0):
+                learner.stopped = learner.step + 1
+                self._warn(learner)
+            else:
+                learner.optimizer.step()
+                learner.schedule.step()
+                learner.step += 1
             # None, so that absent tasks are passed over; at once, so that the next forward pass has their room.
             learner.optimizer.zero_grad(set_to_none=True)
-            learner.schedule.step()
-            learner.step += 1
-        self._losses = losses
 
     def _validate(self, learners: Sequence[Learner], progress: StepProgress) -> None:
         prompts = [(learner.prompt, learner.experiment.data.validation) for learner in learners]
         for learner, validated in zip(learners, validate(self._backbone, prompts, self._config), strict=True):
             learner.judge(validated)
-            if validated.scores:
+            if learner.stopped is not None:
+                self._warn(learner)
+            elif validated.scores:
                 score, loss = validated.key[0], -validated.key[1]
                 self._note(learner, progress, validation=score, validation_loss=loss)
+
+    def _warn(self, learner: Learner) -> None:
+        if self._accelerator.is_main_process and learner.best is not None:
+            logger.warning(
+                "%s: the numbers of step %d are not finite, and training stops there; the best state before it is "
+                "kept, that after step %d. Lower %s.",
+                self._title, learner.stopped, learner.kept, " or ".join(_rates(learner)),
+            )  # fmt: skip
 
     def _note(self, learner: Learner, progress: StepProgress, **values: float) -> None:
         if self._accelerator.is_main_process:
@@ -206,23 +245,44 @@ class Training:
             self._accelerator.log(values, step=learner.step)
 
     def _take_best(self) -> None:
-        """Leave each learner's best state in its prompt, and its scores in the card."""
+        """Leave each learner's best state in its prompt, and its scores in the card.
+
+        Raises:
+            DivergedError: no state was finite, not even the start.
+        """
         for learner in self._learners:
+            if learner.best is None:
+                raise DivergedError(
+                    f"{self._title}: already at its start the answers are not finite, so no rate is too high; the "
+                    "backbone is damaged, or cannot compute in its dtype. Try --set backbone.dtype=float32."
+                )
             prompt, rows = learner.prompt, learner.experiment.data.validation
             prompt.load_state_dict(learner.state)
             # The best state may have been scored by a process that was killed later: asked again.
             validated = learner.validated or validate(self._backbone, [(prompt, rows)], self._config)[0]
             scores = tuple(score.as_dict() for score in validated.scores)
-            prompt.card = prompt.card.model_copy(update={"scores": scores, "kept": learner.kept})
+            found = {"scores": scores, "kept": learner.kept, "stopped": learner.stopped}
+            prompt.card = prompt.card.model_copy(update=found)
             if isinstance(prompt, MultitaskPrompt):
                 prompt.cpu()  # where those that are read from a folder are: the two meet in one tensor
         if self._tracked:
             self._accelerator.end_training()
 
 
+def _rates(learner: Learner) -> list[str]:
+    """Return a learner's rates and what multiplies them, as they are set."""
+    section, config = section_of(learner.experiment.kind), learner.config.model_dump()
+    fields = [field for field in config if field.endswith("lr")] + ["weight_decay"] * (config["weight_decay"] > 0)
+    return [f"{section}.{field} = {config[field]:g}" for field in fields]
+
+
 def _accelerator(learners: Sequence[Learner], backbone: Backbone, report_to: Sequence[str]) -> Accelerator:
     """Return what knows devices, processes and trackers."""
     run = learners[0].experiment.run
+    for name in report_to:
+        if name not in [str(each) for each in get_available_trackers()]:
+            known = one_of("tracker", name, [str(each) for each in LOGGER_TYPE_TO_CLASS])
+            raise UsageError(f"the tracker {known} is not installed; pip install {known}, or leave it away")
     if report_to and run.out is None:
         raise UsageError("trackers write into the run's folder; give out=..., or leave report_to away")
     if report_to and len(learners) > 1:

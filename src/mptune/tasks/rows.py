@@ -9,11 +9,12 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from mptune.errors import DataError, UsageError, first_line, reason
+from mptune.errors import UsageError, first_line, reason
 from mptune.files import json_lines, parsed
 from mptune.tasks.task import SPLITS, HubData, Task
 
@@ -115,7 +116,7 @@ def _file_rows(path: Path, split: str, problems: list[str]) -> NumberedRows:
         problems.append(f"{path.name} ({split}) is none of {', '.join(FORMATS)}, .gz allowed")
     else:
         try:
-            return list(_parquet_rows(file) if ending == "parquet" else _text_rows(file, ending, problems))
+            return list(_rows_of(file, ending, path.name, problems))
         except (OSError, EOFError, ValueError, zlib.error) as error:
             problems.append(f"{path.name} ({split}) cannot be read as {ending}: {first_line(error)[:200]}")
     return []
@@ -125,41 +126,62 @@ def _ending(path: Path) -> str:
     return path.name.removesuffix(".gz").rpartition(".")[2].lower()
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows_of(file: Path | None, ending: str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the numbered rows of a file, or of standard input, one by one; what is wrong goes to ``problems``."""
+    if ending == "parquet":
+        assert file is not None
+        yield from enumerate(_parquet_rows(file), start=1)
+        return
+    with _opened(file, ending) as text:
+        rows: Iterable[tuple[int, Any]]
+        if ending == "csv":
+            rows = _csv_rows(text, name, problems)
+        elif ending == "json" and (whole := text.read()).lstrip().startswith("["):
+            rows = enumerate(parsed(whole), start=1)
+        else:
+            rows = _json_lines(whole if ending == "json" else text, name, problems)
+        for number, row in rows:
+            if isinstance(row, dict) and _by_columns(row):
+                problems.append(
+                    f"{name} row {number} is a whole table by columns, as pandas' to_json() writes it; "
+                    'write rows: to_json(..., orient="records", lines=True)'
+                )
+            elif not isinstance(row, dict):
+                problems.append(f"{name} row {number}: wants {{field: value}}; got {json.dumps(row)[:40]}")
+            elif None in row:
+                problems.append(f"{name} row {number} has more cells than the header; quote a text that has commas")
+            else:
+                yield number, row
+
+
+def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
     from pyarrow import parquet  # type: ignore[import-untyped] # datasets refuses a parquet file without rows
 
-    with path.open("rb") as file:  # of a path, pyarrow would read folder names like fold=1 as columns
-        return enumerate(parquet.read_table(file).to_pylist(), start=1)
+    with file.open("rb") as opened:  # of a path, pyarrow would read folder names like fold=1 as columns
+        for batch in parquet.ParquetFile(opened).iter_batches(1000):
+            yield from batch.to_pylist()
 
 
-def _text_rows(path: Path, ending: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    opened = gzip.open if path.name.endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-        text = file.read()
-    rows: Iterable[tuple[int, Any]]
-    if ending == "csv":
-        rows = _csv_rows(text, path.name, problems)
-    elif ending == "json" and text.lstrip().startswith("["):
-        rows = enumerate(parsed(text), start=1)
-    else:
-        rows = _json_lines(text, path.name, problems)
-    for number, row in rows:
-        if isinstance(row, dict) and _by_columns(row):
-            problems.append(
-                f"{path.name} row {number} is a whole table by columns, as pandas' to_json() writes it; "
-                'write rows: to_json(..., orient="records", lines=True)'
-            )
-        elif not isinstance(row, dict):
-            problems.append(f"{path.name} row {number}: wants {{field: value}}; got {json.dumps(row)[:40]}")
-        elif None in row:
-            problems.append(f"{path.name} row {number} has more cells than the header; quote a text that has commas")
-        else:
-            yield number, row
+@contextmanager
+def _opened(file: Path | None, ending: str) -> Iterator[IO[str]]:
+    """Open a text in UTF-8, whatever the locale says, by lines of any ending; a table's cells keep theirs."""
+    how: dict[str, Any] = {"encoding": "utf-8-sig", "newline": "" if ending == "csv" else None}
+    if file is not None:
+        with gzip.open(file, "rt", **how) if file.name.endswith(".gz") else file.open(**how) as opened:
+            yield opened
+        return
+    if sys.stdin is None:
+        raise UsageError("standard input is closed; pipe rows into it, or name a file")
+    text = io.TextIOWrapper(sys.stdin.buffer, **how)
+    try:
+        yield text
+    finally:
+        text.detach()  # else it would close standard input
 
 
-def _csv_rows(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
+def _csv_rows(text: Iterable[str], name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(2**31 - 1)  # of characters; a long text is cut when it is read, and not refused here
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.DictReader(text, strict=True)
     number = 0
     try:
         columns = list(reader.fieldnames or ())
@@ -181,7 +203,7 @@ def _by_columns(row: dict[str, Any]) -> bool:
     return len(set(indices)) == 1 and bool(indices[0]) and all(key.isdecimal() for key in indices[0])
 
 
-def _json_lines(text: str, name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
+def _json_lines(text: str | Iterable[str], name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
     for line in json_lines(text):
         if isinstance(line.error, json.JSONDecodeError):
             problems.append(f"{name} row {line.number} is no JSON: {line.error.msg}, column {line.error.colno}")
@@ -191,32 +213,21 @@ def _json_lines(text: str, name: str, problems: list[str]) -> Iterator[tuple[int
             yield line.number, line.value
 
 
-def unlabelled_rows(file: Path | None) -> list[dict[str, Any]]:
-    """Return the rows to answer of a file of JSON lines, or of standard input.
+def unlabelled_rows(file: Path | None, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the numbered rows to answer of a file, in any of the formats, or of standard input, as JSON lines.
+
+    One row after another is in memory, but for a JSON file that is one list. What is wrong goes to ``problems``.
 
     Raises:
-        UsageError: it cannot be read.
-        DataError: every line that is no JSON object.
+        UsageError: there is no such file.
     """
+    name = file.name if file else "standard input"
     try:
-        # Never by the locale, which would read other letters than the file has.
-        text = (sys.stdin.buffer.read() if file is None else file.read_bytes()).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file or 'standard input'} cannot be read: {reason(error)}") from None
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    for line in json_lines(text):
-        if isinstance(line.error, json.JSONDecodeError):
-            problems.append(f"line {line.number} is not JSON: {line.text[:60]!r}")
-        elif line.error is not None:
-            problems.append(f"line {line.number}: {line.error}")
-        elif isinstance(line.value, dict):
-            rows.append(line.value)
-        else:
-            problems.append(f"line {line.number} is no JSON object: {line.text[:60]!r}")
-    if problems:
-        raise DataError(file.name if file else "standard input", problems)
-    return rows
+        yield from _rows_of(file, _ending(file) if file else "jsonl", name, problems)
+    except FileNotFoundError as error:
+        raise UsageError(f"{file} cannot be read: {reason(error)}") from None
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        problems.append(f"{name} cannot be read: {first_line(error)[:200]}")
 
 
 @cache

@@ -106,7 +106,7 @@ def test_every_damage_is_said_at_once_with_its_line(tmp_path):
         "similarity.json: prompts wants 1 rows of 1 cosines, one for each task",
     ):
         assert problem in said, said
-    assert error.value.exit_code == 1
+    assert error.value.exit_code == 3
 
 
 def test_a_folder_without_results_is_named_with_what_to_do(tmp_path):

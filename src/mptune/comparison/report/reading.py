@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import FiniteFloat
 
 from mptune.comparison.results import RECIPE, RESULTS, SIMILARITY, FilePart, Line, read_lines, read_model, read_object
-from mptune.errors import ResultsError
+from mptune.errors import MissingResults, ResultsError
 from mptune.files import read_yaml
 
 MPT = "mpt"
@@ -82,10 +82,10 @@ def read_folder(folder: Path) -> Results:
         ResultsError: there are no results, or a file of them is damaged; a last line that was cut does not count.
     """
     if not folder.is_dir():
-        raise ResultsError(f"there is no folder {folder}; name the one that `mptune bench` wrote")
+        raise MissingResults(f"there is no folder {folder}; name the one that `mptune bench` wrote")
     file = folder / RESULTS
     if not file.is_file():
-        raise ResultsError(f"{folder} holds no {RESULTS}; name the folder that `mptune bench` wrote")
+        raise MissingResults(f"{folder} holds no {RESULTS}; name the folder that `mptune bench` wrote")
     problems: list[str] = []
     lines = read_lines(file, problems)
     recipe = read_object(folder / RECIPE, problems)

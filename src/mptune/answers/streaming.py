@@ -1,0 +1,184 @@
+"""Any number of rows to answers in a file: checked first, in bounded memory, gone on with after a kill.
+
+Answers to a file of rows stand in ``<output>.<hash>.partial`` until all are there; the hash is of the rows, the prompts
+and the settings, so that what is gone on with is the same work. Devices, pipes and standard output take answers as they
+come.
+"""
+
+import errno
+import hashlib
+import itertools
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from mptune.answers.prediction import Predictor
+from mptune.errors import DataError, UsageError
+from mptune.files import followed, open_new, refuse_lost, settle
+from mptune.tasks.rows import unlabelled_rows
+from mptune.terminal import say_bytes, visible
+
+BATCHES = 32  # batches whose rows are in memory at a time; a kill loses no more answers than theirs
+MOST_PROBLEMS = 1000  # that are looked for before the rows are given back
+
+Numbered = Iterable[tuple[int, Mapping[str, Any]]]
+
+
+def check_places(source: Path | None, output: Path | None) -> None:
+    """Raise UsageError where rows cannot be read or answers not be written, which is said before the work."""
+    if source is not None:
+        followed(source)
+        if not os.access(source, os.R_OK) or source.is_dir():
+            why = "Is a directory" if source.is_dir() else "Permission denied" if source.exists() else ""
+            raise UsageError(f"{source} cannot be read: {why or 'No such file or directory'}")
+    if output is None:
+        return
+    followed(output)
+    if output.is_dir():
+        raise UsageError(f"--output wants a file; {output} is a folder")
+    refuse_lost(output, "--output")
+    if not os.access(output if output.exists() else followed(output).parent, os.W_OK):
+        raise UsageError(f"{output} cannot be written; give --output a place that can be")
+
+
+def answer_file(predictor: Predictor, source: Path | None, output: Path | None) -> None:
+    """Write an answer to every row of a file, or of standard input, as JSON lines, in the rows' order.
+
+    Args:
+        source: JSON lines, JSON, CSV or Parquet; standard input, as JSON lines, where None.
+        output: a file, which appears when all is answered; or a device or pipe. Standard output where None.
+
+    Raises:
+        DataError: every row that cannot be answered; of a file, before any is. Of a pipe, in its turn.
+        UsageError: another process is answering into that file.
+    """
+    checked = source is not None and source.is_file()
+    identity = None
+    if checked and source is not None:
+        _check(predictor, source)
+        identity = f"{predictor.identity}{_digest(source)}"
+    size = BATCHES * predictor.config.batch_size
+    with _answers(output, identity, size) as (done, write):
+        problems: list[str] = []
+        rows = itertools.islice(unlabelled_rows(source, problems), done, None)
+        while (portion := list(itertools.islice(rows, size))) or problems:
+            if not checked:
+                problems += _problems(predictor, portion)
+            if problems:
+                raise DataError(_name(source), problems)
+            answers = predictor.predict([row for _, row in portion])
+            lines = [json.dumps(answer.as_dict(), ensure_ascii=False) for answer in answers]
+            write("".join(f"{visible(line)}\n" for line in lines).encode())
+
+
+def _check(predictor: Predictor, source: Path) -> None:
+    """Raise DataError with every row of a file that cannot be answered."""
+    problems: list[str] = []
+    for numbered in unlabelled_rows(source, problems):
+        problems += _problems(predictor, [numbered])
+        if len(problems) >= MOST_PROBLEMS:
+            break
+    if problems:
+        raise DataError(_name(source), problems)
+
+
+def _problems(predictor: Predictor, rows: Numbered) -> Iterator[str]:
+    for number, row in rows:
+        try:
+            predictor.rendered(row)
+        except ValueError as error:
+            yield f"row {number}: {error}"
+
+
+def _name(source: Path | None) -> str:
+    return source.name if source else "standard input"
+
+
+def _digest(source: Path) -> str:
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _answers(output: Path | None, identity: str | None, portion: int) -> Iterator[tuple[int, Callable[[bytes], None]]]:
+    """Yield how many answers stand already, whole portions of them, and what takes more; then put them in place.
+
+    Args:
+        identity: of the work; None where it cannot be gone on with, since its rows come from a pipe.
+    """
+    if output is None:
+        yield 0, say_bytes
+        return
+    real = followed(output)
+    if (output.exists() and not output.is_file()) or not os.access(real.parent, os.W_OK):
+        with output.open("wb") as file:  # what stands there stays, and takes answers as they come
+            yield 0, _kept(file)
+        return
+    name = hashlib.sha256(identity.encode()).hexdigest()[:12] if identity else secrets.token_hex(6)
+    partial = real.with_name(f"{real.name}.{name}.partial")
+    lock = FileLock(partial.with_name(f".{partial.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"another process is answering into {output}; wait for it, or name another file") from None
+    try:
+        with open_new(partial, append=True) as file:
+            yield _whole_lines(file, portion), _kept(file)
+        _replace(partial, real)
+    finally:
+        if identity is None or (partial.exists() and not partial.stat().st_size):
+            partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _kept(file: IO[bytes]) -> Callable[[bytes], None]:
+    """Return what writes to a file and sees to it that it stands on the disk, where there is one."""
+
+    def write(lines: bytes) -> None:
+        file.write(lines)
+        file.flush()
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fsync(file.fileno())
+
+    return write
+
+
+def _whole_lines(file: IO[bytes], portion: int) -> int:
+    """Cut a file behind the last portion of its answers that is whole; return how many stand before."""
+    file.seek(0)
+    ends = [0]
+    for number, line in enumerate(file, start=1):
+        if not line.endswith(b"\n") or not line.startswith(b"{"):  # half a line; or zeros, after a power failure
+            break
+        ends[-1] += len(line)
+        if number % portion == 0:
+            ends.append(ends[-1])
+    whole = len(ends) - 1
+    file.truncate(ends[whole - 1] if whole else 0)
+    file.seek(0, os.SEEK_END)
+    return whole * portion
+
+
+def _replace(partial: Path, real: Path) -> None:
+    """Put answers in a file's place; into the file itself, where it cannot be replaced, as one that is mounted."""
+    try:
+        if real.exists():
+            partial.chmod(stat.S_IMODE(real.stat().st_mode))
+        settle(partial, real)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
+            raise
+        with partial.open("rb") as answers, real.open("wb") as file:
+            shutil.copyfileobj(answers, file)
+            _kept(file)(b"")
+        partial.unlink()

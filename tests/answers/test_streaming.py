@@ -1,0 +1,244 @@
+"""Rows to answers in a file: whatever stands there, whatever the rows come from, however often it is killed."""
+
+import gzip
+import json
+import os
+import stat
+import threading
+
+import pytest
+
+from mptune.answers import streaming
+from mptune.answers.prediction import Predictor
+from mptune.answers.streaming import answer_file, check_places
+from mptune.errors import DataError, UsageError
+from support.prompts import random_prompt
+from support.toys import make_task, toy_rows, write_rows
+
+COUNT = 150
+
+
+@pytest.fixture
+def predictor(backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "BATCHES", 1)  # portions of 32 rows
+    return Predictor(backbone, [random_prompt(backbone, [make_task(tmp_path, "mood")])])
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return write_rows(tmp_path / "rows.jsonl", [{"text": r["text"]} for r in toy_rows("good", "bad", COUNT)])
+
+
+@pytest.fixture
+def out(tmp_path):
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "a.jsonl"
+
+
+@pytest.fixture
+def whole(predictor, rows, tmp_path):
+    """The answers of a call that nothing disturbed."""
+    answer_file(predictor, rows, tmp_path / "whole.jsonl")
+    return (tmp_path / "whole.jsonl").read_bytes()
+
+
+def killed_after(portions, predictor, monkeypatch):
+    """Let a predictor die behind so many portions."""
+    predict, done = Predictor.predict, []
+
+    def dying(self, some):
+        if len(done) == portions:
+            raise RuntimeError("killed")
+        done.append(len(some))
+        return predict(self, some)
+
+    monkeypatch.setattr(Predictor, "predict", dying)
+    return done
+
+
+def test_answers_are_those_of_the_rows_in_order_and_nothing_else_stays(predictor, rows, whole, out):
+    answer_file(predictor, rows, out)
+    assert out.read_bytes() == whole
+    assert [path.name for path in out.parent.iterdir()] == ["a.jsonl"]
+    answers = [json.loads(line) for line in whole.splitlines()]
+    every = predictor.predict([json.loads(line) for line in rows.read_text().splitlines()])
+    assert [a["answer"] for a in answers] == [p.answer for p in every]
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"task": "mo', b"\0" * 40, b'{"task": "mood"}\n'])
+def test_a_killed_call_goes_on_to_the_same_bytes(predictor, rows, whole, out, monkeypatch, damage):
+    with monkeypatch.context() as patch:
+        killed_after(2, predictor, patch)
+        with pytest.raises(RuntimeError, match="killed"):
+            answer_file(predictor, rows, out)
+    (partial,) = out.parent.iterdir()
+    assert not out.exists()
+    assert partial.read_bytes().count(b"\n") == 64
+    with partial.open("ab") as file:
+        file.write(damage)
+    done = killed_after(99, predictor, monkeypatch)
+    answer_file(predictor, rows, out)
+    assert sum(done) == COUNT - 64
+    assert out.read_bytes() == whole
+    assert [path.name for path in out.parent.iterdir()] == ["a.jsonl"]
+
+
+def test_a_call_killed_before_its_last_name_asks_nothing_again(predictor, rows, whole, out, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming, "settle", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            answer_file(predictor, rows, out)
+    done = killed_after(1, predictor, monkeypatch)
+    answer_file(predictor, rows, out)
+    assert sum(done) == COUNT % 32
+    assert out.read_bytes() == whole
+
+
+def test_other_rows_are_other_work(predictor, rows, out, monkeypatch):
+    with monkeypatch.context() as patch:
+        killed_after(2, predictor, patch)
+        with pytest.raises(RuntimeError, match="killed"):
+            answer_file(predictor, rows, out)
+    rows.write_text('{"text": "fine"}\n')
+    answer_file(predictor, rows, out)
+    assert out.read_bytes().count(b"\n") == 1
+
+
+def test_a_second_call_into_one_file_is_refused_while_the_first_answers(predictor, rows, out, monkeypatch):
+    predict, seen = Predictor.predict, []
+
+    def again(self, some):
+        monkeypatch.setattr(Predictor, "predict", predict)
+        with pytest.raises(UsageError, match=r"another process is answering into .*a\.jsonl; wait for it"):
+            answer_file(predictor, rows, out)
+        seen.append(True)
+        return predict(self, some)
+
+    monkeypatch.setattr(Predictor, "predict", again)
+    answer_file(predictor, rows, out)
+    assert seen
+
+
+def test_a_link_stays_one_and_its_target_gets_the_answers(predictor, rows, whole, out, tmp_path):
+    for name in ("there.jsonl", "new.jsonl"):
+        (tmp_path / "there.jsonl").write_text("before")
+        (tmp_path / "there.jsonl").chmod(0o640)
+        out.unlink(missing_ok=True)
+        out.symlink_to(tmp_path / name)
+        answer_file(predictor, rows, out)
+        assert out.is_symlink()
+        assert (tmp_path / name).read_bytes() == whole
+    assert stat.S_IMODE((tmp_path / "new.jsonl").stat().st_mode) == stat.S_IMODE(rows.stat().st_mode)
+
+
+def test_a_pipe_takes_answers_as_they_come_and_stays_a_pipe(predictor, rows, whole, out):
+    os.mkfifo(out)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(out.read_bytes()))
+    reader.start()
+    answer_file(predictor, rows, out)
+    reader.join()
+    assert read == [whole]
+    assert stat.S_ISFIFO(out.stat().st_mode)
+
+
+def test_a_device_stays_a_device(predictor, rows, monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.setattr(streaming, "settle", lambda *_: pytest.fail("a device was replaced"))
+    answer_file(predictor, rows, Path("/dev/null"))
+    with pytest.raises(OSError, match="No space left"):
+        answer_file(predictor, rows, Path("/dev/full"))
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_file_that_cannot_be_replaced_is_written_into(predictor, rows, whole, out, monkeypatch):
+    out.write_text("before")
+    number = out.stat().st_ino
+
+    def busy(*_):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(streaming, "settle", busy)
+    answer_file(predictor, rows, out)
+    assert (out.read_bytes(), out.stat().st_ino) == (whole, number)
+    assert [path.name for path in out.parent.iterdir()] == ["a.jsonl"]
+
+
+def test_a_planted_link_in_place_of_unfinished_answers_is_not_followed(predictor, rows, out, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        killed_after(1, predictor, patch)
+        with pytest.raises(RuntimeError, match="killed"):
+            answer_file(predictor, rows, out)
+    (partial,) = out.parent.iterdir()
+    partial.unlink()
+    (tmp_path / "victim").write_text("mine")
+    partial.symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic link"):
+        answer_file(predictor, rows, out)
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("r.jsonl", b'\xef\xbb\xbf{"text": "a"}\r\n\n{"text": "\xc3\xa9\xe2\x80\xa8"}\r\n'),
+        ("r.jsonl", b'{"text": "a"}\r{"text": "\xc3\xa9\xe2\x80\xa8"}'),
+        ("r.txt", b'{"text": "a"}\n{"text": "\xc3\xa9\xe2\x80\xa8"}'),
+        ("r.jsonl.gz", gzip.compress(b'{"text": "a"}\n{"text": "\xc3\xa9\xe2\x80\xa8"}\n')),
+        ("r.json", b'[{"text": "a"}, {"text": "\xc3\xa9\xe2\x80\xa8"}]'),
+        ("r.json", b'{"text": "a"}\n{"text": "\xc3\xa9\xe2\x80\xa8"}\n'),
+        ("r.csv", b'text\r\na\r\n"\xc3\xa9\xe2\x80\xa8"\r\n'),
+    ],
+)
+def test_rows_are_read_in_every_format(predictor, out, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    answer_file(predictor, tmp_path / name, out)
+    wanted = [p.as_dict() for p in predictor.predict([{"text": "a"}, {"text": "\u00e9\u2028"}])]
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [a["answer"] for a in found] == [a["answer"] for a in wanted]
+    assert [a["probabilities"] for a in found] == [pytest.approx(a["probabilities"], abs=1e-6) for a in wanted]
+
+
+def test_rows_are_read_from_parquet(predictor, rows, whole, out, tmp_path):
+    from pyarrow import Table, parquet
+
+    read = [json.loads(line) for line in rows.read_text().splitlines()]
+    parquet.write_table(Table.from_pylist(read), tmp_path / "rows.parquet")
+    answer_file(predictor, tmp_path / "rows.parquet", out)
+    assert out.read_bytes() == whole
+
+
+def test_every_row_of_a_file_is_checked_before_any_is_answered(predictor, rows, out, monkeypatch):
+    with rows.open("a") as file:
+        file.write('[1]\nno\n{"txt": "a"}\n')
+    monkeypatch.setattr(Predictor, "predict", lambda *_: pytest.fail("it answered"))
+    with pytest.raises(DataError) as error:
+        answer_file(predictor, rows, out)
+    assert error.value.problems == (
+        "rows.jsonl row 151: wants {field: value}; got [1]",
+        "rows.jsonl row 152 is no JSON: Expecting value, column 1",
+        "row 153: no field 'text'; it has txt",
+    )
+    assert not list(out.parent.iterdir())
+
+
+def test_places_are_checked_before_the_work(tmp_path, rows):
+    (tmp_path / "closed").mkdir()
+    for source, output, says in (
+        (tmp_path / "none", None, "none cannot be read: No such file or directory"),
+        (tmp_path, None, "cannot be read: Is a directory"),
+        (tmp_path / "a\0b", None, "is no path"),
+        (rows, tmp_path, "--output wants a file; .* is a folder"),
+        (rows, tmp_path / "no" / "a.jsonl", "there is no folder .* for --output a.jsonl"),
+        (rows, tmp_path / "a\0b", "is no path"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            check_places(source, output)
+    check_places(rows, tmp_path / "a.jsonl")
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, rows, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, how: how != os.W_OK)  # a test may run as root
+    with pytest.raises(UsageError, match=r"a\.jsonl cannot be written; give --output a place that can be"):
+        check_places(rows, tmp_path / "a.jsonl")
