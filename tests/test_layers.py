@@ -14,7 +14,10 @@ PACKAGE = Path(__file__).parents[1] / "src" / "mptune"
 HOUSE = [
     ("", ["errors", "config files terminal"]),
     ("tasks", ["prepare", "task", "protocols rows splits", "data glue mrqa nlg others superglue", "registry"]),
-    ("model", ["batch embedded grouping memory shapes", "t5", "backbone", "encoding loading", "scoring"]),
+    (
+        "model",
+        ["batch embedded grouping memory shapes", "t5", "backbone", "encoding", "scoring", "families", "loading"],
+    ),
     ("prompts", ["card vectors", "modelcard", "folder", "prompt", "peft"]),
     ("answers", ["cider reader", "metrics", "evaluation", "prediction"]),
     (

@@ -14,6 +14,7 @@ from mptune.config import BackboneConfig
 from mptune.errors import BackboneError, first_line
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED, build_embedded
+from mptune.model.families import check_family
 
 # T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
 # matrix products: 0.49 against 0.38 ms a token for a training step on two cores (docs/LOG.md, 2026-11-20: where the
@@ -25,7 +26,7 @@ def load_backbone(config: BackboneConfig | str | None = None) -> Backbone:
     """Return the frozen backbone that a configuration, a hub id or a folder names; the embedded one without any.
 
     Raises:
-        BackboneError: nothing of that name can be loaded.
+        BackboneError: nothing of that name can be loaded, or it cannot read soft prompts.
         MissingExtraError: the embedded backbone's libraries are not installed.
     """
     if not isinstance(config, BackboneConfig):
@@ -63,7 +64,9 @@ def load_backbone(config: BackboneConfig | str | None = None) -> Backbone:
             "Save the tokenizer into the same folder."
         )
     resolved = str(model.dtype).removeprefix("torch.")
-    return Backbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
+    backbone = Backbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
+    check_family(backbone)
+    return backbone
 
 
 def _device(name: str) -> torch.device:

@@ -86,8 +86,20 @@ def generate(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: 
     Args:
         prompts: of the batch's tasks. [K, L, D]
     """
+    ids = write(backbone, prompts, batch, max_new_tokens, num_beams)
+    texts: list[str] = backbone.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [t.strip() for t in texts]
+
+
+@torch.no_grad()
+def write(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: int, num_beams: int = 1) -> Tensor:
+    """Return the token ids that greedy (or beam) search writes for each example; a decoder's start stands first. [B, S]
+
+    Args:
+        prompts: of the batch's tasks. [K, L, D]
+    """
     embedded, mask = backbone.prompted(prompts, batch)
-    ids = backbone.model.generate(
+    ids: Tensor = backbone.model.generate(
         **backbone.encoded(embedded, mask),
         attention_mask=mask,
         max_new_tokens=max_new_tokens,
@@ -97,5 +109,4 @@ def generate(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: 
         eos_token_id=backbone.tokenizer.eos_token_id,
         decoder_start_token_id=backbone.start_token if backbone.is_encoder_decoder else None,
     )
-    texts: list[str] = backbone.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    return [t.strip() for t in texts]
+    return ids
