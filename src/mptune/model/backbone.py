@@ -7,7 +7,8 @@ prompt stands. Encoder-decoders read it in front of the encoder's input, decoder
 import hashlib
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -137,11 +138,12 @@ class Backbone:
         again = learns and int(costs.sum()) > LONG_BATCH
         if again:
             groups = [part for rows in groups for part in at_most(rows, costs.tolist(), LONG_BATCH)]
+        forward = partial(self._forward, told=self._told(batch))
         if len(groups) < 2:
-            return self._forward(prompts, batch, hidden_layers)
+            return forward(prompts, batch, hidden_layers)
         left = not self.is_encoder_decoder
         parts = [batch.only(rows, left=left) for rows in groups]
-        read = partial(checkpoint, self._forward, use_reentrant=False) if again else self._forward
+        read = partial(checkpoint, forward, use_reentrant=False) if again else forward
         outputs = [read(prompts[kept], part, hidden_layers) for part, kept in parts]
         return _joined(outputs, groups, batch, left=left)
 
@@ -181,13 +183,23 @@ class Backbone:
         """The same model without padding, where there is one; it has no dropout and no gradients of weights."""
         return PackedT5(self.model) if self.device.type == "cpu" and PackedT5.computes(self.model) else None
 
-    def _forward(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
-        """Return the output to rows that share a pass."""
-        if self.packed is not None and not self.model.training:
-            return self._end_to_end(self.packed, prompts, batch, hidden_layers)
-        if self.is_encoder_decoder:
-            return self._encoder_decoder(prompts, batch, hidden_layers)
-        return self._decoder_only(prompts, batch, hidden_layers)
+    def _forward(
+        self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int], told: Tensor | None = None
+    ) -> Output:
+        """Return the output to rows that share a pass; the logits of some tokens are exact."""
+        with nullcontext() if told is None else _exact(self.model.get_output_embeddings(), told):
+            if self.packed is not None and not self.model.training:
+                return self._end_to_end(self.packed, prompts, batch, hidden_layers)
+            if self.is_encoder_decoder:
+                return self._encoder_decoder(prompts, batch, hidden_layers)
+            return self._decoder_only(prompts, batch, hidden_layers)
+
+    def _told(self, batch: Batch) -> Tensor | None:
+        """Return the tokens of a batch's label words, if the weights' type rounds so that two of them may tie."""
+        tokens = {token for words in batch.choices for ids in words for token in ids}
+        if not tokens or torch.finfo(self.dtype).bits >= 32:
+            return None
+        return torch.tensor(sorted(tokens), device=self.device)
 
     def _end_to_end(self, packed: PackedT5, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
         """Return the output without having computed any padding."""
@@ -267,6 +279,24 @@ class Backbone:
         """Return the decoder's input: its start token, then all labels but the last. [B, S] -> [B, S]"""
         ids = torch.cat([labels.new_full((len(labels), 1), self.start_token), labels[:, :-1]], dim=1)
         return ids.masked_fill(ids == IGNORE, int(self.tokenizer.pad_token_id))
+
+
+@contextmanager
+def _exact(head: Any, tokens: Tensor) -> Iterator[None]:
+    """Let an output layer answer in float32, and compute the logits of some tokens in it.
+
+    Bfloat16 tells logits around 20 apart by 0.125; whatever a model does to them afterwards happens in float32 too.
+    """
+
+    def answer(_: Any, given: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        bias = None if getattr(head, "bias", None) is None else head.bias[tokens].float()
+        return logits.float().index_copy(-1, tokens, F.linear(given[0].float(), head.weight[tokens].float(), bias))
+
+    handle = head.register_forward_hook(answer)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def prepend(prompts: Tensor, embedded: Tensor, mask: Tensor, *, left: bool) -> tuple[Tensor, Tensor]:

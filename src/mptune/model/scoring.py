@@ -1,6 +1,7 @@
 """What a backbone answers: how likely each label word is, or the text that it writes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -57,7 +58,9 @@ def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tens
         read = [(row, prefixes[turn]) for row, prefixes in enumerate(behind) if turn < len(prefixes)]
         # These labels only feed the decoder; the value of the last position is never read.
         labels = pad([[*prefix, 0] for _, prefix in read], IGNORE).to(backbone.device)
-        scores = with_words(scores, backbone(prompts, batch.rows([row for row, _ in read], labels)).logits, read)
+        part = batch.rows([row for row, _ in read], labels)
+        part = replace(part, choices=[batch.choices[row] for row, _ in read])  # whose logits are to be exact
+        scores = with_words(scores, backbone(prompts, part).logits, read)
     return scores
 
 
