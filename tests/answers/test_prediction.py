@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from mptune.answers.prediction import Predictor
+from mptune.config import EvaluateConfig, ExamplesConfig
 from mptune.errors import ArtifactError, BackboneMismatch, DataError
-from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
+from mptune.model.encoding import encode, encode_inputs, encode_targets, pad_batch
 from mptune.model.scoring import label_scores
 from mptune.prompts.card import Card
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors
+from mptune.tasks.task import Example, Task
 from support.models import make_backbone
 from support.toys import make_task, toy_rows
 
@@ -109,3 +111,18 @@ def test_a_folder_of_prompts_becomes_one_predictor(backbone, tmp_path):
 def test_a_prompt_of_another_backbone_is_refused_by_name(two):
     with pytest.raises(BackboneMismatch, match=r"tiny-t5.*got tiny-llama"):
         Predictor(make_backbone("llama"), [two])
+
+
+def test_room_is_kept_for_what_may_be_written_whatever_the_targets_are():
+    backbone = make_backbone("gpt2")
+    task, config = Task(name="say", template="{text}", target="{said}"), ExamplesConfig(max_target_tokens=30)
+    long = "the sky is blue and a cat sat on mat " * 9
+    (row,) = Predictor(
+        backbone, [random_prompt(backbone, [task], length=4)], EvaluateConfig(max_target_tokens=30)
+    ).predict([{"text": long}])
+    assert isinstance(row.answer, str)
+    read = [
+        encode(task, [Example("say", 1, long, target, None, ())], backbone, config, 4).inputs
+        for target in ("", "yes", "not very good")  # of predict, and of evaluate
+    ]
+    assert [len(ids) for (ids,) in read] == [64 - 4 - 30] * 3

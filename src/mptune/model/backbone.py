@@ -44,8 +44,8 @@ class Backbone:
         self.config = config
         self.is_encoder_decoder = bool(model.config.is_encoder_decoder)
         self.warned_of_cuts = False  # that texts are cut is said once
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
+            tokenizer.pad_token = tokenizer.eos_token  # padding is masked: any token does that has an embedding
         if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
             raise BackboneError(f"{config.name} has a tokenizer without an end-of-sequence token; it is needed")
         # Marian and its kin multiply embeddings by sqrt(D) inside forward, but only those they look up themselves.
@@ -105,7 +105,8 @@ class Backbone:
     @property
     def positions(self) -> int | None:
         """How many soft tokens and tokens fit into the input; None where positions are relative."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        config = self.model.config.get_text_config(decoder=True)
+        return getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -44,7 +44,7 @@ def encode(
     """
     words = label_ids(task, backbone)
     targets = encode_targets(backbone, [e.target for e in examples], config.max_target_tokens) if examples else []
-    room = max((len(t) for t in targets), default=1)
+    room = max(map(len, words), default=config.max_target_tokens)  # for what may be written, whatever the targets are
     texts = [e.input for e in examples]
     longest = task.max_input_tokens or config.max_input_tokens
     inputs = encode_inputs(backbone, texts, longest, prompt_length, room) if examples else []
