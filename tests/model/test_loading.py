@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
+from mptune.model import loading
 from mptune.model.loading import _device, load_backbone, multiplies_bfloat16
 from mptune.model.scoring import generate
 from mptune.stages.losses import task_loss
@@ -139,6 +140,48 @@ def test_a_folder_without_its_tokenizer_is_refused(family, tmp_path):
     make_backbone(family).model.save_pretrained(tmp_path / "model")
     with pytest.raises(BackboneError, match=r"its tokenizer knows \d+ pieces|cannot be loaded"):
         load(tmp_path / "model")
+
+
+# -- local is local ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_known_by_its_whole_path(backbone, tmp_path, monkeypatch):
+    folder = saved(backbone, tmp_path / "models" / "my-t5")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("models/my-t5", "./models/my-t5", "models/../models/my-t5", "~/models/my-t5", folder):
+        assert load_backbone(name).config.name == str(folder)
+    monkeypatch.chdir(tmp_path / "models")
+    assert load("my-t5").config.name == str(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["models/my-t5", "./x", "../x", "/x", "~/x", "a/b/c", ".", " ", "a-file", "a-file/x", "./owner/name"]
+)
+def test_a_mistyped_path_is_not_asked_of_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("it was looked up"))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "a-file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    if name == ".":
+        (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(BackboneError) as error:
+        load(name)
+    said = str(error.value)
+    if name == ".":
+        assert said.startswith("the folder '.' holds a PEFT adapter and no backbone. Give the folder of its model;")
+    else:
+        assert said == (
+            f"there is no folder {name!r} with a backbone, and as a path it is not looked up on the hub. Check the "
+            "spelling, or give a Hugging Face id, or `embedded`."
+        )
+
+
+@pytest.mark.parametrize("name", ["gpt2", "google/flan-t5-small"])
+def test_other_names_are_those_of_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert loading._located(name) == name
 
 
 # -- folders of strangers ---------------------------------------------------------------------------------------------

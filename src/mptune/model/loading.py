@@ -23,7 +23,7 @@ LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_laye
 MOST_LAYERS = 10_000  # more would be made for minutes before their weights are missed
 
 
-def load_backbone(config: BackboneConfig | str | None = None) -> Backbone:
+def load_backbone(config: BackboneConfig | str | Path | None = None) -> Backbone:
     """Return the frozen backbone that a configuration, a hub id or a folder names; the embedded one without any.
 
     Raises:
@@ -31,9 +31,13 @@ def load_backbone(config: BackboneConfig | str | None = None) -> Backbone:
         MissingExtraError: the embedded backbone's libraries are not installed.
     """
     if not isinstance(config, BackboneConfig):
-        config = BackboneConfig(name=config) if config else BackboneConfig()
+        config = BackboneConfig(name=str(config)) if config else BackboneConfig()
     device = _device(config.device)
-    source = str(build_embedded()) if config.name == EMBEDDED else config.name
+    if config.name == EMBEDDED:
+        source = str(build_embedded())
+    else:
+        source = _located(config.name)
+        config = config.model_copy(update={"name": source})
     model, tokenizer, missing = _read(config, source, device)
     # Transformers fills missing weights with random numbers, and a missing vocabulary with a few special tokens.
     pieces, rows = len(tokenizer), model.get_input_embeddings().num_embeddings
@@ -53,6 +57,31 @@ def load_backbone(config: BackboneConfig | str | None = None) -> Backbone:
     backbone = Backbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
     check_family(backbone)
     return backbone
+
+
+def _located(name: str) -> str:
+    """Return a local folder's whole path, and a hub id as it is.
+
+    Raises:
+        BackboneError: the name is a path, and no folder is there; it is not asked of the hub, where anybody may own it.
+    """
+    path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+    if name.strip() and path.is_dir():
+        if (path / "adapter_config.json").exists():  # transformers would load the model that it names
+            raise BackboneError(
+                f"the folder {name!r} holds a PEFT adapter and no backbone. Give the folder of its model; "
+                "`mptune import` reads the adapter."
+            )
+        return os.path.abspath(path)
+    first = Path(path.parts[0]) if len(path.parts) > 1 else None
+    if not name.strip() or name.startswith((".", "~", "/")) or path.exists() or name.count("/") > 1 or (
+        first is not None and first.exists()
+    ):  # fmt: skip
+        raise BackboneError(
+            f"there is no folder {name!r} with a backbone, and as a path it is not looked up on the hub. Check the "
+            "spelling, or give a Hugging Face id, or `embedded`."
+        )
+    return name
 
 
 def _read(config: BackboneConfig, source: str, device: torch.device) -> tuple[Any, Any, list[str]]:

@@ -61,7 +61,7 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
             f"{file} is damaged or no prompt of mptune ({first_line(error)}). Train or copy it again."
         ) from None
     trained_with = stored_config(file.parent).get("backbone", {}).get("name", "")
-    if public_name(trained_with) == card.backbone:
+    if public_name(trained_with).removeprefix("./") == card.backbone.removeprefix("./"):  # older cards have no mark
         card = card.model_copy(update={"backbone": trained_with})
     # Rows are read where this machine's user says, never where a stranger's card does.
     return tensors, card.model_copy(update={"tasks": tuple(task.without_paths() for task in card.tasks)})
