@@ -195,10 +195,10 @@ def passes(backbone, monkeypatch, pass_cost, tasks=None):
     monkeypatch.setattr(module, "PASS_COST", pass_cost)
     read, forward = [], type(backbone)._forward
 
-    def noted(self, prompts, batch, hidden_layers):
+    def noted(self, prompts, batch, hidden_layers, **more):
         assert len(prompts) == len(batch.tasks)
         read.append([batch.tasks[place] for place in batch.task_ids])
-        return forward(self, prompts, batch, hidden_layers)
+        return forward(self, prompts, batch, hidden_layers, **more)
 
     batch = batch_of(backbone, UNLIKE, UNLIKE_TARGETS, tasks)
     prompts = some_prompts(backbone, len(batch.tasks)).double().requires_grad_()
