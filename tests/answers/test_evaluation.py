@@ -20,7 +20,7 @@ from support.trained import trained_backbone
 
 
 def encoded(task, backbone, split="test", length=4):
-    return encode(task, getattr(load_data(task, [split]), split), backbone, TrainingConfig(), length)
+    return encode(task, getattr(load_data(task, [split]), split), backbone, TrainingConfig(max_target_tokens=8), length)
 
 
 def answered(backbone, prompt, data, config, **kw):

@@ -3,10 +3,11 @@
 import pytest
 
 from mptune.answers.prediction import Predictor
-from mptune.config import EvaluateConfig
+from mptune.config import EvaluateConfig, ExamplesConfig
 from mptune.errors import ArtifactError, BackboneError, BackboneMismatch, DataError
-from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
+from mptune.model.encoding import encode, encode_inputs, encode_targets, pad_batch
 from mptune.model.scoring import label_scores
+from mptune.tasks.task import Example, Task
 from support.models import Noting, make_backbone
 from support.prompts import random_prompt
 from support.toys import make_task, toy_rows
@@ -122,3 +123,18 @@ def test_answers_that_are_no_numbers_are_an_error(backbone, tmp_path):
         weights.data.fill_(float("nan"))
     with pytest.raises(BackboneError, match=r"tiny-t5 answers with numbers that are not finite"):
         predictor.predict([{"text": "fine"}])
+
+
+def test_room_is_kept_for_what_may_be_written_whatever_the_targets_are():
+    backbone = make_backbone("gpt2")
+    task, config = Task(name="say", template="{text}", target="{said}"), ExamplesConfig(max_target_tokens=30)
+    long = "the sky is blue and a cat sat on mat " * 9
+    (row,) = Predictor(
+        backbone, [random_prompt(backbone, [task], length=4)], EvaluateConfig(max_target_tokens=30)
+    ).predict([{"text": long}])
+    assert isinstance(row.answer, str)
+    read = [
+        encode(task, [Example("say", 1, long, target, None, ())], backbone, config, 4).inputs
+        for target in ("", "yes", "not very good")  # of predict, and of evaluate
+    ]
+    assert [len(ids) for (ids,) in read] == [64 - 4 - 30] * 3

@@ -195,10 +195,10 @@ def passes(backbone, monkeypatch, pass_cost, tasks=None):
     monkeypatch.setattr(module, "PASS_COST", pass_cost)
     read, forward = [], type(backbone)._forward
 
-    def noted(self, prompts, batch, hidden_layers):
+    def noted(self, prompts, batch, hidden_layers, **more):
         assert len(prompts) == len(batch.tasks)
         read.append([batch.tasks[place] for place in batch.task_ids])
-        return forward(self, prompts, batch, hidden_layers)
+        return forward(self, prompts, batch, hidden_layers, **more)
 
     batch = batch_of(backbone, UNLIKE, UNLIKE_TARGETS, tasks)
     prompts = some_prompts(backbone, len(batch.tasks)).double().requires_grad_()
@@ -227,17 +227,19 @@ def test_a_batch_read_in_groups_of_like_lengths_gives_the_outputs_and_gradients_
     assert gradient.abs().min() > 0
 
 
-def read_by_tasks(backbone, monkeypatch, *, shared, tasks=(7, 7, 4, 4, 7), length=3):
+def read_by_tasks(backbone, monkeypatch, *, shared, tasks=(7, 7, 4, 4, 7), length=3, texts=UNLIKE):
     """Outputs and the prompts' gradients of five rows of two tasks, and how many rows each call of the model had."""
     monkeypatch.setattr(module, "PASS_COST", 0 if shared else 10**6)
     monkeypatch.setattr(module, "like_lengths", lambda costs, cost: [list(range(len(costs)))])
-    batch = batch_of(backbone, UNLIKE, UNLIKE_TARGETS, tasks)
+    batch = batch_of(backbone, texts, UNLIKE_TARGETS, tasks)
     prompts = some_prompts(backbone, len(batch.tasks), length).double().requires_grad_()
     rows, forward = [], backbone.model.forward
     backbone.model.forward = lambda *a, **k: rows.append(tuple(k["inputs_embeds"].shape[:2])) or forward(*a, **k)
     out = backbone(prompts, batch, hidden_layers=(-1, 1, 0))
     backbone.model.forward = forward
-    (out.logits.logsumexp(-1).sum() + sum(h.pow(2).sum() for h in out.hidden)).backward()
+    masks = [batch.mask.bool()] * 3 + [batch.labels != IGNORE] * 3  # what stands at padding means nothing
+    hidden = sum(h[mask].pow(2).sum() for h, mask in zip(out.hidden, masks, strict=True))
+    (out.logits[batch.labels != IGNORE].logsumexp(-1).sum() + hidden).backward()
     return out, prompts.grad, rows, batch
 
 
@@ -294,11 +296,13 @@ def test_other_memories_than_keys_and_values_are_left_alone(make, reads_once, mo
     torch.manual_seed(0)
     tokenizer = make_tokenizer(adds_eos=False, adds_bos=True)
     backbone = doubled(Backbone(make(), tokenizer, BackboneConfig(name="other", device="cpu")))
-    alone, _, _, batch = read_by_tasks(backbone, monkeypatch, shared=False, length=8)
-    shared, _, rows, _ = read_by_tasks(backbone, monkeypatch, shared=True, length=8)
+    alike = ["the sky is blue", "the dog ran fast", "a cat sat on", "good bad fine awful", "yes no maybe true"]
+    alone, _, _, batch = read_by_tasks(backbone, monkeypatch, shared=False, length=8, texts=alike)
+    assert batch.mask.all()  # behind a shared prompt, padding is for those who count by position ids
+    shared, _, rows, _ = read_by_tasks(backbone, monkeypatch, shared=True, length=8, texts=alike)
     width = batch.input_ids.shape[1] + batch.labels.shape[1]
     assert rows == [(2, 8), (5, width if reads_once else 8 + width)]
-    again = read_by_tasks(backbone, monkeypatch, shared=True, length=8)[2]
+    again = read_by_tasks(backbone, monkeypatch, shared=True, length=8, texts=alike)[2]
     assert again == (rows if reads_once else rows[1:])  # what cannot be shared is not tried twice
     counted = batch.labels != IGNORE
     torch.testing.assert_close(shared.logits[counted], alone.logits[counted], atol=1e-5, rtol=0)

@@ -1,5 +1,7 @@
 """The embedded backbone: where it is kept, what happens when its wheel is not right, and what it is once built."""
 
+import errno
+import os
 import sys
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mptune.doctor import examine
 from mptune.errors import BackboneError, MissingExtraError
 from mptune.model import embedded
 from mptune.model.embedded import build_embedded, cache_folder
@@ -82,19 +85,28 @@ def test_the_first_call_builds_and_the_second_only_looks(cache, wheel, monkeypat
     assert build_embedded() == cache / FOLDER
     monkeypatch.setattr(embedded, "_wheel_files", lambda: pytest.fail("the wheel was opened again"))
     assert build_embedded() == cache / FOLDER
-    assert [p.name for p in cache.iterdir()] == [FOLDER]
+    assert seen_in(cache) == [FOLDER]
+
+
+def seen_in(cache):
+    """What stands in the cache beside its lock."""
+    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
 
 
 def test_an_error_on_the_way_leaves_no_half_folder(cache, wheel, monkeypatch):
     def half(_, folder):
         (folder / "config.json").write_text("{}")
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     write = embedded._write
     monkeypatch.setattr(embedded, "_write", half)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(BackboneError) as error:
         build_embedded()
-    assert list(cache.iterdir()) == []
+    assert str(error.value) == (
+        f"the embedded backbone cannot be built in {cache}: No space left on device. It takes 310 MB; make room, or "
+        "set MPTUNE_CACHE to another folder."
+    )
+    assert seen_in(cache) == []
     monkeypatch.setattr(embedded, "_write", write)
     assert (build_embedded() / "config.json").is_file()
 
@@ -112,14 +124,76 @@ def test_the_folder_appears_only_when_it_is_complete(cache, wheel, monkeypatch):
 
 
 def test_of_two_processes_at_once_the_second_takes_the_firsts_folder(cache, wheel, monkeypatch):
-    def overtaken(_, folder):
-        (folder / "config.json").write_text("second")
-        (cache / FOLDER).mkdir()
-        (cache / FOLDER / "config.json").write_text("first")
+    locked, builds = embedded.FileLock, []
 
-    monkeypatch.setattr(embedded, "_write", overtaken)
-    assert (build_embedded() / "config.json").read_text() == "first"
-    assert [p.name for p in cache.iterdir()] == [FOLDER]
+    class Overtaken(locked):
+        def acquire(self, *given, **options):
+            if not builds:  # while this one waits, another builds
+                builds.append(1)
+                embedded._build(wheel, cache / FOLDER)
+            return super().acquire(*given, **options)
+
+    monkeypatch.setattr(embedded, "FileLock", Overtaken)
+    write = embedded._write
+    monkeypatch.setattr(embedded, "_write", lambda *given: builds.append(2) or write(*given))
+    assert build_embedded() == cache / FOLDER
+    assert builds == [1, 2]
+
+
+def test_what_a_killed_build_left_is_removed(cache, wheel):
+    left = cache / f".{FOLDER}-abc123"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    build_embedded()
+    assert seen_in(cache) == [FOLDER]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "no record", "record damaged"])
+def test_a_damaged_folder_is_found_and_built_again(cache, wheel, damage):
+    folder = build_embedded()
+    config, record = folder / "config.json", folder / embedded.STAMP
+    {
+        "cut": lambda: config.write_text(""),
+        "changed": lambda: config.write_text("[]"),
+        "gone": config.unlink,
+        "no record": record.unlink,
+        "record damaged": lambda: record.write_text("5"),
+    }[damage]()
+    assert not embedded.is_whole(folder)
+    assert build_embedded() == folder
+    assert config.read_text() == "{}"
+    assert embedded.is_whole(folder)
+    assert seen_in(cache) == [FOLDER]
+
+
+def test_a_change_that_keeps_size_and_time_is_found_by_its_checksum(cache, wheel):
+    config = build_embedded() / "config.json"
+    time = config.stat().st_mtime_ns
+    config.write_text("[]")
+    os.utime(config, ns=(time, time))
+    assert embedded.is_whole(config.parent)
+    assert not embedded.is_whole(config.parent, thorough=True)
+
+
+def test_a_copied_folder_is_whole_though_its_times_are_others(cache, wheel):
+    folder = build_embedded()
+    for path in folder.iterdir():
+        os.utime(path, ns=(1, 1))
+    assert embedded.is_whole(folder)
+
+
+def test_without_a_home_folder_the_variable_is_named(monkeypatch):
+    for name in ("MPTUNE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(BackboneError) as error:
+        cache_folder()
+    assert str(error.value) == ("there is no home folder to keep a cache in. Set MPTUNE_CACHE to a folder of yours.")
+    assert [c.state for c in examine() if c.name in ("embedded backbone", "cache folder")] == ["fail", "fail"]
 
 
 # -- a wheel that is not right ----------------------------------------------------------------------------------------

@@ -1,11 +1,16 @@
 """Folders to backbones: what loads is checked, known by its fingerprint, and refused where something is missing."""
 
+import json
+import pickle
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
+from mptune.model import loading
 from mptune.model.loading import _device, load_backbone, multiplies_bfloat16
 from mptune.model.scoring import generate
 from mptune.stages.losses import task_loss
@@ -135,3 +140,169 @@ def test_a_folder_without_its_tokenizer_is_refused(family, tmp_path):
     make_backbone(family).model.save_pretrained(tmp_path / "model")
     with pytest.raises(BackboneError, match=r"its tokenizer knows \d+ pieces|cannot be loaded"):
         load(tmp_path / "model")
+
+
+# -- local is local ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_known_by_its_whole_path(backbone, tmp_path, monkeypatch):
+    folder = saved(backbone, tmp_path / "models" / "my-t5")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("models/my-t5", "./models/my-t5", "models/../models/my-t5", "~/models/my-t5", folder):
+        assert load_backbone(name).config.name == str(folder)
+    monkeypatch.chdir(tmp_path / "models")
+    assert load("my-t5").config.name == str(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["models/my-t5", "./x", "../x", "/x", "~/x", "a/b/c", ".", " ", "a-file", "a-file/x", "./owner/name"]
+)
+def test_a_mistyped_path_is_not_asked_of_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("it was looked up"))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "a-file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    if name == ".":
+        (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(BackboneError) as error:
+        load(name)
+    said = str(error.value)
+    if name == ".":
+        assert said.startswith("the folder '.' holds a PEFT adapter and no backbone. Give the folder of its model;")
+    else:
+        assert said == (
+            f"there is no folder {name!r} with a backbone, and as a path it is not looked up on the hub. Check the "
+            "spelling, or give a Hugging Face id, or `embedded`."
+        )
+
+
+@pytest.mark.parametrize("name", ["gpt2", "google/flan-t5-small"])
+def test_other_names_are_those_of_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert loading._located(name) == name
+
+
+# -- folders of strangers ---------------------------------------------------------------------------------------------
+
+
+def refused(path):
+    """What is said of a folder that is not loaded: one line."""
+    with pytest.raises(BackboneError) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_weight_that_is_not_finite_is_refused_by_its_name(value, backbone, tmp_path):
+    backbone.model.decoder.block[1].layer[0].SelfAttention.k.weight.data[3, 4] = value
+    said = refused(saved(backbone, tmp_path / "model"))
+    assert "numbers that are not finite in 'decoder.block.1.layer.0.SelfAttention.k.weight'. Download or save" in said
+
+
+def test_large_weights_are_not_taken_for_infinite_ones(backbone, tmp_path):
+    backbone.model.shared.weight.data[:2] = 3e38  # whose sum overflows
+    load(saved(backbone, tmp_path / "model"))
+
+
+def test_a_padding_token_without_an_embedding_is_replaced_and_changes_no_answer(tmp_path):
+    known, added = make_backbone("gpt2"), make_backbone("gpt2")
+    added.tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    rows = (
+        len(added.tokenizer) - 1
+    )  # one embedding too few, as a tokenizer has that got a token and a model that did not
+    for each in (known, added):
+        each.model.resize_token_embeddings(rows)
+        each.model.transformer.wte.weight.data.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
+    folders = [saved(each, tmp_path / name) for each, name in ((known, "known"), (added, "added"))]
+    one, other = (load(folder) for folder in folders)
+    assert other.tokenizer.pad_token_id < rows
+    counted = batch_of(one).labels != -100
+    logits = [each(some_prompts(one), batch_of(each)).logits[counted] for each in (one, other)]
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-5, rtol=0)
+    assert generate(other, some_prompts(one), batch_of(other), 6) == generate(one, some_prompts(one), batch_of(one), 6)
+
+
+def test_other_tokens_without_an_embedding_are_refused_by_name(tmp_path):
+    backbone = make_backbone("gpt2")
+    backbone.tokenizer.add_tokens(["[NEW]", "[OLD]"])
+    backbone.model.resize_token_embeddings(len(backbone.tokenizer) - 2)
+    said = refused(saved(backbone, tmp_path / "model"))
+    assert "and its tokenizer 2 tokens beyond them, among them '[NEW]'. Resize the embeddings (model.resize" in said
+
+
+class _Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("evil-was-here"),))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(b"", "a file is damaged or ends too early (EOFError).", id="empty"),
+        pytest.param(pickle.dumps(_Evil()), "Weights only load failed.", id="evil"),
+    ],
+)
+def test_a_pickle_that_is_empty_or_evil_is_said_in_a_line_and_not_run(content, said, backbone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = saved(backbone, tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(content)
+    assert said in refused(folder)
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param(
+            dict(hidden_size="x"), "'hidden_size': TypeError: Field 'hidden_size' expected int, got", id="type"
+        ),
+        pytest.param(dict(hidden_size=-1), "The hidden size (-1) is not a multiple", id="negative"),
+        pytest.param(dict(num_attention_heads=0), "integer modulo by zero.", id="no heads"),
+        pytest.param(dict(rope_parameters=5), "Field 'rope_parameters' with value 5", id="number for a mapping"),
+        pytest.param(dict(hidden_act="nope"), "(KeyError 'nope').", id="unknown name"),
+        pytest.param(dict(dtype="nope"), "module 'torch' has no attribute 'nope'.", id="unknown type"),
+        pytest.param(
+            dict(num_hidden_layers=0),
+            "has num_hidden_layers: 0 in its config.json; wanted are 1 to 10,000",
+            id="no layers",
+        ),
+        pytest.param(dict(num_hidden_layers=10**6), "has num_hidden_layers: 1000000 in its config", id="a million"),
+        pytest.param(
+            dict(attn_implementation="someone/kernel"),
+            "names 'someone/kernel' as its attn_implementation: a repository's own code is never run. Remove that line",
+            id="a repository's code",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_config_is_said_in_a_line(changes, said, tmp_path):
+    folder = saved(make_backbone("llama"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    assert said in refused(folder)
+
+
+@pytest.mark.parametrize("kernel", ["someone/kernel", "paged|someone/kernel"])
+def test_a_repositorys_code_is_not_fetched_for_t5_either(kernel, backbone, tmp_path):
+    folder = saved(backbone, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | dict(_attn_implementation=kernel)))
+    assert "a repository's own code is never run" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+@pytest.mark.parametrize("content", ["", "5", "[" * 100_000], ids=["empty", "a number", "nested"])
+def test_a_damaged_file_of_a_folder_is_said_in_a_line(name, content, tmp_path):
+    folder = saved(make_backbone("llama"), tmp_path / "model")
+    (folder / name).write_text(content)
+    try:
+        load(folder)  # transformers makes do without some of them
+    except BackboneError as error:
+        said = str(error)
+    else:
+        return
+    assert "cannot be loaded: " in said
+    assert "\n" not in said

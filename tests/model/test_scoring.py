@@ -154,3 +154,21 @@ def test_words_that_differ_at_once_are_scored_from_the_logits_of_the_labels(exac
     monkeypatch.setattr(Backbone, "__call__", lambda *given: asked.append(0) or forward(*given))
     label_scores(exact, prompts, batch, logits)
     assert len(asked) == passes
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["asked", "from the logits of the labels"])
+def test_label_words_are_ranked_in_float32_where_the_weights_are_bfloat16(any_backbone, known):
+    any_backbone.model.bfloat16()
+    words = encode_targets(any_backbone, ["yes", "no", "maybe", "true", "false", "one", "two"], max_tokens=8)
+    assert distinguishing_depth(words) == 1
+    prompts = some_prompts(any_backbone, 1)
+    batch = choosing(batch_of(any_backbone, TEXTS, ["yes", "no"], [0, 0]), [words] * 2)
+    batch = replace(batch, labels=batch.labels[:, :1])  # as they are asked: of other widths, states round otherwise
+    out = any_backbone(prompts, batch, hidden_layers=(-1,))
+    assert out.logits.dtype == torch.float32
+    scores = label_scores(any_backbone, prompts, batch, out.logits if known else None)
+    last, head = out.hidden[1][:, 0].float(), any_backbone.model.get_output_embeddings().weight.float()
+    if any_backbone.model.config.model_type == "t5":  # a tied output layer divides first
+        last = (out.hidden[1][:, 0] * last.shape[1] ** -0.5).float()
+    logits = last @ head[[ids[0] for ids in words]].T
+    torch.testing.assert_close(scores.diff(dim=1), logits.diff(dim=1), atol=1e-4, rtol=0)

@@ -126,14 +126,16 @@ def test_the_embedded_backbone_names_what_it_was_made_from():
         ("google-t5/t5-small", "google-t5/t5-small"),
         ("gpt2", "gpt2"),
         ("embedded", "embedded"),
-        ("/home/somebody/models/t5", "t5"),
-        ("/t5", "t5"),
-        ("./models/t5", "t5"),
-        ("../t5", "t5"),
-        ("work/models/t5", "t5"),
+        ("/home/somebody/models/t5", "./t5"),
+        ("/t5", "./t5"),
+        ("./models/t5", "./t5"),
+        ("../t5", "./t5"),
+        ("work/models/t5", "./t5"),
+        ("./t5", "./t5"),
+        ("~/t5", "./t5"),
     ],
 )
-def test_of_a_folder_only_its_last_name_is_public(backbone, name):
+def test_of_a_folder_only_its_last_name_is_public_and_that_it_is_a_folder(backbone, name):
     assert public_name(backbone) == name
     text = page(backbone=backbone)
     assert f"`{name}`" in text

@@ -213,6 +213,14 @@ def test_peft_adapts_an_exported_prompt_to_a_target_by_itself(backbone, tmp_path
     torch.testing.assert_close(target.task_vectors.v[0], prompt.task_vectors.v.mean(0))
 
 
+def test_an_adapter_of_a_local_model_names_no_path_of_this_machine(backbone, tmp_path):
+    prompt = make_prompt(backbone, 2)
+    prompt.card = prompt.card.model_copy(update={"backbone": "/home/somebody/models/tiny-t5"})
+    folder = export(prompt, tmp_path / "out", backbone)
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "./tiny-t5"
+    assert b"somebody" not in b"".join(file.read_bytes() for file in folder.iterdir())
+
+
 def test_an_adapter_names_its_model_and_prompts_the_encoder_only(backbone, tmp_path):
     config = json.loads(
         (export(make_prompt(backbone, 2), tmp_path / "out", backbone) / "adapter_config.json").read_text()

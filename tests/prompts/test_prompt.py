@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import mptune
 from mptune.answers.prediction import Predictor
 from mptune.config import BackboneConfig, TeachConfig
-from mptune.errors import ArtifactError, BackboneMismatch, ShapeError, UnknownNameError, UsageError
+from mptune.errors import ArtifactError, BackboneError, BackboneMismatch, ShapeError, UnknownNameError, UsageError
 from mptune.model.loading import load_backbone
 from mptune.prompts.card import Card
 from mptune.prompts.folder import stored_config
@@ -115,9 +115,14 @@ def test_a_card_holds_no_path_and_a_runs_folder_still_finds_its_backbone(backbon
     shared = header_of(tmp_path / "run")["card"] + (tmp_path / "run" / "README.md").read_text()
     assert str(tmp_path) not in shared
     assert ".jsonl" not in shared
-    assert json.loads(header_of(tmp_path / "run")["card"])["backbone"] == "tiny"
+    assert json.loads(header_of(tmp_path / "run")["card"])["backbone"] == "./tiny"
     assert MultitaskPrompt.from_pretrained(tmp_path / "run").card == made.card
     assert made.card.backbone == str(tmp_path / "models" / "tiny")
+    (tmp_path / "run" / "config.json").unlink()  # as it is where it was copied to
+    with pytest.raises(
+        BackboneError, match=r"no folder './tiny' with a backbone, and as a path it is not looked up on"
+    ):
+        load_backbone(MultitaskPrompt.from_pretrained(tmp_path / "run").backbone_config)
 
 
 def test_an_existing_folder_is_never_overwritten(prompt, tmp_path):

@@ -106,16 +106,25 @@ def test_the_parameter_counts_are_the_papers(tasks, per_task):
 def test_the_prompt_stands_before_the_text_and_is_never_masked():
     prompts, embedded = torch.randn(2, 3, 4, generator=seeded()), torch.randn(2, 5, 4, generator=seeded(1))
     mask = torch.tensor([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]])
-    longer, longer_mask = prepend(prompts, embedded, mask)
+    longer, longer_mask = prepend(prompts, embedded, mask, left=False)
     assert torch.equal(longer[:, :3], prompts)
     assert torch.equal(longer[:, 3:], embedded)
     assert longer_mask.tolist() == [[1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]]
     assert longer_mask.dtype == mask.dtype
 
 
-def test_an_empty_prompt_changes_nothing():
+def test_padding_on_the_left_stands_before_the_prompt():
+    prompts, embedded = torch.randn(2, 3, 4, generator=seeded()), torch.randn(2, 5, 4, generator=seeded(1))
+    longer, mask = prepend(prompts, embedded, torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]), left=True)
+    assert mask.tolist() == [[0, 0, 1, 1, 1, 1, 1, 1], [1] * 8]
+    assert torch.equal(longer[0], torch.cat([embedded[0, :2], prompts[0], embedded[0, 2:]]))
+    assert torch.equal(longer[1], torch.cat([prompts[1], embedded[1]]))
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_an_empty_prompt_changes_nothing(left):
     embedded, mask = torch.randn(2, 5, 4, generator=seeded()), torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
-    longer, longer_mask = prepend(torch.zeros(2, 0, 4), embedded, mask)
+    longer, longer_mask = prepend(torch.zeros(2, 0, 4), embedded, mask, left=left)
     assert torch.equal(longer, embedded)
     assert torch.equal(longer_mask, mask)
 

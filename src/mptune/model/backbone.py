@@ -7,7 +7,8 @@ prompt stands. Encoder-decoders read it in front of the encoder's input, decoder
 import hashlib
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -25,6 +26,8 @@ from mptune.model.batch import IGNORE, Batch, Output
 from mptune.model.grouping import LONG_BATCH, PASS_COST, at_most, like_lengths
 from mptune.model.t5 import PackedT5
 
+# Their layers see where a token stands by its position id alone (and by a window, where a layer remembers no more).
+BY_POSITION_IDS = frozenset({"gpt2", "gpt_neox", "llama", "mistral", "olmo2", "phi", "qwen2", "qwen3", "smollm3"})
 KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)  # what layers may remember of a prompt that rows share
 
 
@@ -41,8 +44,8 @@ class Backbone:
         self.config = config
         self.is_encoder_decoder = bool(model.config.is_encoder_decoder)
         self.warned_of_cuts: set[str] = set()  # tasks: that texts are cut is said once of each
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
+            tokenizer.pad_token = tokenizer.eos_token  # padding is masked: any token does that has an embedding
         if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
             raise BackboneError(f"{config.name} has a tokenizer without an end-of-sequence token; it is needed")
         # Marian and its kin multiply embeddings by sqrt(D) inside forward, but only those they look up themselves.
@@ -102,7 +105,8 @@ class Backbone:
     @property
     def positions(self) -> int | None:
         """How many soft tokens and tokens fit into the input; None where positions are relative."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        config = self.model.config.get_text_config(decoder=True)
+        return getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -140,23 +144,26 @@ class Backbone:
         again = learns and int(costs.sum()) > LONG_BATCH
         if again:
             groups = [part for rows in groups for part in at_most(rows, costs.tolist(), LONG_BATCH)]
+        forward = partial(self._forward, told=self._told(batch))
         if len(groups) < 2:
-            return self._forward(prompts, batch, hidden_layers)
+            return forward(prompts, batch, hidden_layers)
         left = not self.is_encoder_decoder
         parts = [batch.only(rows, left=left) for rows in groups]
-        read = partial(checkpoint, self._forward, use_reentrant=False) if again else self._forward
+        read = partial(checkpoint, forward, use_reentrant=False) if again else forward
         outputs = [read(prompts[kept], part, hidden_layers) for part, kept in parts]
         return _joined(outputs, groups, batch, left=left)
 
     def prompted(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the embedded input with each row's prompt in front [B, L + T, D], and its mask [B, L + T].
 
-        Here prompts [K, L, D] are gathered by the rows' ``task_ids``.
+        Here prompts [K, L, D] are gathered by the rows' ``task_ids``. An encoder reads ``[prompt][text][padding]``, a
+        decoder-only model ``[padding][prompt][text]``.
         """
         embedded = self.embed(batch.input_ids)
         if batch.added is not None:
             embedded = embedded + batch.added.to(embedded.dtype)
-        return prepend(prompts.index_select(0, batch.task_ids).to(embedded.dtype), embedded, batch.mask)
+        of_rows = prompts.index_select(0, batch.task_ids).to(embedded.dtype)
+        return prepend(of_rows, embedded, batch.mask, left=not self.is_encoder_decoder)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the embeddings of tokens, as the first layer sees them. [B, T] -> [B, T, D]"""
@@ -182,13 +189,23 @@ class Backbone:
         """The same model without padding, where there is one; it has no dropout and no gradients of weights."""
         return PackedT5(self.model) if self.device.type == "cpu" and PackedT5.computes(self.model) else None
 
-    def _forward(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
-        """Return the output to rows that share a pass."""
-        if self.packed is not None and not self.model.training:
-            return self._end_to_end(self.packed, prompts, batch, hidden_layers)
-        if self.is_encoder_decoder:
-            return self._encoder_decoder(prompts, batch, hidden_layers)
-        return self._decoder_only(prompts, batch, hidden_layers)
+    def _forward(
+        self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int], told: Tensor | None = None
+    ) -> Output:
+        """Return the output to rows that share a pass; the logits of some tokens are exact."""
+        with nullcontext() if told is None else _exact(self.model.get_output_embeddings(), told):
+            if self.packed is not None and not self.model.training:
+                return self._end_to_end(self.packed, prompts, batch, hidden_layers)
+            if self.is_encoder_decoder:
+                return self._encoder_decoder(prompts, batch, hidden_layers)
+            return self._decoder_only(prompts, batch, hidden_layers)
+
+    def _told(self, batch: Batch) -> Tensor | None:
+        """Return the tokens of a batch's label words, if the weights' type rounds so that two of them may tie."""
+        tokens = {token for words in batch.choices for ids in words for token in ids}
+        if not tokens or torch.finfo(self.dtype).bits >= 32:
+            return None
+        return torch.tensor(sorted(tokens), device=self.device)
 
     def _end_to_end(self, packed: PackedT5, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
         """Return the output without having computed any padding."""
@@ -212,36 +229,43 @@ class Backbone:
         return Output(out.logits, (*text, *(out.decoder_hidden_states[i] for i in hidden_layers)))
 
     def _decoder_only(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
-        length, width = prompts.shape[1], batch.input_ids.shape[1]
-        embedded, mask = self.prompted(prompts, batch)
+        width, room = batch.input_ids.shape[1], batch.labels.shape[1]
+        read = self._read_prompts(prompts, batch)
+        embedded, mask = self.prompted(prompts if read is None else prompts[:, :0], batch)
         label_ids = batch.labels.masked_fill(batch.labels == IGNORE, int(self.tokenizer.pad_token_id))
         embedded = torch.cat([embedded, self.embed(label_ids).to(embedded.dtype)], dim=1)
         mask = torch.cat([mask, (batch.labels != IGNORE).to(mask)], dim=1)
-        read = self._read_prompts(prompts, batch.task_ids)
-        start = length if read is not None else 0  # of what is still to be read
-        spots = slice(-batch.labels.shape[1] - 1, -1)  # each label token is predicted one position before its own
+        if read is not None:  # what is remembered stands before all that is still to be read
+            mask = torch.cat([mask.new_ones(len(mask), prompts.shape[1]), mask], dim=1)
+        to_read = embedded.shape[1]
+        spots = slice(-room - 1, -1)  # each label token is predicted one position before its own
         # A vocabulary wide, so only where needed. Named one by one: the output layer is slow on what a slice leaves.
-        needed = torch.arange(mask.shape[1] - start, device=mask.device)[spots.start :]
+        needed = torch.arange(to_read, device=mask.device)[spots.start :]
         out = self.model(
-            inputs_embeds=embedded[:, start:],
+            inputs_embeds=embedded,
             attention_mask=mask,
-            position_ids=_positions_of(mask)[:, start:],
+            position_ids=_positions_of(mask)[:, -to_read:],
             output_hidden_states=bool(hidden_layers),
             use_cache=read is not None,
             **({"past_key_values": read} if read is not None else {}),
             **({"logits_to_keep": needed} if self._keeps_logits else {}),
         )
-        text = [out.hidden_states[i][:, length - start :][:, :width] for i in hidden_layers]
+        text = [out.hidden_states[i][:, -room - width :][:, :width] for i in hidden_layers]
         label = [out.hidden_states[i][:, spots] for i in hidden_layers]
         return Output(out.logits[:, spots], (*text, *label))
 
-    def _read_prompts(self, prompts: Tensor, task_ids: Tensor) -> DynamicCache | None:
+    def _read_prompts(self, prompts: Tensor, batch: Batch) -> DynamicCache | None:
         """Return keys and values of a decoder-only model's K prompts, read once; None where little is saved by that.
 
-        Text stands behind a prompt and does not change how it is read. Rows of one task share its prompt.
+        Text stands behind a prompt and does not change how it is read. Rows of one task share its prompt. A shorter
+        row's padding stands between the two then, which is right only where places are counted by position ids.
         """
+        task_ids = batch.task_ids
         saved = (len(task_ids) - len(prompts)) * prompts.shape[1]
         if saved <= PASS_COST or self.model.training or not self._reads_prompts_once:
+            return None
+        padded = not batch.mask.all()
+        if padded and self.model.config.model_type not in BY_POSITION_IDS:
             return None
         keep = {"logits_to_keep": 1} if self._keeps_logits else {}
         out = self.model(inputs_embeds=prompts.to(self.dtype), use_cache=True, **keep)
@@ -250,6 +274,8 @@ class Backbone:
         if not isinstance(read, DynamicCache) or any(type(layer) not in KEYS_AND_VALUES for layer in read.layers):
             self._reads_prompts_once = False  # asked once, not at every step
             return None
+        if padded and any(type(layer) is not DynamicLayer for layer in read.layers):
+            return None  # a window counts by place
         layer: Any
         for layer in read.layers:
             layer.keys, layer.values = layer.keys[task_ids], layer.values[task_ids]
@@ -261,19 +287,43 @@ class Backbone:
         return ids.masked_fill(ids == IGNORE, int(self.tokenizer.pad_token_id))
 
 
-def prepend(prompts: Tensor, embedded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+@contextmanager
+def _exact(head: Any, tokens: Tensor) -> Iterator[None]:
+    """Let an output layer answer in float32, and compute the logits of some tokens in it.
+
+    Bfloat16 tells logits around 20 apart by 0.125; whatever a model does to them afterwards happens in float32 too.
+    """
+
+    def answer(_: Any, given: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        bias = None if getattr(head, "bias", None) is None else head.bias[tokens].float()
+        return logits.float().index_copy(-1, tokens, F.linear(given[0].float(), head.weight[tokens].float(), bias))
+
+    handle = head.register_forward_hook(answer)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def prepend(prompts: Tensor, embedded: Tensor, mask: Tensor, *, left: bool) -> tuple[Tensor, Tensor]:
     """Put each example's soft prompt before its embedded input.
 
     Args:
         prompts: [B, L, D]
         embedded: [B, T, D]
         mask: 1 on tokens, 0 on padding. [B, T]
+        left: whether padding stands on the left of the text, and then before the prompt: between the two it would
+            push them apart wherever a model counts by place (ALiBi, sliding and chunked windows).
 
     Returns:
         The longer input [B, L + T, D] and its mask [B, L + T]; soft tokens are never masked.
     """
     soft = mask.new_ones(prompts.shape[:2])  # [B, L]
-    return torch.cat([prompts, embedded], dim=1), torch.cat([soft, mask], dim=1)
+    together, mask = torch.cat([prompts, embedded], dim=1), torch.cat([soft, mask], dim=1)
+    if not left or not prompts.shape[1]:
+        return together, mask
+    places = mask.argsort(dim=1, stable=True)  # padding first, the rest in its order
+    return together.gather(1, places[..., None].expand_as(together)), mask.gather(1, places)
 
 
 def _joined(parts: Sequence[Output], groups: Sequence[Sequence[int]], batch: Batch, *, left: bool) -> Output:

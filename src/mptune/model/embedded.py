@@ -7,13 +7,17 @@ Face folder in the user's cache. This is the one file that touches onnx.
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mptune.errors import BackboneError, MissingExtraError
-from mptune.files import digest, write_folder
+from filelock import FileLock
+from safetensors import SafetensorError
+
+from mptune.errors import BackboneError, MissingExtraError, first_line, reason
+from mptune.files import digest, json_object, write_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 TITLE = "a FLAN-T5-small derivative"
 WHEEL, VERSION = "traceforge-title-model", "0.2.0"
+STAMP = "written.json"  # what was written: each file's size, time and checksum
 REINSTALL = f"Reinstall it: pip install --force-reinstall '{WHEEL}=={VERSION}'"
 SHA256 = {
     "encoder.onnx": "b82bef1400cec815c3e5addd04dc451ec31491ac6598b166bbc6594656823787",
@@ -54,22 +59,36 @@ T5_CONFIG = {
 
 
 def cache_folder() -> Path:
-    """Return where this package keeps what it can rebuild: $MPTUNE_CACHE, else the user's cache folder."""
-    home = os.environ.get("MPTUNE_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    if os.environ.get("MPTUNE_CACHE"):
-        return Path(str(home)).expanduser()
-    return (Path(home).expanduser() if home else Path.home() / ".cache") / "mptune"
+    """Return where this package keeps what it can rebuild: $MPTUNE_CACHE, else the user's cache folder.
+
+    Raises:
+        BackboneError: nothing names a folder, and the user has no home.
+    """
+    named, shared = os.environ.get("MPTUNE_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        if named:
+            return Path(named).expanduser()
+        return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "mptune"
+    except RuntimeError:
+        raise BackboneError(
+            "there is no home folder to keep a cache in. Set MPTUNE_CACHE to a folder of yours."
+        ) from None
+
+
+def embedded_folder() -> Path:
+    """Return where the embedded backbone stands once it is built."""
+    return cache_folder() / f"embedded-{VERSION}"
 
 
 def build_embedded() -> Path:
-    """Return the folder of the embedded backbone, made on the first call: about ten seconds.
+    """Return the folder of the embedded backbone, made on the first call, and where it is damaged: about ten seconds.
 
     Raises:
         MissingExtraError: the data wheel or onnx is not installed.
-        BackboneError: the wheel's files are not the expected ones.
+        BackboneError: the wheel's files are not the expected ones, or the folder cannot be written.
     """
-    folder = cache_folder() / f"embedded-{VERSION}"
-    if (folder / "config.json").is_file():
+    folder = embedded_folder()
+    if is_whole(folder):
         return folder
     files = _wheel_files()
     for name, path in files.items():
@@ -82,11 +101,59 @@ def build_embedded() -> Path:
                 + REINSTALL
             )
     try:
-        write_folder(folder, lambda scratch: _write(files, scratch))
-    except OSError:  # another process was first, and its folder is as good
-        if not (folder / "config.json").is_file():
-            raise
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not is_whole(folder):  # another process may have built it meanwhile
+                _build(files, folder)
+    except (OSError, SafetensorError) as error:
+        said = reason(error) if isinstance(error, OSError) else first_line(error)
+        raise BackboneError(
+            f"the embedded backbone cannot be built in {folder.parent}: {said}. It takes 310 MB; make room, or set "
+            "MPTUNE_CACHE to another folder."
+        ) from None
     return folder
+
+
+def is_whole(folder: Path, *, thorough: bool = False) -> bool:
+    """Return whether a built folder has the files that were written there.
+
+    Args:
+        thorough: reads them all (308 MB); else only what has another size or time than it was written with.
+    """
+    stored = json_object(folder / STAMP) if (folder / STAMP).is_file() else None
+    try:
+        return bool(stored) and all(
+            (not thorough and _stamp(folder / name) == seen["stamp"])
+            or digest((folder / name).read_bytes(), 64) == seen["sha256"]
+            for name, seen in (stored or {}).items()
+        )
+    except (OSError, KeyError, TypeError):
+        return False
+
+
+def _build(files: dict[str, Path], folder: Path) -> None:
+    """Make the folder anew, by the one process that holds its lock."""
+    for left in folder.parent.glob(f".{folder.name}-*"):  # of a build that was killed, or of a damaged folder
+        shutil.rmtree(left, ignore_errors=True)
+
+    def write(scratch: Path) -> None:
+        _write(files, scratch)
+        written = {
+            path.name: {"stamp": _stamp(path), "sha256": digest(path.read_bytes(), 64)}
+            for path in sorted(scratch.iterdir())
+        }
+        (scratch / STAMP).write_text(json.dumps(written, indent=2))
+
+    damaged = folder.with_name(f".{folder.name}-damaged")
+    if folder.exists():
+        folder.rename(damaged)
+    write_folder(folder, write)
+    shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _stamp(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _wheel_files() -> dict[str, Path]:

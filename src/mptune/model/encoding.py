@@ -47,7 +47,8 @@ def encode(
     words = label_ids(task, backbone)
     targets = encode_targets(backbone, [e.target for e in examples], config.max_target_tokens) if examples else []
     most = task.max_input_tokens or config.max_input_tokens
-    fit = _fitting(backbone, most, prompt_length, max(map(len, targets), default=1)) if examples else most
+    room = max(map(len, words), default=config.max_target_tokens)  # for what may be written, whatever the targets are
+    fit = _fitting(backbone, most, prompt_length, room) if examples else most
     inputs, cut = _read(backbone, [e.input for e in examples], [e.spans or whole(e.input) for e in examples], fit)
     if cut:
         _say_what_is_cut(task, {examples[i].row: row for i, row in cut.items()}, len(examples), backbone, fit, most)

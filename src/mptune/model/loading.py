@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -14,45 +13,34 @@ from mptune.config import BackboneConfig
 from mptune.errors import BackboneError, MissingBackbone, first_line
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED, build_embedded
+from mptune.model.families import check_family
 
 # T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
 # matrix products: 0.49 against 0.38 ms a token for a training step on two cores (docs/LOG.md, 2026-11-20: where the
 # time of a training step goes).
 RELATIVE_BIAS = ("t5", "mt5", "umt5")
+LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers", "n_layer")
+MOST_LAYERS = 10_000  # more would be made for minutes before their weights are missed
 
 
 def load_backbone(config: BackboneConfig | str | Path | None = None) -> Backbone:
     """Return the frozen backbone that a configuration, a hub id or a folder names; the embedded one without any.
 
     Raises:
-        BackboneError: nothing of that name can be loaded.
+        BackboneError: nothing of that name can be loaded, or it cannot read soft prompts.
         MissingExtraError: the embedded backbone's libraries are not installed.
     """
     if not isinstance(config, BackboneConfig):
         config = BackboneConfig(name=str(config)) if config else BackboneConfig()
     device = _device(config.device)
-    source = str(build_embedded()) if config.name == EMBEDDED else config.name
-    try:
-        with _Quiet():
-            # Never a repository's own code; without this, transformers would ask for leave at a terminal.
-            hub: dict[str, Any] = {"trust_remote_code": False}
-            if not Path(source).is_dir():
-                hub["revision"] = config.revision
-            model_config = AutoConfig.from_pretrained(source, **hub)
-            auto: Any = AutoModelForSeq2SeqLM if model_config.is_encoder_decoder else AutoModelForCausalLM
-            dtype = _dtype(config.dtype, device)
-            if device.type == "cpu" and model_config.model_type in RELATIVE_BIAS:
-                hub["attn_implementation"] = "eager"
-            model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub)
-            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
-        kind = BackboneError if Path(source).exists() else MissingBackbone
-        raise kind(
-            f"the backbone {config.name!r} cannot be loaded: {first_line(error)} "
-            "Give a Hugging Face id, a folder with config.json, or `embedded`."
-        ) from error
+    if config.name == EMBEDDED:
+        source = str(build_embedded())
+    else:
+        source = _located(config.name)
+        config = config.model_copy(update={"name": source})
+    model, tokenizer, missing = _read(config, source, device)
     # Transformers fills missing weights with random numbers, and a missing vocabulary with a few special tokens.
-    missing, pieces, rows = sorted(report["missing_keys"]), len(tokenizer), model.get_input_embeddings().num_embeddings
+    pieces, rows = len(tokenizer), model.get_input_embeddings().num_embeddings
     if missing:
         raise BackboneError(
             f"the backbone {config.name!r} lacks {len(missing)} of its weights, among them {missing[0]!r}. "
@@ -63,8 +51,111 @@ def load_backbone(config: BackboneConfig | str | Path | None = None) -> Backbone
             f"the backbone {config.name!r} reads a vocabulary of {rows}, but its tokenizer knows {pieces} pieces. "
             "Save the tokenizer into the same folder."
         )
+    _refuse_unknown_tokens(config.name, tokenizer, rows)
+    _refuse_damaged_weights(config.name, model)
     resolved = str(model.dtype).removeprefix("torch.")
-    return Backbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
+    backbone = Backbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
+    check_family(backbone)
+    return backbone
+
+
+def _located(name: str) -> str:
+    """Return a local folder's whole path, and a hub id as it is.
+
+    Raises:
+        MissingBackbone: the name is a path, and no folder is there; the hub, where anybody may own it, is not asked.
+    """
+    path = Path(name).expanduser() if name.startswith("~/") else Path(name)
+    if name.strip() and path.is_dir():
+        if (path / "adapter_config.json").exists():  # transformers would load the model that it names
+            raise BackboneError(
+                f"the folder {name!r} holds a PEFT adapter and no backbone. Give the folder of its model; "
+                "`mptune import` reads the adapter."
+            )
+        return os.path.abspath(path)
+    first = Path(path.parts[0]) if len(path.parts) > 1 else None
+    if not name.strip() or name.startswith((".", "~", "/")) or path.exists() or name.count("/") > 1 or (
+        first is not None and first.exists()
+    ):  # fmt: skip
+        raise MissingBackbone(
+            f"there is no folder {name!r} with a backbone, and as a path it is not looked up on the hub. Check the "
+            "spelling, or give a Hugging Face id, or `embedded`."
+        )
+    return name
+
+
+def _read(config: BackboneConfig, source: str, device: torch.device) -> tuple[Any, Any, list[str]]:
+    """Return a model and a tokenizer as transformers reads them, and the names of weights that it did not find."""
+    # Never a repository's own code; without this, transformers would ask for leave at a terminal.
+    hub: dict[str, Any] = {"trust_remote_code": False}
+    if not Path(source).is_dir():
+        hub["revision"] = config.revision
+    try:
+        with _Quiet():
+            model_config = AutoConfig.from_pretrained(source, **hub)
+            _refuse_config(config.name, model_config)
+            auto: Any = AutoModelForSeq2SeqLM if model_config.is_encoder_decoder else AutoModelForCausalLM
+            if device.type == "cpu" and model_config.model_type in RELATIVE_BIAS:
+                hub["attn_implementation"] = "eager"
+            dtype = _dtype(config.dtype, device)
+            model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub)
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+    except BackboneError:
+        raise
+    except Exception as error:  # a folder may be a stranger's, and wrong in any way: empty pickles, zeros, wrong types
+        kind = BackboneError if Path(source).exists() else MissingBackbone
+        raise kind(
+            f"the backbone {config.name!r} cannot be loaded: {_said(error)} "
+            "Give a Hugging Face id, a folder with config.json, or `embedded`."
+        ) from error
+    return model, tokenizer, sorted(report["missing_keys"])
+
+
+def _said(error: Exception) -> str:
+    """Return what a library's error says, in one line that is a sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    if not said or isinstance(error, KeyError | EOFError):
+        said = f"a file is damaged or ends too early ({type(error).__name__} {said}".rstrip() + ")"
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
+def _refuse_config(name: str, config: Any) -> None:
+    """Raise BackboneError where a model's configuration names code elsewhere, or layers that nothing can have."""
+    for part in (config, config.get_text_config(decoder=True), config.get_text_config(encoder=True)):
+        kernel = getattr(part, "_attn_implementation", None)
+        if "/" in str(kernel):  # transformers would fetch and run it
+            raise BackboneError(
+                f"the backbone {name!r} names {kernel!r} as its attn_implementation: a repository's own code is never "
+                "run. Remove that line from its config.json."
+            )
+        for field in LAYERS:
+            layers = getattr(part, field, None)
+            if layers is not None and not 0 < int(layers) <= MOST_LAYERS:
+                raise BackboneError(
+                    f"the backbone {name!r} has {field}: {layers} in its config.json; wanted are 1 to {MOST_LAYERS:,} "
+                    "layers. Download or save it again."
+                )
+
+
+def _refuse_unknown_tokens(name: str, tokenizer: Any, rows: int) -> None:
+    """Raise BackboneError where a tokenizer writes tokens that have no embedding; a padding token needs none."""
+    beyond = {token for token, number in tokenizer.get_vocab().items() if number >= rows} - {tokenizer.pad_token}
+    if beyond:
+        raise BackboneError(
+            f"the backbone {name!r} has {rows} embeddings, and its tokenizer {len(beyond)} tokens beyond them, among "
+            f"them {min(beyond)!r}. Resize the embeddings (model.resize_token_embeddings) and save it again."
+        )
+
+
+def _refuse_damaged_weights(name: str, model: Any) -> None:
+    """Raise BackboneError where a weight is NaN or infinite: every answer would be too."""
+    for weight, values in model.named_parameters():
+        # A sum is one pass; it may overflow where all its terms are finite, and then they are looked at one by one.
+        if not torch.isfinite(values.detach().sum()) and not torch.isfinite(values).all():
+            raise BackboneError(
+                f"the backbone {name!r} has numbers that are not finite in {weight!r}. Download or save it again."
+            )
 
 
 def _device(name: str) -> torch.device:

@@ -1,6 +1,7 @@
 """What a backbone answers: how likely each label word is, or the text that it writes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -57,7 +58,9 @@ def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tens
         read = [(row, prefixes[turn]) for row, prefixes in enumerate(behind) if turn < len(prefixes)]
         # These labels only feed the decoder; the value of the last position is never read.
         labels = pad([[*prefix, 0] for _, prefix in read], IGNORE).to(backbone.device)
-        scores = with_words(scores, backbone(prompts, batch.rows([row for row, _ in read], labels)).logits, read)
+        part = batch.rows([row for row, _ in read], labels)
+        part = replace(part, choices=[batch.choices[row] for row, _ in read])  # whose logits are to be exact
+        scores = with_words(scores, backbone(prompts, part).logits, read)
     return scores
 
 
@@ -86,8 +89,20 @@ def generate(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: 
     Args:
         prompts: of the batch's tasks. [K, L, D]
     """
+    ids = write(backbone, prompts, batch, max_new_tokens, num_beams)
+    texts: list[str] = backbone.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [t.strip() for t in texts]
+
+
+@torch.no_grad()
+def write(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: int, num_beams: int = 1) -> Tensor:
+    """Return the token ids that greedy (or beam) search writes for each example; a decoder's start stands first. [B, S]
+
+    Args:
+        prompts: of the batch's tasks. [K, L, D]
+    """
     embedded, mask = backbone.prompted(prompts, batch)
-    ids = backbone.model.generate(
+    ids: Tensor = backbone.model.generate(
         **backbone.encoded(embedded, mask),
         attention_mask=mask,
         max_new_tokens=max_new_tokens,
@@ -97,5 +112,4 @@ def generate(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: 
         eos_token_id=backbone.tokenizer.eos_token_id,
         decoder_start_token_id=backbone.start_token if backbone.is_encoder_decoder else None,
     )
-    texts: list[str] = backbone.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    return [t.strip() for t in texts]
+    return ids

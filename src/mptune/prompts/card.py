@@ -23,7 +23,7 @@ class Card(Config):
     tasks: tuple[Task, ...]
     """One per pair of task vectors, in their order, with template and verbalizer."""
     backbone: str
-    """Hugging Face id or folder, or ``embedded``."""
+    """Hugging Face id, ``embedded``, or a folder: its path here, and ``./name`` where the card is shared."""
     revision: str | None = None
     fingerprint: str
     """Hash of the backbone's embeddings and vocabulary."""
@@ -82,11 +82,15 @@ class Card(Config):
         return self.kept == 0 and isinstance(steps, int) and steps > 0
 
     def shareable(self) -> "Card":
-        """Return the card as it leaves this machine: of a local backbone only the folder's name."""
+        """Return the card as it leaves this machine: of a local backbone only the folder's name, marked as such."""
         return self.model_copy(update={"backbone": public_name(self.backbone)})
 
 
 def public_name(backbone: str) -> str:
-    """Return a hub id as it is, and of a local folder only its name: a card is made to be shared."""
+    """Return a hub id as it is, and of a local folder ``./`` and its name: a card is made to be shared.
+
+    The mark says that it was a folder: no hub id begins so, and it is never looked up there.
+    """
     path = PurePath(backbone)
-    return path.name if path.is_absolute() or backbone.startswith(".") or len(path.parts) > 2 else backbone
+    local = path.is_absolute() or backbone.startswith((".", "~")) or len(path.parts) > 2
+    return f"./{path.name}" if local else backbone

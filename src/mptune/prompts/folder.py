@@ -68,7 +68,7 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
     if not card.tasks:
         raise ArtifactError(f"{file} is damaged or no prompt of mptune (it has no task). Train or copy it again.")
     trained_with = (stored_config(file.parent).get("backbone") or {}).get("name", "")
-    if public_name(trained_with) == card.backbone:
+    if public_name(trained_with).removeprefix("./") == card.backbone.removeprefix("./"):  # older cards have no mark
         card = card.model_copy(update={"backbone": trained_with})
     # Rows are read where this machine's user says, never where a stranger's card does.
     return tensors, card.model_copy(update={"tasks": tuple(task.without_paths() for task in card.tasks)})

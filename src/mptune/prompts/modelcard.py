@@ -82,7 +82,9 @@ def _metadata(card: Card) -> str:
 
     kind = "text-classification" if all(task.verbalizer for task in card.tasks) else "text-generation"
     backbone = public_name(card.backbone)
-    base_model = "google/flan-t5-small" if card.backbone == EMBEDDED else backbone if "/" in backbone else None
+    base_model = "google/flan-t5-small" if card.backbone == EMBEDDED else None
+    if card.backbone != EMBEDDED and "/" in backbone.removeprefix("./"):
+        base_model = backbone
     results = [
         EvalResult(
             task_type=kind,

@@ -27,7 +27,7 @@ from mptune.files import json_object, refuse_existing, write_file, write_folder
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED
 from mptune.model.shapes import check_shape
-from mptune.prompts.card import Card
+from mptune.prompts.card import Card, public_name
 from mptune.prompts.folder import first_problem, refuse_unsound
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors
@@ -70,7 +70,7 @@ def export_peft(
     refuse_existing(folder)
     config: dict[str, Any] = {
         "task_type": _task_type(backbone),
-        "base_model_name_or_path": None if prompt.card.backbone == EMBEDDED else prompt.card.backbone,
+        "base_model_name_or_path": None if prompt.card.backbone == EMBEDDED else public_name(prompt.card.backbone),
         "revision": prompt.card.revision,
         "inference_mode": True,
         "num_virtual_tokens": prompt.prompt_length,
