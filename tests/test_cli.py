@@ -93,7 +93,7 @@ shots: [2]
 seeds: 2
 teach: {{steps: 2, prompt_length: 4}}
 distill: {{steps: 2}}
-budget: {{steps: 2}}
+budget: {{steps: 2, validation_shots: 2}}
 prompt_tuning: {{prompt_length: 4}}
 rates: {{prompt-tuning: [0.1, 0.3]}}
 variants: {{mpt-no-distillation: {{of: mpt, distill: {{distill_weight: 0}}}}}}

@@ -43,7 +43,9 @@ def test_every_block_says_its_language():
 
 
 @blocks("bash")
-def test_a_command_exists_with_its_options(page, code):
+def test_a_command_exists_with_its_options(page, code, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()  # what documents call a reader's folder of rows
+    monkeypatch.chdir(tmp_path)
     for line in code.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if "mptune" in words and words[0] in ("mptune", "torchrun"):

@@ -175,6 +175,7 @@ def json_lines(text: str | Iterable[str]) -> Iterator[JsonLine]:
     """Yield the lines of a text, or of an open file, that hold a JSON value each; blank ones are passed over."""
     # Not splitlines: a JSON text may hold the separators of Unicode as they are.
     for number, line in enumerate(text.split("\n") if isinstance(text, str) else text, start=1):
+        line = line.rstrip("\n")
         if not line.strip():
             continue
         try:

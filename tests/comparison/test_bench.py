@@ -51,7 +51,8 @@ def prompt_of(folder, method, cell):
 
 
 ONCE = ("constant", "zero-shot", "transfer", "from:mood", "from:speed")
-TRAINED = (*(m for m in METHODS if m not in ("constant", "zero-shot", "transfer", "from-sources", "teacher")), "alone")
+UNTRAINED = ("constant", "zero-shot", "transfer", "from-sources", "teacher")
+TRAINED = (*(m for m, row in METHODS.items() if m not in UNTRAINED and not row.wants_unlabelled), "alone")
 
 
 def test_every_method_runs_on_every_target_and_those_with_examples_with_every_seed(finished):

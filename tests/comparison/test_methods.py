@@ -104,7 +104,8 @@ def recipe(rival, tmp_path):
         f"name: toy\nout: {tmp_path / 'out'}\nbackbone: {{name: {tmp_path / 'model'}}}\n"
         "sources: [mood.yaml, speed.yaml]\ntargets: [colour.yaml]\nmethods: [constant, centroid, mpt, wide]\n"
         "variants: {wide: {of: centroid, centroid: {tokens: 5}}}\nrates: {centroid: [0.1, 0.5]}\n"
-        "shots: [2]\nseeds: 2\nbudget: {steps: 2, validate_every: 2}\nteach: {steps: 2, prompt_length: 4}\n"
+        "shots: [2]\nseeds: 2\nbudget: {steps: 2, validate_every: 2, validation_shots: 2}\n"
+        "teach: {steps: 2, prompt_length: 4}\n"
         "distill: {steps: 2}\nevaluate: {rows: 6}\n"
     )
     return file

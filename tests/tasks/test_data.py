@@ -388,7 +388,8 @@ def test_standard_input_is_read_as_utf_8_whatever_the_locale(tmp_path, monkeypat
     line = '{"text": "ein schöner Tag, 是"}\n'.encode("utf-8-sig")
     (tmp_path / "rows.jsonl").write_bytes(line)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(line), encoding="cp1252"))
-    assert unlabelled_rows(None) == unlabelled_rows(tmp_path / "rows.jsonl") == [{"text": "ein schöner Tag, 是"}]
+    for file in (None, tmp_path / "rows.jsonl"):
+        assert list(unlabelled_rows(file, [])) == [(1, {"text": "ein schöner Tag, 是"})]
 
 
 def test_a_link_is_judged_by_its_own_name_and_else_by_that_of_its_target(tmp_path):

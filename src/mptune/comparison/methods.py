@@ -75,6 +75,8 @@ class Method:
     """What needs more libraries, the extra that brings them, and one of them."""
     labels_only: bool = False
     """Whether it can only choose among labels, and not write text."""
+    wants_unlabelled: bool = False
+    """Whether it needs rows of the target that nobody has labelled."""
     rival: bool = False
     """Whether the verdict puts it beside MPT: the other methods that make prompts."""
     ranked: bool = True
@@ -221,7 +223,7 @@ METHODS: dict[str, Method] = {
     "taught-fine-tuning": Method(
         _in("baselines.weights", "taught_fine_tuning"), WEIGHTS, "all weights, taught on unlabelled rows too",
         "all weights, on labels and on what MPT's teachers say of unlabelled rows", "multitask prompt", FINE_TUNING,
-        unit=ADAMW,
+        unit=ADAMW, labels_only=True, wants_unlabelled=True,
     ),
     "bitfit": Method(
         _weights("bitfit"), WEIGHTS, "biases only", "biases", "backbone",

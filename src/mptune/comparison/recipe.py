@@ -332,12 +332,18 @@ def _refuse_bad_trainings(loaded: Loaded, path: Path) -> None:
     """Raise ConfigError now where a training on a target could not begin, or its rates not be compared, later."""
     problems = []
     writes = [rows.name for rows in loaded.targets if not rows.task.verbalizer]
+    without = [rows.name for rows in loaded.targets if not (rows.task.dataset and rows.task.dataset.unlabelled)]
     starts = (*STARTS, *(rows.name for rows in loaded.sources))
     for contender in loaded.contenders.values():
         trainings = contender.trainings.values()
         if contender.method.labels_only and writes:
             problems.append(
                 f"{contender.name} chooses among labels, and {', '.join(writes)} wants text; leave one of them away"
+            )
+        if contender.method.wants_unlabelled and without:
+            problems.append(
+                f"{contender.name} learns from rows without labels, and {', '.join(without)} names none; "
+                "add dataset: unlabelled: to its file, or leave one of them away"
             )
         chosen = dict.fromkeys(training.initialise for training in trainings if isinstance(training, AdaptConfig))
         problems += [

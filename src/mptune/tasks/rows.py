@@ -167,7 +167,7 @@ def _opened(file: Path | None, ending: str) -> Iterator[IO[str]]:
     """Open a text in UTF-8, whatever the locale says, by lines of any ending; a table's cells keep theirs."""
     how: dict[str, Any] = {"encoding": "utf-8-sig", "newline": "" if ending == "csv" else None}
     if file is not None:
-        with gzip.open(file, "rt", **how) if file.name.endswith(".gz") else file.open(**how) as opened:
+        with (gzip.open if file.name.endswith(".gz") else open)(file, "rt", **how) as opened:
             yield opened
         return
     if sys.stdin is None:

@@ -27,7 +27,11 @@ from mptune.stages.losses import task_loss
 from mptune.stages.weights import BareText, fine_tuning, thawed
 from support.models import FAMILIES, batch_of, make_backbone, make_tokenizer, some_prompts
 
-OF_WEIGHTS = {name: row for name, row in METHODS.items() if row.family == FAMILY and row.runs_on == "a target"}
+OF_WEIGHTS = {
+    name: row
+    for name, row in METHODS.items()
+    if row.family == FAMILY and row.runs_on == "a target" and not row.wants_unlabelled
+}
 WEIGHTS = {name: getattr(weights, name.replace("-", "_"), fine_tuning) for name in OF_WEIGHTS}
 BY_PEFT = tuple(name for name, row in OF_WEIGHTS.items() if row.extra)
 KNOWN_TO_PEFT = [family for family in FAMILIES if family != "marian"]
