@@ -153,7 +153,7 @@ def test_a_line_holds_the_settings_and_rows_of_everything_that_was_trained_for_i
     assert line.trainings[1].shot_rows == {}
     assert line.evaluate["rows"] == 15
     backbone = load_backbone(recipe.recipe.backbone)
-    assert line.backbone == {"name": "model", "revision": None, "fingerprint": backbone.fingerprint}
+    assert line.backbone == {"name": "./model", "revision": None, "fingerprint": backbone.fingerprint}
 
 
 STAGES_OF = {

@@ -368,7 +368,7 @@ def test_the_command_writes_the_page_beside_the_results_or_where_it_is_told(cli,
 
 def test_the_command_says_what_is_wrong_with_a_folder_and_with_a_place_to_write(cli, tmp_path):
     code, _, err = cli("report", tmp_path)
-    assert code == 1
+    assert code == 2
     assert "holds no results.jsonl; name the folder that `mptune bench` wrote" in err
     code, _, err = cli("report", RESULTS / "quickstart", "--out", tmp_path / "nowhere" / "page.html")
     assert code == 2
