@@ -301,10 +301,10 @@ def tasks(
 @app.command()
 def prompts(as_json: Annotated[bool, _option("One JSON object per prompt.", name="--json")] = False) -> None:
     """List the multitask prompts that come with the package, from which `adapt` starts."""
+    from mptune.prompts.folder import shipped_prompts
     from mptune.prompts.prompt import MultitaskPrompt
-    from mptune.prompts.shipped import shipped_prompts
 
-    found = [(name, MultitaskPrompt.from_pretrained(folder)) for name, folder in shipped_prompts().items()]
+    found = [(name, MultitaskPrompt.from_pretrained(name)) for name in shipped_prompts()]
     if as_json:
         for name, prompt in found:
             say_json({"name": name, "backbone": prompt.card.backbone, "prompt_length": prompt.prompt_length,

@@ -4,6 +4,7 @@ safetensors only; nothing here reads or writes a pickle.
 """
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,14 @@ def write_prompt(folder: Path, tensors: Mapping[str, Tensor], card: Card) -> Non
 
 
 def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str, Tensor], Card]:
-    """Return the tensors and the card of a folder, or of a repository on the Hugging Face hub.
+    """Return the tensors and the card of a folder, of a prompt that comes with the package, or of a hub repository.
 
     Raises:
         ArtifactError: nothing there, or damaged.
     """
     file = Path(name) / PROMPT_FILE
+    if not Path(name).exists() and str(name) in (shipped := shipped_prompts()):
+        file = shipped[str(name)] / PROMPT_FILE
     # `prompts/mine`, where prompts/ is a folder here, is a slip and no name of the hub.
     here = any(path.exists() for path in (Path(name), Path(f"{name}.partial"), Path(name).absolute().parent))
     if not here and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
@@ -85,6 +88,12 @@ def refuse_unsound(place: Path, tensors: Mapping[str, Tensor]) -> None:
                 f"{place}: {name} holds numbers that are not finite, which answer nothing. Train it again, at a lower "
                 "learning rate."
             )
+
+
+def shipped_prompts() -> dict[str, Path]:
+    """Return the folders of the multitask prompts that come with the package, by name."""
+    folder = Path(str(files("mptune"))) / "trained"
+    return {file.parent.name: file.parent for file in sorted(folder.glob(f"*/{PROMPT_FILE}"))}
 
 
 def prompt_folders(folder: str | Path) -> list[Path]:
