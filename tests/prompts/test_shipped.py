@@ -79,7 +79,7 @@ def test_a_users_task_is_adapted_in_one_command(cli, tmp_path):
         "verbalizer: {late: late, early: early}\n"
     )
     quick = ["--set", "adapt.steps=2", "--set", "adapt.validation_shots=0"]
-    code, out, err = cli("adapt", "--task", tmp_path / "mine.yaml", "--out", tmp_path / "mine", *quick)
+    code, _, err = cli("adapt", "--task", tmp_path / "mine.yaml", "--out", tmp_path / "mine", *quick)
     assert code == 0, err
     prompt = MultitaskPrompt.from_pretrained(tmp_path / "mine")
     assert prompt.card.sources == tuple(task.name for task in MultitaskPrompt.from_pretrained("general").tasks)

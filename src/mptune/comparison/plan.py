@@ -20,7 +20,7 @@ from mptune.comparison.recipe import Contender, Loaded, Recipe
 from mptune.comparison.results import read_results
 from mptune.comparison.systems import Sources, System
 from mptune.comparison.trials import Trial, chosen_trials, unfinished
-from mptune.config import PUBLISHED_SEEDS, ExamplesConfig, TrainingConfig
+from mptune.config import PUBLISHED_SEEDS, AdaptConfig, ExamplesConfig, TrainingConfig
 from mptune.files import beside
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode_inputs
@@ -285,7 +285,9 @@ class _Meter:
 
         def run(steps: int) -> None:
             short: dict[tuple[str, ...], ExamplesConfig] = {(task.name,): _short(config, steps)} if config else {}
-            brief = replace(contender, settings=self._bare(contender.settings), trainings=short)
+            settings = self._bare(contender.settings)
+            settings = settings.model_copy(update={"adapt": _short(settings.adapt, steps)})
+            brief = replace(contender, settings=settings, trainings=short)
             shots = _size(config) if config else 0
             systems[:] = [
                 contender.method.function(replace(trial, contender=brief, targets=(task,), shots=shots), self._sources)
@@ -317,8 +319,14 @@ class _Meter:
 
 
 def _short(config: Any, steps: int) -> Any:
-    """Return a configuration of few steps, if it takes any, with as many shots as fill its batches."""
+    """Return a configuration of few steps, if it takes any, with as many shots as fill its batches.
+
+    What an adaptation takes with unlabelled rows, its teachers and its student, is measured as part of its steps.
+    """
     few = {"steps": steps, "epochs": None} if isinstance(config, TrainingConfig) else {}
+    if isinstance(config, AdaptConfig):
+        students = math.ceil(steps * config.unlabelled_steps / max(1, config.steps))
+        few |= {"unlabelled_steps": students, "unlabelled_rows": min(config.unlabelled_rows, config.batch_size)}
     return config.model_copy(update={**few, "shots": _size(config), "validation_shots": 0})
 
 
