@@ -135,11 +135,7 @@ def adapt_prompt(
     out: Annotated[Path, _option("Folder of the target prompt.", "DIR")],
     source: Annotated[
         Text,
-        _option(
-            "Multitask prompt: folder or hub repository; one that comes with the package without it.",
-            "PROMPT",
-            "--from",
-        ),
+        _option("Multitask prompt: folder or hub repository; without it, one that comes along.", "PROMPT", "--from"),
     ] = None,
     shots: ShotsOption = None,
     seed: SeedOption = None,
@@ -154,6 +150,7 @@ def adapt_prompt(
     from mptune.prompts.shipped import shipped_for
     from mptune.stages.adaptation import Target
     from mptune.stages.ensemble import adapt_by_all_rows, each_by_all_rows
+    from mptune.stages.run import try_out
     from mptune.tasks.data import TaskRows
 
     if seed is not None and seeds is not None:
@@ -164,11 +161,13 @@ def adapt_prompt(
     chosen = source or shipped_for(changes.get("name", backbone))
     prompt = MultitaskPrompt.from_pretrained(chosen)
     rows = TaskRows.checked(tasks, data)
+    targets = [Target(rows, config, out)] if seeds is None else Target.of_seeds(rows, config, out, seeds)
+    for target in targets:
+        try_out(target.out or out)
     model = _load(backbone, changes, prompt, chosen)
     if seeds is None:
         _say_saved(out, adapt_by_all_rows(prompt, rows, model, config, out=out, report_to=trackers))
         return
-    targets = Target.of_seeds(rows, config, out, seeds)
     for target, adapted in zip(targets, each_by_all_rows(prompt, targets, model, report_to=trackers), strict=True):
         _say_saved(target.out, adapted)
 

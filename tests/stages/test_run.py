@@ -498,6 +498,19 @@ def test_a_teachers_folder_that_cannot_be_made_is_said_before_the_first_is_train
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("seeds", "taken"), [([], "out"), (["--seeds", "2"], "out/seed-1")])
+def test_an_adapted_prompts_folder_that_cannot_be_made_is_said_before_a_model_is_loaded(
+    cli, tmp_path, monkeypatch, seeds, taken
+):
+    place = tmp_path / taken
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("mine")
+    monkeypatch.setattr("mptune.load_backbone", lambda *_: pytest.fail("a model was loaded"))
+    task = task_yaml(tmp_path, "mood")
+    code, _, err = cli("adapt", "--task", task, "--out", tmp_path / "out", *seeds)
+    assert (code, err) == (2, f"mptune: {place} exists and is no run of mptune; choose another --out\n")
+
+
 def test_a_state_that_lacks_a_tensor_is_said_and_can_be_removed(toy_task, tmp_path):
     stop_early(toy_task, tmp_path / "run", Quick())
     file = tmp_path / "run.partial" / "state.safetensors"
