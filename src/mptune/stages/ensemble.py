@@ -75,7 +75,7 @@ def adapt_with_unlabelled(
         labelled = single_task(experiment.data.sizes[0], config.batch_size, experiment.random)
         batches = taught.beside(labelled, config.batch_size, experiment.random)
         learner = Learner(experiment, prompt, optimizer_of(prompt, config, backbone), batches)
-        with Training([learner], backbone, title=f"adapt {rows.name}", report_to=report_to) as training:
+        with Training([learner], backbone, title=f"adapt {rows.name}, taught", report_to=report_to) as training:
             for step in training:
                 batch, prompts = step.batch(), step.prompt([0])
                 logits = backbone(prompts, batch).logits
