@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A worker takes over what another has not begun; tests of one file mostly stay together, and share what is set up once.
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: quickstart test test-fast check fix docs reports site small real general bench clean
+.PHONY: quickstart test test-fast sweep check fix docs reports site small real general bench clean
 
 quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks
 	$(BIN)/mptune bench recipes/quickstart.yaml
@@ -14,6 +14,9 @@ test: .venv/installed  ## the whole test suite, offline; about five minutes on t
 
 test-fast: .venv/installed  ## what can be told in a minute: no other processes, no browser, no embedded backbone, no real rows
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not embedded and not shared"
+
+sweep: .venv/installed  ## what takes minutes: every family of models, every option with every kind of malice
+	$(BIN)/python -m pytest $(WORKERS) -m sweep
 
 check: .venv/installed  ## lint, format, strict types, layers, help pages and README snippets
 	$(BIN)/ruff check .

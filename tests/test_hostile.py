@@ -113,10 +113,10 @@ def walk():
                 yield name, parameter.name
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("every", [pytest.param(9, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.sweep)])
 @pytest.mark.parametrize(("command", "parameter"), list(walk()))
-def test_no_value_of_an_option_ends_in_a_traceback(cli, place, command, parameter):
-    for value in SETTINGS if parameter == "settings" else TEXTS:
+def test_no_value_of_an_option_ends_in_a_traceback(cli, place, command, parameter, every):
+    for value in (SETTINGS if parameter == "settings" else TEXTS)[::every]:
         started = time.monotonic()
         code, out, err = cli(*arguments_of(command, parameter, value), stdin="")
         assert code in DOCUMENTED, (value, err)

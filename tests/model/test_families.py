@@ -172,7 +172,7 @@ it finds likeliest? Answers may differ by 1e-4 of the largest logit.
 that fail here, and those that cannot be built small, as models of pictures and sound are, whose text part may well be
 right.
 
-This page is written by `python tests/model/test_families.py --write`, and checked by a slow test.
+This page is written by `python tests/model/test_families.py --write`, and checked by `make sweep`.
 
 | family | outcome |
 |---|---|
@@ -198,7 +198,7 @@ def test_the_page_names_those_families_as_right_that_are_loaded_at_once():
     assert {name for name, said in listed().items() if said == "right"} == TESTED
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", NAMES)
 def test_a_family_does_what_the_page_says(name):
     assert outcome(name) == listed()[name]
