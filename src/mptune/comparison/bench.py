@@ -21,6 +21,7 @@ from mptune.comparison.report.markdown import results_page, standing_table
 from mptune.comparison.report.reading import Results
 from mptune.comparison.results import (
     BALANCED,
+    FROM,
     MULTITASK,
     SIMILARITY,
     SOURCES,
@@ -95,6 +96,7 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
 
     sources = Sources(loaded, folder, tell)
     for trial in unfinished(trials, lines):
+        sources.prepare(trial.contender, trial.seed)
         tell(trial.title)
         of_trial = _timed_lines(trial, sources, lines)
         done = {line.key for line in lines}  # of a group some lines may stand already
@@ -137,19 +139,20 @@ def _refuse_bad_rows(loaded: Loaded) -> None:
 
 
 def _seconds_left(trials: Sequence[Trial], lines: Sequence[Line], sources: Sources) -> float | None:
-    """Return what runs will take, as finished ones of the same method did, or of any, with what they begin with.
+    """Return what runs will take, as finished ones of the same method and shots did, with what they begin with.
 
-    None where nothing of a kind is finished yet, and so nothing tells.
+    None where nothing of a kind is finished yet, and so nothing tells: a run of another method may take a hundredth.
     """
-    spent: dict[str, list[float]] = {}
-    trained: list[float] = []
+    contenders = sources.loaded.contenders
+    spent: dict[tuple[str, int | None], list[float]] = {}
     for line in lines:
-        if line.seconds is not None:  # lines of earlier versions lack some fields
-            spent.setdefault(line.method, []).append(line.seconds)
-            if line.parameters and line.parameters.trained:
-                trained.append(line.seconds)
-    anything = trained or [seconds for each in spent.values() for seconds in each]
-    known = [(len(trial.targets), spent.get(trial.name, anything)) for trial in trials]
+        contender = contenders.get("from-sources" if line.method.startswith(FROM) else line.method)
+        if contender is not None and line.seconds is not None:  # lines of earlier versions lack some fields
+            spent.setdefault((contender.name, line.shots), []).append(line.seconds / contender.tried(line.seed))
+    known = [
+        (len(trial.targets) * trial.contender.tried(trial.seed), spent.get((trial.contender.name, trial.shots), []))
+        for trial in trials
+    ]
     pending: dict[Kind, set[Path]] = {}
     for contender in {trial.contender.name: trial.contender for trial in trials}.values():
         for kind, folders in sources.pending(contender).items():
@@ -162,10 +165,9 @@ def _seconds_left(trials: Sequence[Trial], lines: Sequence[Line], sources: Sourc
 
 def _timed_lines(trial: Trial, sources: Sources, lines: Sequence[Line]) -> list[Line]:
     """Return the lines of one run, with its circumstances."""
-    started, shared = time.monotonic(), sources.seconds
+    started = time.monotonic()
     of_trial = _outcome(trial, sources, lines)
-    own = time.monotonic() - started - (sources.seconds - shared)  # what later runs find made is nobody's own
-    seconds = round(own / len(of_trial), 1)
+    seconds = round((time.monotonic() - started) / len(of_trial), 1)
     about = circumstances(sources.backbone(trial.contender.settings))
     return [line.model_copy(update={"seconds": seconds, **about}) for line in of_trial]
 
