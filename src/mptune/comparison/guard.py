@@ -32,6 +32,8 @@ def refuse_change(folder: Path, loaded: Loaded, lines: Sequence[Line]) -> None:
         return
     now = _of_now(loaded)
     kept = [{k: v for k, v in each.items() if k not in FREE} for each in (before, now)]
+    for each in kept:  # of the same sources, which are compared too
+        each["spot_source"] = each.get("spot_source") or loaded.sources[0].name
     for part, of in (("variants", "method"), ("tasks", "task")):  # those without results may change
         common = before[part].keys() & now[part].keys() & {getattr(line, of) for line in lines}
         for each in kept:
