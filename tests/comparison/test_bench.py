@@ -17,7 +17,7 @@ from mptune.comparison import bench, systems
 from mptune.comparison.bench import run_recipe
 from mptune.comparison.methods import METHODS
 from mptune.comparison.recipe import Loaded, recipe_model
-from mptune.comparison.results import Parameters, read_results
+from mptune.comparison.results import FILES, Parameters, read_results
 from mptune.comparison.trials import chosen_trials
 from mptune.config import Config, EvaluateConfig
 from mptune.errors import DataError, MissingExtraError, ResumeError, UsageError
@@ -365,6 +365,27 @@ def test_a_finished_comparison_does_nothing_again(small, monkeypatch):
     monkeypatch.setattr(bench, "_outcome", lambda *_: pytest.fail("a finished run was done again"))
     run_recipe(recipe)
     assert (folder / "results.jsonl").read_bytes() == before
+
+
+def test_a_finished_comparison_reads_no_rows_and_loads_no_model(small, monkeypatch):
+    recipe, folder = small("open", methods=["constant", "mpt"])
+    run_recipe(recipe)
+    before = {file: (folder / file).read_bytes() for file in FILES}
+    (folder / "results.md").unlink()
+    monkeypatch.setattr(data, "read_rows", lambda *_: pytest.fail("rows were read"))
+    monkeypatch.setattr(systems, "load_backbone", lambda *_: pytest.fail("the model was loaded"))
+    run_recipe(anew(recipe))
+    assert {file: (folder / file).read_bytes() for file in FILES} == before
+
+
+def test_only_the_rows_of_runs_that_are_to_come_are_read(small, monkeypatch):
+    recipe, _ = small("part", methods=["constant", "zero-shot"])
+    opened, read_rows = set(), data.read_rows
+    monkeypatch.setattr(data, "read_rows", lambda task, *given: opened.add(task.name) or read_rows(task, *given))
+    run_recipe(anew(recipe), only=["constant", "colour"])
+    assert opened == {"colour"}  # neither the other target, nor what only distilled prompts need
+    run_recipe(anew(recipe), only=["constant"])
+    assert opened == {"colour", "sound"}
 
 
 def test_a_library_that_a_method_needs_is_missed_before_anything_is_trained(small, monkeypatch):

@@ -39,6 +39,7 @@ from mptune.files import beside, clean, write_file
 from mptune.model.memory import give_back
 from mptune.stages.experiment import versions
 from mptune.stages.run import processes
+from mptune.tasks.data import TaskRows
 from mptune.tasks.task import SPLITS, Example, Split, Task
 from mptune.terminal import Standing
 
@@ -80,10 +81,13 @@ def run_recipe(
 def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) -> Path:
     lines, recipe = read_results(folder), loaded.recipe.model_dump(mode="json")
     refuse_change(folder, loaded, lines)
-    # What is missing, and all data problems, come first, before the backbone takes its time to load.
-    _refuse_missing_libraries(loaded, trials)
-    _refuse_bad_rows(loaded)
-    refuse_other_rows(loaded, lines)
+    # What is missing, and all data problems, come first, before the backbone takes its time to load; and of these
+    # nothing is read that the runs to come do not need.
+    to_come = unfinished(trials, lines)
+    sources_read, targets_read = _rows_needed(loaded, to_come)
+    _refuse_missing_libraries(to_come, [rows.task for rows in (*sources_read, *targets_read)])
+    _refuse_bad_rows(sources_read, targets_read)
+    refuse_other_rows(targets_read, lines, loaded.recipe.evaluate.rows)
     note_recipe(folder, loaded, lines)
 
     def results() -> Results:
@@ -95,7 +99,7 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
         watch(Standing(len(trials) - len(left), len(trials), title, seconds, standing_table(results())))
 
     sources = Sources(loaded, folder, tell)
-    for trial in unfinished(trials, lines):
+    for trial in to_come:
         sources.prepare(trial.contender, trial.seed)
         tell(trial.title)
         of_trial = _timed_lines(trial, sources, lines)
@@ -112,23 +116,27 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
     return folder
 
 
-def _refuse_missing_libraries(loaded: Loaded, trials: Sequence[Trial]) -> None:
+def _rows_needed(loaded: Loaded, trials: Sequence[Trial]) -> tuple[Sequence[TaskRows], Sequence[TaskRows]]:
+    """Return the source and the target tasks whose rows some runs read."""
+    begins_with = {trial.contender.method.begins_with for trial in trials}
+    chosen = {name for trial in trials for name in trial.tasks}
+    sources = loaded.sources if begins_with & {"teachers", "multitask prompt"} else ()
+    return sources, [rows for rows in loaded.targets if rows.name in chosen]
+
+
+def _refuse_missing_libraries(trials: Sequence[Trial], scored: Sequence[Task]) -> None:
     """Raise MissingExtraError where a method, or a metric of a task that is scored, needs what is not installed."""
     methods = [trial.contender.method for trial in trials]
     for part, extra, library in dict.fromkeys(method.extra for method in methods if method.extra is not None):
         if find_spec(library) is None:
             raise MissingExtraError(part, extra)
-    chosen = {name for trial in trials for name in trial.tasks}
-    scored = [rows.task for rows in loaded.targets if rows.name in chosen]
-    if any(method.begins_with in ("teachers", "multitask prompt") for method in methods):
-        scored += [rows.task for rows in loaded.sources]
     require_libraries([metric for task in scored for metric in task.metrics])
 
 
-def _refuse_bad_rows(loaded: Loaded) -> None:
+def _refuse_bad_rows(sources: Sequence[TaskRows], targets: Sequence[TaskRows]) -> None:
     """Raise one DataError with every problem of every task."""
     failures: list[DataError] = []
-    for tasks, splits in ((loaded.sources, SPLITS[:2]), (loaded.targets, SPLITS)):
+    for tasks, splits in ((sources, SPLITS[:2]), (targets, SPLITS)):
         for rows in tasks:
             try:
                 rows.data(*splits)

@@ -185,7 +185,7 @@ def score_table(results: Results, shots: int | None, metric: str | None = None) 
     Args:
         metric: of this metric, on the tasks where every line has it; without it every task's first.
     """
-    on = {task: _lines_on(results, task) for task in results.tasks}
+    on = {task: results.on(task) for task in results.tasks}
     # A task has no lines where only source tasks' own prompts were asked.
     tasks = [t for t, lines in on.items() if lines and all(line.value(metric) is not None for line in lines)]
     by_method: dict[str, list[Interval | None]] = {}
@@ -237,7 +237,7 @@ def learnt(score: Interval, floor: float, rows: Sequence[int]) -> bool:
 def balanced_table(results: Results, shots: int | None) -> ScoreTable | None:
     """Return the scores by macro-F1, where tasks have it beside another first metric."""
     table = score_table(results, shots, BALANCED)
-    return table if any(_lines_on(results, t)[0].scores[0].metric != BALANCED for t in table.tasks) else None
+    return table if any(results.on(t)[0].scores[0].metric != BALANCED for t in table.tasks) else None
 
 
 def gap(
@@ -355,11 +355,7 @@ def _credit(lines: Sequence[Line]) -> list[float]:
 
 def rows_of(results: Results, task: str) -> tuple[int]:
     """Return the number of a task's test rows."""
-    return (_lines_on(results, task)[0].scores[0].examples,)
-
-
-def _lines_on(results: Results, task: str) -> list[Line]:
-    return [line for line in results.lines if line.task == task and not line.method.startswith(FROM)]
+    return (results.on(task)[0].scores[0].examples,)
 
 
 def _mean_over(results: Results, method: str, tasks: Sequence[str], shots: int | None) -> Interval | None:
