@@ -17,7 +17,7 @@ from mptune.comparison import bench, systems
 from mptune.comparison.bench import run_recipe
 from mptune.comparison.methods import METHODS
 from mptune.comparison.recipe import Loaded, recipe_model
-from mptune.comparison.results import Parameters, read_results
+from mptune.comparison.results import FILES, Parameters, read_results
 from mptune.comparison.trials import chosen_trials
 from mptune.config import Config, EvaluateConfig
 from mptune.errors import DataError, MissingExtraError, ResumeError, UsageError
@@ -367,6 +367,27 @@ def test_a_finished_comparison_does_nothing_again(small, monkeypatch):
     assert (folder / "results.jsonl").read_bytes() == before
 
 
+def test_a_finished_comparison_reads_no_rows_and_loads_no_model(small, monkeypatch):
+    recipe, folder = small("open", methods=["constant", "mpt"])
+    run_recipe(recipe)
+    before = {file: (folder / file).read_bytes() for file in FILES}
+    (folder / "results.md").unlink()
+    monkeypatch.setattr(data, "read_rows", lambda *_: pytest.fail("rows were read"))
+    monkeypatch.setattr(systems, "load_backbone", lambda *_: pytest.fail("the model was loaded"))
+    run_recipe(anew(recipe))
+    assert {file: (folder / file).read_bytes() for file in FILES} == before
+
+
+def test_only_the_rows_of_runs_that_are_to_come_are_read(small, monkeypatch):
+    recipe, _ = small("part", methods=["constant", "zero-shot"])
+    opened, read_rows = set(), data.read_rows
+    monkeypatch.setattr(data, "read_rows", lambda task, *given: opened.add(task.name) or read_rows(task, *given))
+    run_recipe(anew(recipe), only=["constant", "colour"])
+    assert opened == {"colour"}  # neither the other target, nor what only distilled prompts need
+    run_recipe(anew(recipe), only=["constant"])
+    assert opened == {"colour", "sound"}
+
+
 def test_a_library_that_a_method_needs_is_missed_before_anything_is_trained(small, monkeypatch):
     monkeypatch.setattr(TaskRows, "data", lambda *_: pytest.fail("the data were read"))
     monkeypatch.setitem(sys.modules, "peft", None)
@@ -510,7 +531,7 @@ def test_what_is_left_is_told_before_every_run(small):
     told = []
     recipe, folder = small("told", methods=["constant", "mpt"])
     run_recipe(recipe, watch=told.append)
-    runs = [standing for standing in told if not standing.title.startswith(("teacher", "source training"))]
+    runs = [s for s in told if not s.title.startswith(("loading", "teacher", "source training"))]
     assert [(s.done, s.total, s.title) for s in runs] == [
         (0, 4, "constant, colour"), (1, 4, "constant, sound"), (2, 4, "mpt, colour, 2 shots, seed 0"),
         (3, 4, "mpt, sound, 2 shots, seed 0"), (4, 4, ""),
@@ -523,6 +544,44 @@ def test_what_is_left_is_told_before_every_run(small):
     assert runs[2].table == [
         ["method", "runs", "colour", "sound"], ["constant", "2", *runs[2].table[1][2:]],
     ]  # fmt: skip
+
+
+def test_the_title_says_what_runs(small, monkeypatch):
+    told, ran = [], []
+    for where, name in ((systems, "load_backbone"), (systems, "teach"), (systems, "distill"), (bench, "_outcome")):
+        made = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *given, made=made, name=name, **named: (
+            ran.append((name, told[-1].title)) or made(*given, **named)))  # fmt: skip
+    recipe, _ = small("title", methods=["mpt", "spot"])
+    run_recipe(recipe, watch=told.append)
+    mpt, spot = ([("_outcome", f"{method}, {task}, 2 shots, seed 0") for task in ("colour", "sound")]
+                 for method in ("mpt", "spot"))  # fmt: skip
+    assert ran == [
+        ("load_backbone", "loading the backbone"), ("teach", "teacher: mood"), ("teach", "teacher: speed"),
+        ("distill", "source training: multitask"), *mpt, *spot,
+    ]  # fmt: skip
+
+
+def test_the_time_left_comes_from_runs_of_the_same_method_and_shots_alone(small, monkeypatch):
+    took = {"constant": 1.0, "prompt-tuning": 10.0, "zero-shot": 3.0}
+    of_run = bench._timed_lines
+    monkeypatch.setattr(bench, "_timed_lines", lambda trial, *given: [
+        line.model_copy(update={"seconds": took[trial.name] * (3 if trial.contender.rates and trial.seed == 0 else 1)})
+        for line in of_run(trial, *given)])  # fmt: skip
+    told = []
+    methods = ["constant", "zero-shot", "prompt-tuning"]
+    recipe, _ = small("kinds", methods=methods, shots=[2, 3], seeds=2, rates={"prompt-tuning": [0.1, 0.2, 0.3]})
+    run_recipe(recipe, watch=told.append)
+    left = {s.title: s.seconds_left for s in told}
+    unknown = [title for title, seconds in left.items() if seconds is None]
+    assert unknown == [
+        "loading the backbone", "constant, colour", "constant, sound", "zero-shot, colour", "zero-shot, sound",
+        "prompt-tuning, colour, 2 shots, seed 0", "prompt-tuning, sound, 2 shots, seed 0",
+        "prompt-tuning, colour, 3 shots, seed 0",
+    ]  # fmt: skip
+    assert left["prompt-tuning, sound, 3 shots, seed 0"] == pytest.approx(30 + 4 * 10)  # three rates, and then one
+    assert left["prompt-tuning, colour, 2 shots, seed 1"] == pytest.approx(4 * 10)
+    assert left[""] == 0
 
 
 def test_the_time_left_has_every_source_training_that_is_to_come(small, monkeypatch):

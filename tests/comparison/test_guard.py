@@ -68,6 +68,14 @@ def test_before_there_are_results_anything_may_change(toy, folder):
         refuse_change(folder, toy(adapt={"initialise": "closest"}), [line()])
 
 
+@pytest.mark.parametrize(("begun", "now"), [(None, "mood"), ("mood", None)])
+def test_spots_source_may_be_named_or_be_the_first(toy, folder, begun, now):
+    note_recipe(folder, toy(spot_source=begun), [])
+    refuse_change(folder, toy(spot_source=now), [line()])
+    with pytest.raises(ResumeError, match='spot_source = "mood", and now it is "speed"'):
+        refuse_change(folder, toy(spot_source="speed"), [line()])
+
+
 def test_a_task_may_not_change_once_it_has_results(toy, folder):
     note_recipe(folder, toy(), [])
     changed = toy(task={"metrics": ("f1_macro",), "description": "words for people"})

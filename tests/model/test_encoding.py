@@ -289,6 +289,17 @@ def test_every_pair_of_label_words_with_the_same_first_tokens_is_refused(backbon
     )
 
 
+def test_label_words_are_compared_by_their_first_tokens_and_not_pair_by_pair(backbone, monkeypatch):
+    task = words(**{f"w{n}": f"{'z q x w' if n % 3 else 'good'} {n}" for n in range(12)})
+    ids = encoding.encode_targets(backbone, task.label_words, 64)
+    pairs = [(a, b) for b in range(12) for a in range(b) if ids[a][:4] == ids[b][:4]]
+    monkeypatch.setattr(encoding, "distinguishing_depth", lambda *_: pytest.fail("two words were compared"))
+    with pytest.raises(DataError) as error:
+        label_ids(task, backbone)
+    named = [f"the label words {task.label_words[a]!r} and {task.label_words[b]!r}" for a, b in pairs]
+    assert [problem.partition(" have ")[0] for problem in error.value.problems] == named
+
+
 def test_label_words_are_checked_before_any_example_is_encoded(backbone, tmp_path):
     task = make_task(tmp_path, "mood", verbalizer={"0": "z q x w one", "1": "z q x w two"})
     with pytest.raises(DataError, match="same first tokens"):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mptune.model import scoring
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE
 from mptune.model.encoding import distinguishing_depth, encode_targets
@@ -172,3 +173,29 @@ def test_label_words_are_ranked_in_float32_where_the_weights_are_bfloat16(any_ba
         last = (out.hidden[1][:, 0] * last.shape[1] ** -0.5).float()
     logits = last @ head[[ids[0] for ids in words]].T
     torch.testing.assert_close(scores.diff(dim=1), logits.diff(dim=1), atol=1e-4, rtol=0)
+
+
+def word_by_word(backbone, prompts, batch):
+    """What `label_scores` returns, each word of each row read alone."""
+    scores = torch.full((len(batch.choices), max(map(len, batch.choices))), -torch.inf)
+    for row, words in enumerate(batch.choices):
+        for column, ids in enumerate(words):
+            told = ids[: distinguishing_depth(words)]
+            read = batch.rows([row], torch.tensor([[*told]], device=backbone.device))
+            log_odds = backbone(prompts, read).logits[0].float().log_softmax(-1)
+            scores[row, column] = sum(log_odds[spot, token] for spot, token in enumerate(told))
+    return scores
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_many_words_of_several_tasks_are_scored_as_one_by_one(exact, known, monkeypatch):
+    batch, prompts = batch_of(exact), some_prompts(exact)
+    many = encode_targets(exact, [f"{a} {b} {c}" for a in ("yes", "no") for b in ("good", "bad") for c in "xyz"], 64)
+    few = encode_targets(exact, ["yes", "no"], 64)
+    batch = replace(batch, choices=[many if row % 2 else few for row in range(len(batch.labels))])
+    sorted_words, of = [], scoring.LabelWords.of
+    monkeypatch.setattr(scoring.LabelWords, "of", lambda words: sorted_words.append(words) or of(words))
+    logits = exact(prompts, batch).logits if known else None
+    found = label_scores(exact, prompts, batch, logits)
+    assert len(sorted_words) == 2  # once for each task
+    torch.testing.assert_close(found.cpu(), word_by_word(exact, prompts, batch), atol=1e-4, rtol=0)

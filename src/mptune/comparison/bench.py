@@ -21,6 +21,7 @@ from mptune.comparison.report.markdown import results_page, standing_table
 from mptune.comparison.report.reading import Results
 from mptune.comparison.results import (
     BALANCED,
+    FROM,
     MULTITASK,
     SIMILARITY,
     SOURCES,
@@ -38,6 +39,7 @@ from mptune.files import beside, clean, write_file
 from mptune.model.memory import give_back
 from mptune.stages.experiment import versions
 from mptune.stages.run import processes
+from mptune.tasks.data import TaskRows
 from mptune.tasks.task import SPLITS, Example, Split, Task
 from mptune.terminal import Standing
 
@@ -79,10 +81,13 @@ def run_recipe(
 def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) -> Path:
     lines, recipe = read_results(folder), loaded.recipe.model_dump(mode="json")
     refuse_change(folder, loaded, lines)
-    # What is missing, and all data problems, come first, before the backbone takes its time to load.
-    _refuse_missing_libraries(loaded, trials)
-    _refuse_bad_rows(loaded)
-    refuse_other_rows(loaded, lines)
+    # What is missing, and all data problems, come first, before the backbone takes its time to load; and of these
+    # nothing is read that the runs to come do not need.
+    to_come = unfinished(trials, lines)
+    sources_read, targets_read = _rows_needed(loaded, to_come)
+    _refuse_missing_libraries(to_come, [rows.task for rows in (*sources_read, *targets_read)])
+    _refuse_bad_rows(sources_read, targets_read)
+    refuse_other_rows(targets_read, lines, loaded.recipe.evaluate.rows)
     note_recipe(folder, loaded, lines)
 
     def results() -> Results:
@@ -94,7 +99,8 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
         watch(Standing(len(trials) - len(left), len(trials), title, seconds, standing_table(results())))
 
     sources = Sources(loaded, folder, tell)
-    for trial in unfinished(trials, lines):
+    for trial in to_come:
+        sources.prepare(trial.contender, trial.seed)
         tell(trial.title)
         of_trial = _timed_lines(trial, sources, lines)
         done = {line.key for line in lines}  # of a group some lines may stand already
@@ -110,23 +116,27 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
     return folder
 
 
-def _refuse_missing_libraries(loaded: Loaded, trials: Sequence[Trial]) -> None:
+def _rows_needed(loaded: Loaded, trials: Sequence[Trial]) -> tuple[Sequence[TaskRows], Sequence[TaskRows]]:
+    """Return the source and the target tasks whose rows some runs read."""
+    begins_with = {trial.contender.method.begins_with for trial in trials}
+    chosen = {name for trial in trials for name in trial.tasks}
+    sources = loaded.sources if begins_with & {"teachers", "multitask prompt"} else ()
+    return sources, [rows for rows in loaded.targets if rows.name in chosen]
+
+
+def _refuse_missing_libraries(trials: Sequence[Trial], scored: Sequence[Task]) -> None:
     """Raise MissingExtraError where a method, or a metric of a task that is scored, needs what is not installed."""
     methods = [trial.contender.method for trial in trials]
     for part, extra, library in dict.fromkeys(method.extra for method in methods if method.extra is not None):
         if find_spec(library) is None:
             raise MissingExtraError(part, extra)
-    chosen = {name for trial in trials for name in trial.tasks}
-    scored = [rows.task for rows in loaded.targets if rows.name in chosen]
-    if any(method.begins_with in ("teachers", "multitask prompt") for method in methods):
-        scored += [rows.task for rows in loaded.sources]
     require_libraries([metric for task in scored for metric in task.metrics])
 
 
-def _refuse_bad_rows(loaded: Loaded) -> None:
+def _refuse_bad_rows(sources: Sequence[TaskRows], targets: Sequence[TaskRows]) -> None:
     """Raise one DataError with every problem of every task."""
     failures: list[DataError] = []
-    for tasks, splits in ((loaded.sources, SPLITS[:2]), (loaded.targets, SPLITS)):
+    for tasks, splits in ((sources, SPLITS[:2]), (targets, SPLITS)):
         for rows in tasks:
             try:
                 rows.data(*splits)
@@ -137,19 +147,20 @@ def _refuse_bad_rows(loaded: Loaded) -> None:
 
 
 def _seconds_left(trials: Sequence[Trial], lines: Sequence[Line], sources: Sources) -> float | None:
-    """Return what runs will take, as finished ones of the same method did, or of any, with what they begin with.
+    """Return what runs will take, as finished ones of the same method and shots did, with what they begin with.
 
-    None where nothing of a kind is finished yet, and so nothing tells.
+    None where nothing of a kind is finished yet, and so nothing tells: a run of another method may take a hundredth.
     """
-    spent: dict[str, list[float]] = {}
-    trained: list[float] = []
+    contenders = sources.loaded.contenders
+    spent: dict[tuple[str, int | None], list[float]] = {}
     for line in lines:
-        if line.seconds is not None:  # lines of earlier versions lack some fields
-            spent.setdefault(line.method, []).append(line.seconds)
-            if line.parameters and line.parameters.trained:
-                trained.append(line.seconds)
-    anything = trained or [seconds for each in spent.values() for seconds in each]
-    known = [(len(trial.targets), spent.get(trial.name, anything)) for trial in trials]
+        contender = contenders.get("from-sources" if line.method.startswith(FROM) else line.method)
+        if contender is not None and line.seconds is not None:  # lines of earlier versions lack some fields
+            spent.setdefault((contender.name, line.shots), []).append(line.seconds / contender.tried(line.seed))
+    known = [
+        (len(trial.targets) * trial.contender.tried(trial.seed), spent.get((trial.contender.name, trial.shots), []))
+        for trial in trials
+    ]
     pending: dict[Kind, set[Path]] = {}
     for contender in {trial.contender.name: trial.contender for trial in trials}.values():
         for kind, folders in sources.pending(contender).items():
@@ -162,10 +173,9 @@ def _seconds_left(trials: Sequence[Trial], lines: Sequence[Line], sources: Sourc
 
 def _timed_lines(trial: Trial, sources: Sources, lines: Sequence[Line]) -> list[Line]:
     """Return the lines of one run, with its circumstances."""
-    started, shared = time.monotonic(), sources.seconds
+    started = time.monotonic()
     of_trial = _outcome(trial, sources, lines)
-    own = time.monotonic() - started - (sources.seconds - shared)  # what later runs find made is nobody's own
-    seconds = round(own / len(of_trial), 1)
+    seconds = round((time.monotonic() - started) / len(of_trial), 1)
     about = circumstances(sources.backbone(trial.contender.settings))
     return [line.model_copy(update={"seconds": seconds, **about}) for line in of_trial]
 

@@ -11,7 +11,7 @@ from mptune.config import ExamplesConfig
 from mptune.errors import ResumeError
 from mptune.files import digest, write_file
 from mptune.stages.run import first_difference
-from mptune.tasks.data import draw_rows
+from mptune.tasks.data import TaskRows, draw_rows
 from mptune.tasks.task import SPLITS, Example
 
 # What may change between two calls that fill one folder: more of the same. The budget stands in the sections.
@@ -32,6 +32,8 @@ def refuse_change(folder: Path, loaded: Loaded, lines: Sequence[Line]) -> None:
         return
     now = _of_now(loaded)
     kept = [{k: v for k, v in each.items() if k not in FREE} for each in (before, now)]
+    for each in kept:  # of the same sources, which are compared too
+        each["spot_source"] = each.get("spot_source") or loaded.sources[0].name
     for part, of in (("variants", "method"), ("tasks", "task")):  # those without results may change
         common = before[part].keys() & now[part].keys() & {getattr(line, of) for line in lines}
         for each in kept:
@@ -47,19 +49,22 @@ def refuse_change(folder: Path, loaded: Loaded, lines: Sequence[Line]) -> None:
         )
 
 
-def refuse_other_rows(loaded: Loaded, lines: Sequence[Line]) -> None:
+def refuse_other_rows(targets: Sequence[TaskRows], lines: Sequence[Line], asked: int | None) -> None:
     """Refuse rows of target tasks that are not those of the results so far, or are rendered otherwise.
+
+    Args:
+        asked: test rows of each task; None for all.
 
     Raises:
         ResumeError: naming the task.
         DataError: rows that do not fit their task.
     """
-    for rows in loaded.targets:
+    for rows in targets:
         of_task = [line for line in lines if line.task == rows.name]
         tested = {line.test_rows for line in of_task} - {None}
         if tested:
             test = rows.data(*SPLITS).test
-            drawn = draw_rows(test, loaded.recipe.evaluate.rows or len(test), seed=0)
+            drawn = draw_rows(test, asked or len(test), seed=0)
             if tested != {rows_digest(drawn)}:
                 raise _other_rows("test", rows.name)
         for unseen, trained_on in {pair for line in of_task if (pair := _trained_on(line)) is not None}:

@@ -20,7 +20,7 @@ from mptune.comparison.recipe import Contender, Loaded, Recipe
 from mptune.comparison.results import read_results
 from mptune.comparison.systems import Sources, System
 from mptune.comparison.trials import Trial, chosen_trials, unfinished
-from mptune.config import PUBLISHED_SEEDS, AdaptConfig, ExamplesConfig, TrainingConfig
+from mptune.config import AdaptConfig, ExamplesConfig, TrainingConfig
 from mptune.files import beside
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode_inputs
@@ -182,8 +182,8 @@ def _target_cost(recipe: Recipe, name: str, trials: Sequence[Trial], pace: Pace,
         tests = [min(t.test, recipe.evaluate.rows or t.test) for t in tasks]
         asked = Cost("", 1, 0, 0, _answering(tests, tasks, pace))
         trained = _trained_cost(trial, tasks, pace) if trial.contender.trainings else Cost("", 1, 0, 0, 0)
-        tried = len(trial.contender.rates)
-        if tried > 1 and trial.seed == PUBLISHED_SEEDS[0]:  # every rate is tried; the best of them is this run
+        tried = trial.contender.tried(trial.seed)
+        if tried > 1:  # the best of them is this run
             compared = _answering([min(recipe.tuning_rows, t.validation) for t in tasks], tasks, pace)
             trained = replace(_sum("", [trained] * tried), hours=tried * (trained.hours + compared))
         parts.append(replace(_sum("", [trained, asked]), runs=trained.runs))

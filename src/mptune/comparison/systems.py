@@ -134,15 +134,24 @@ class Sources:
     loaded: Loaded
     folder: Path
     say: Callable[[str], None]
-    seconds: float = 0.0  # that making them, or reading them again, took so far
-    spent: dict[Kind, list[float]] = field(default_factory=dict)  # seconds for each that was made, without its teachers
+    spent: dict[Kind, list[float]] = field(default_factory=dict)  # seconds for each that was made
     read: Read = field(default_factory=dict)  # rows that were answered so far
     _backbones: dict[BackboneConfig, Backbone] = field(default_factory=dict)
     _prompts: dict[Path, MultitaskPrompt] = field(default_factory=dict)
 
+    def prepare(self, contender: Contender, seed: int) -> None:
+        """Make what a run begins with, so that its time and its title are its own."""
+        settings = contender.settings
+        self.backbone(settings)
+        if contender.method.begins_with == "teachers":
+            self.teachers(settings)
+        elif contender.method.begins_with == "multitask prompt":
+            self.multitask(settings, seed)
+
     def backbone(self, recipe: Recipe) -> Backbone:
         """Return the frozen model."""
         if recipe.backbone not in self._backbones:
+            self.say("loading the backbone")
             self._backbones[recipe.backbone] = load_backbone(recipe.backbone)
         return self._backbones[recipe.backbone]
 
@@ -161,9 +170,9 @@ class Sources:
 
     def multitask(self, recipe: Recipe, seed: int = 0) -> MultitaskPrompt:
         """Return the multitask prompt from which a target's seed starts."""
-        recipe = _of_seed(recipe, seed)
+        recipe, teachers = _of_seed(recipe, seed), self.teachers(recipe)
         folder = self._multitask_folder(recipe)
-        return self._kept("source training", folder, folder.name, self._distill, recipe)
+        return self._kept("source training", folder, folder.name, self._distill, recipe, teachers)
 
     def pending(self, contender: Contender) -> dict[Kind, list[Path]]:
         """Return the folders of the teachers and multitask prompts that a method needs and nobody has made yet."""
@@ -185,8 +194,7 @@ class Sources:
     def _teach(self, out: Path, recipe: Recipe, task: TaskRows) -> MultitaskPrompt:
         return teach(task, self.backbone(recipe), recipe.teach, out=out)
 
-    def _distill(self, out: Path, recipe: Recipe) -> MultitaskPrompt:
-        teachers = self.teachers(recipe)
+    def _distill(self, out: Path, recipe: Recipe, teachers: Sequence[MultitaskPrompt]) -> MultitaskPrompt:
         return distill(self.loaded.sources, teachers, self.backbone(recipe), recipe.distill, out=out)
 
     def _kept(
@@ -194,13 +202,11 @@ class Sources:
     ) -> MultitaskPrompt:
         if out not in self._prompts:
             self.say(f"{kind}: {name}")
-            began, before, read = time.monotonic(), self.seconds, (out / PROMPT_FILE).is_file()
+            began, read = time.monotonic(), (out / PROMPT_FILE).is_file()
             self._prompts[out] = make(out, *given)
             give_back()
-            took = time.monotonic() - began  # a multitask prompt's teachers are in it
             if not read:
-                self.spent.setdefault(kind, []).append(took - (self.seconds - before))
-            self.seconds = before + took
+                self.spent.setdefault(kind, []).append(time.monotonic() - began)
         return self._prompts[out]
 
     def _named(self, name: str, recipe: Recipe, *sections: str) -> str:

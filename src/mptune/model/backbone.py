@@ -202,9 +202,10 @@ class Backbone:
 
     def _told(self, batch: Batch) -> Tensor | None:
         """Return the tokens of a batch's label words, if the weights' type rounds so that two of them may tie."""
-        tokens = {token for words in batch.choices for ids in words for token in ids}
-        if not tokens or torch.finfo(self.dtype).bits >= 32:
+        if not any(batch.choices) or torch.finfo(self.dtype).bits >= 32:
             return None
+        of_tasks = {id(words): words for words in batch.choices}.values()  # rows of a task share theirs
+        tokens = {token for words in of_tasks for ids in words for token in ids}
         return torch.tensor(sorted(tokens), device=self.device)
 
     def _end_to_end(self, packed: PackedT5, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:

@@ -157,19 +157,21 @@ def label_ids(task: Task, backbone: Backbone) -> list[list[int]]:
     words = task.label_words
     ids = encode_targets(backbone, words, max_tokens=64)
     problems = []
-    for i, first in enumerate(ids):
-        for j, second in enumerate(ids[:i]):
-            if distinguishing_depth([first[:SAME_START], second[:SAME_START]]) == 0:
-                problems.append(
-                    f"the label words {words[j]!r} and {words[i]!r} have the same first tokens in "
-                    f"{backbone.config.name}; choose words that differ at their start"
-                )
+    alike: dict[tuple[int, ...], list[str]] = {}  # by their first tokens
+    for word, tokens in zip(words, ids, strict=True):
+        before = alike.setdefault(tuple(tokens[:SAME_START]), [])
+        problems += [
+            f"the label words {other!r} and {word!r} have the same first tokens in "
+            f"{backbone.config.name}; choose words that differ at their start"
+            for other in before
+        ]
+        before.append(word)
     if problems:
         raise DataError(task.name, problems)
     return ids
 
 
-def distinguishing_depth(label_ids: Sequence[list[int]]) -> int:
+def distinguishing_depth(label_ids: Sequence[Sequence[int]]) -> int:
     """Return the number of first tokens by which all label words differ; 0 where two are the same throughout."""
     for depth in range(1, max(map(len, label_ids)) + 1):
         if len({tuple(ids[:depth]) for ids in label_ids}) == len(label_ids):

@@ -1,7 +1,7 @@
 """What a backbone answers: how likely each label word is, or the text that it writes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,6 +9,24 @@ from torch import Tensor
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch
 from mptune.model.encoding import Encoded, by_length, collate, distinguishing_depth, pad
+
+
+@dataclass(frozen=True)
+class LabelWords:
+    """A task's label words by what is read before the last token that tells them apart."""
+
+    depth: int  # tokens by which all words differ
+    terms: dict[tuple[int, ...], Tensor]  # first tokens to the place, token and word of each log-odds [3, n]
+
+    @classmethod
+    def of(cls, words: Sequence[Sequence[int]]) -> "LabelWords":
+        """Return the label words of a task, given as their tokens."""
+        depth = distinguishing_depth(words) if words else 1
+        terms: dict[tuple[int, ...], list[tuple[int, int, int]]] = {}
+        for column, ids in enumerate(words):
+            behind = terms.setdefault(tuple(ids[: depth - 1]), [])
+            behind += [(spot, token, column) for spot, token in enumerate(ids[:depth])]
+        return cls(depth, {prefix: torch.tensor(each).T for prefix, each in terms.items()})
 
 
 def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tensor | None = None) -> Tensor:
@@ -26,29 +44,25 @@ def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tens
     Returns:
         Scores, comparable within a row; -inf where a row has fewer words than another. [B, C]
     """
-    depths = [distinguishing_depth(words) if words else 1 for words in batch.choices]
-    behind = [
-        list(dict.fromkeys(tuple(ids[: depth - 1]) for ids in words))
-        for words, depth in zip(batch.choices, depths, strict=True)
-    ]
+    of_task = {id(words): words for words in batch.choices}  # rows of a task share theirs
+    ordered = {task: LabelWords.of(words) for task, words in of_task.items()}
+    of_row = [ordered[id(words)] for words in batch.choices]
+    behind = [list(each.terms) for each in of_row]
     missing = torch.arange(max(map(len, batch.choices))) >= torch.tensor([[len(words)] for words in batch.choices])
     scores = torch.zeros(missing.shape).masked_fill(missing, -torch.inf).to(backbone.device)
 
     def with_words(scores: Tensor, logits: Tensor, read: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
         """Add the words of rows behind these first tokens, of which the logits are. [n, S, V]"""
-        terms = [
-            (i, spot, token, row, column)
-            for i, (row, prefix) in enumerate(read)
-            for column, ids in enumerate(batch.choices[row])
-            if tuple(ids[: depths[row] - 1]) == prefix
-            for spot, token in enumerate(ids[: depths[row]])
-        ]
-        *of_log_odds, to_row, to_column = torch.tensor(terms, device=logits.device).unbind(1)
+        terms = [of_row[row].terms[prefix] for row, prefix in read]
+        counts = torch.tensor([part.shape[1] for part in terms])
+        numbers = torch.tensor([(i, row) for i, (row, _) in enumerate(read)]).repeat_interleave(counts, dim=0)
+        of_read, to_row = numbers.to(logits.device).unbind(1)
+        spots, tokens, columns = torch.cat(terms, dim=1).to(logits.device)
         log_odds = logits.float().log_softmax(-1)
-        return scores.index_put((to_row, to_column), log_odds[tuple(of_log_odds)], accumulate=True)
+        return scores.index_put((to_row, columns), log_odds[of_read, spots, tokens], accumulate=True)
 
     if logits is not None:
-        own = [tuple(row[: depth - 1]) for row, depth in zip(batch.labels.tolist(), depths, strict=True)]
+        own = [tuple(row[: each.depth - 1]) for row, each in zip(batch.labels.tolist(), of_row, strict=True)]
         known = [(row, prefix) for row, prefix in enumerate(own) if prefix in behind[row]]
         if known:
             scores = with_words(scores, logits[[row for row, _ in known]], known)

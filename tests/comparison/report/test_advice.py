@@ -8,8 +8,8 @@ from mptune.comparison.report.reading import Results
 from mptune.comparison.results import Line
 
 
-def line(method, seed, value, *, task="a", shots=4, **fields):
-    scores = [{"metric": "accuracy", "value": value, "examples": 4}]
+def line(method, seed, value, *, task="a", shots=4, rows=4, **fields):
+    scores = [{"metric": "accuracy", "value": value, "examples": rows}]
     return Line.model_validate(
         {"method": method, "task": task, "shots": shots, "seed": seed, "scores": scores, **fields}
     )
@@ -41,6 +41,16 @@ def test_a_best_that_is_not_above_the_commonest_label_is_called_unlearnt():
     (advised,) = advice(poor, 4)
     assert str(advised).endswith(". Nothing is surely learnt: the commonest label alone has 50.5")
     assert "constant 50.5: nothing is surely learnt" in recommended(poor).blocks[0].groups[0][1][0][1][0].text
+
+
+def test_a_best_of_two_seeds_that_is_far_above_the_commonest_label_is_learnt():
+    def of_rows(rows):
+        ours = [line("mpt", seed, value, rows=rows) for seed, value in enumerate((76.7, 86.7))]
+        lora = [line("lora", seed, 30, rows=rows) for seed in range(2)]
+        return results(*ours, *lora, line("constant", 0, 33.3, shots=0, rows=rows))
+
+    assert advice(of_rows(60), 4)[0].constant is None
+    assert advice(of_rows(6), 4)[0].constant == 33.3
 
 
 def test_nothing_is_advised_of_a_task_with_one_method():

@@ -10,8 +10,8 @@ from mptune.comparison.report.reading import Results
 from mptune.comparison.results import Line
 
 
-def line(method, task, seed, value, *, shots=4, credit=None, metric="accuracy", more=(), **fields):
-    scores = [{"metric": metric, "value": value, "examples": 10}, *({"metric": m, "value": v} for m, v in more)]
+def line(method, task, seed, value, *, shots=4, credit=None, metric="accuracy", more=(), examples=10, **fields):
+    scores = [{"metric": metric, "value": value, "examples": examples}, *({"metric": m, "value": v} for m, v in more)]
     return Line.model_validate(
         {"method": method, "task": task, "shots": shots, "seed": seed, "scores": scores, "credit": credit, **fields}
     )
@@ -76,6 +76,28 @@ def test_a_score_is_doubtful_unless_its_whole_interval_is_above_the_constant():
     assert not any(c.doubtful for c in row(table, "constant").cells)
     equal = findings.score_table(Results("r", (*runs("constant", a=50.0), *runs("zero-shot", a=50.0))), 0)
     assert row(equal, "zero-shot").cells[0].doubtful
+
+
+def test_a_score_far_above_the_constant_is_learning_with_two_seeds_too():
+    def table(first, second, rows):
+        ours = [line("mpt", "a", seed, value, examples=rows) for seed, value in enumerate((first, second))]
+        return Results("r", (*ours, line("constant", "a", 0, 33.3, shots=0, examples=rows)))
+
+    def doubtful(*given):
+        return row(findings.score_table(table(*given), 4), "mpt").cells[0].doubtful
+
+    far = table(79.7, 83.7, 60)  # 81.7 ± 25.4
+    assert findings.score_table(far, 4).score("mpt", "a").low > 33.3
+    wide = table(76.7, 86.7, 60)  # 81.7 ± 63.5
+    assert findings.score_table(wide, 4).score("mpt", "a").low < 33.3
+    assert not doubtful(76.7, 86.7, 60)
+    assert not row(findings.score_table(wide, 4), "mpt").mean.doubtful
+    assert not findings.alarms(wide)
+    # Of 6 rows so much may be luck; and of 60, 12 points may. Where rows are not counted, seeds alone tell.
+    assert doubtful(76.7, 86.7, 6)
+    assert doubtful(40.3, 50.3, 60)
+    assert doubtful(76.7, 86.7, 0)
+    assert findings.alarms(table(40.3, 50.3, 60))
 
 
 def test_parameters_are_the_fewest_and_the_most_over_tasks():

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from mptune.comparison.intervals import Interval
 from mptune.comparison.methods import METHODS, Method
-from mptune.comparison.report.findings import CONSTANT, ZERO_SHOT, Gap, compared, gap, mean_score
+from mptune.comparison.report.findings import (
+    CONSTANT,
+    ZERO_SHOT,
+    Gap,
+    compared,
+    gap,
+    learnt,
+    mean_score,
+    rows_of,
+)
 from mptune.comparison.report.reading import MPT, Results
 from mptune.comparison.results import Line
 from mptune.config import TrainingConfig
@@ -59,8 +68,8 @@ def advice(results: Results, shots: int | None) -> list[Advice]:
         best, *others = choices
         level = [other for other in others if not _told_apart(results, best.method, other.method, task, shots)]
         floor = mean_score(results.of(CONSTANT, task, shots))
-        learnt = floor is None or best.score.low > floor.mean
-        advised.append(Advice(task, best, tuple(level), None if learnt or floor is None else floor.mean))
+        surely = floor is None or learnt(best.score, floor.mean, rows_of(results, task))
+        advised.append(Advice(task, best, tuple(level), None if surely or floor is None else floor.mean))
     return advised
 
 

@@ -4,6 +4,7 @@ Scores and differences are in points of the task's first metric, unless a metric
 examples and seed; of a method that uses no target examples, every seed is paired with the run of its source training.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ class ScoreCell:
 
     score: Interval | None  # over seeds
     best: bool = False  # of its column, methods without a rank left out
-    doubtful: bool = False  # its interval's lower end is not above the constant predictor
+    doubtful: bool = False  # it is not surely above the constant predictor
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def score_table(results: Results, shots: int | None, metric: str | None = None) 
     Args:
         metric: of this metric, on the tasks where every line has it; without it every task's first.
     """
-    on = {task: _lines_on(results, task) for task in results.tasks}
+    on = {task: results.on(task) for task in results.tasks}
     # A task has no lines where only source tasks' own prompts were asked.
     tasks = [t for t, lines in on.items() if lines and all(line.value(metric) is not None for line in lines)]
     by_method: dict[str, list[Interval | None]] = {}
@@ -197,6 +198,7 @@ def score_table(results: Results, shots: int | None, metric: str | None = None) 
     ranked = [column for method, column in by_method.items() if method not in unranked]
     best = [max((i.mean for row in ranked if (i := row[c])), default=None) for c in columns]
     floor = by_method.get(CONSTANT, [None] * len(columns))
+    examples = tuple(row for t in tasks for row in rows_of(results, t))
     rows = []
     for method, scores in by_method.items():
         cells = tuple(
@@ -204,22 +206,38 @@ def score_table(results: Results, shots: int | None, metric: str | None = None) 
                 score,
                 best=score is not None and method not in unranked and score.mean == best[c],
                 doubtful=method != CONSTANT and score is not None and (low := floor[c]) is not None
-                and score.low <= low.mean,
+                and not learnt(score, low.mean, examples[c : c + 1] or examples),
             )
             for c, score in enumerate(scores)
         )  # fmt: skip
         costs = [line.parameters for t in tasks for line in results.of(method, t, shots) if line.parameters]
         trained, stored = _ends([cost.trained for cost in costs]), _ends([cost.stored for cost in costs])
         rows.append(MethodRow(method, cells[:-1], cells[-1], trained, stored))
-    firsts = [on[t][0].scores[0] for t in tasks]
-    metrics = tuple(metric or first.metric for first in firsts)
-    return ScoreTable(tuple(tasks), metrics, tuple(first.examples for first in firsts), tuple(rows))
+    metrics = tuple(metric or on[t][0].scores[0].metric for t in tasks)
+    return ScoreTable(tuple(tasks), metrics, examples, tuple(rows))
+
+
+def learnt(score: Interval, floor: float, rows: Sequence[int]) -> bool:
+    """Return whether a score is surely above the constant predictor's, of the same test rows.
+
+    Its interval over seeds lies above; or, since that of two seeds is twelve times their spread, it is further above
+    than the drawing of the test rows explains: a row's two credits differ by at most one, in the mean by ``gap``.
+
+    Args:
+        score: of one task, or its mean over several.
+        floor: the constant predictor's.
+        rows: of each task; 0 where that is not known.
+    """
+    gap = min(1.0, (score.mean - floor) / 100)
+    if score.low > floor or gap <= 0 or not all(rows):
+        return score.low > floor
+    return gap > 1.96 * math.sqrt((1 - gap**2) * sum(1 / n for n in rows)) / len(rows)
 
 
 def balanced_table(results: Results, shots: int | None) -> ScoreTable | None:
     """Return the scores by macro-F1, where tasks have it beside another first metric."""
     table = score_table(results, shots, BALANCED)
-    return table if any(_lines_on(results, t)[0].scores[0].metric != BALANCED for t in table.tasks) else None
+    return table if any(results.on(t)[0].scores[0].metric != BALANCED for t in table.tasks) else None
 
 
 def gap(
@@ -286,7 +304,7 @@ def suspects() -> list[str]:
 def alarms(results: Results) -> list[Alarm]:
     """Return where MPT is below prompt tuning, the unadapted transfer or its teacher, or not above the constant.
 
-    The constant is an alarm, too, where MPT is above it but its interval over seeds is not.
+    The constant is an alarm, too, where MPT is above it, but not surely.
     """
     return [
         Alarm(task, shots, g)
@@ -294,7 +312,7 @@ def alarms(results: Results) -> list[Alarm]:
         for task in results.tasks
         for other in suspects()
         if (g := gap(results, MPT, other, shots, [task]))
-        and (g.over_seeds.low <= 0 if other == CONSTANT else g.mean < 0)
+        and (not learnt(g.over_seeds, 0, rows_of(results, task)) if other == CONSTANT else g.mean < 0)
     ]
 
 
@@ -335,8 +353,9 @@ def _credit(lines: Sequence[Line]) -> list[float]:
     return [100 * sum(row) / len(earned) for row in zip(*earned, strict=True)]
 
 
-def _lines_on(results: Results, task: str) -> list[Line]:
-    return [line for line in results.lines if line.task == task and not line.method.startswith(FROM)]
+def rows_of(results: Results, task: str) -> tuple[int]:
+    """Return the number of a task's test rows."""
+    return (results.on(task)[0].scores[0].examples,)
 
 
 def _mean_over(results: Results, method: str, tasks: Sequence[str], shots: int | None) -> Interval | None:

@@ -12,7 +12,17 @@ from typing import Any, Literal
 
 from pydantic import FiniteFloat
 
-from mptune.comparison.results import RECIPE, RESULTS, SIMILARITY, FilePart, Line, read_lines, read_model, read_object
+from mptune.comparison.results import (
+    FROM,
+    RECIPE,
+    RESULTS,
+    SIMILARITY,
+    FilePart,
+    Line,
+    read_lines,
+    read_model,
+    read_object,
+)
 from mptune.errors import MissingResults, ResultsError
 from mptune.files import read_yaml
 
@@ -64,15 +74,27 @@ class Results:
         return sorted({line.shots for line in self.lines} - {0}, key=lambda k: (k is None, k)) or [0]
 
     @cached_property
-    def _by_cell(self) -> dict[tuple[str, str], list[Line]]:
-        cells: dict[tuple[str, str], list[Line]] = {}
+    def _by_cell(self) -> dict[tuple[str, str, int | None], list[Line]]:
+        cells: dict[tuple[str, str, int | None], list[Line]] = {}
         for line in self.lines:
-            cells.setdefault((line.method, line.task), []).append(line)
+            cells.setdefault((line.method, line.task, line.shots), []).append(line)
         return cells
+
+    @cached_property
+    def _by_task(self) -> dict[str, list[Line]]:
+        tasks: dict[str, list[Line]] = {}
+        for line in self.lines:
+            if not line.method.startswith(FROM):
+                tasks.setdefault(line.task, []).append(line)
+        return tasks
 
     def of(self, method: str, task: str, shots: int | None) -> list[Line]:
         """Return a method's runs on a task; one without target examples counts for every number of shots."""
-        return [line for line in self._by_cell.get((method, task), []) if line.shots in (0, shots)]
+        return [line for k in dict.fromkeys((0, shots)) for line in self._by_cell.get((method, task, k), ())]
+
+    def on(self, task: str) -> list[Line]:
+        """Return the runs on a task, but for source tasks' own prompts."""
+        return self._by_task.get(task, [])
 
 
 def read_folder(folder: Path) -> Results:

@@ -43,8 +43,9 @@ def scores(results: Results) -> Section:
         "Means over seeds ± half of the 95 % interval (Student's t); a method that uses no target example has one "
         "run, or one for each source training. "
         "Underlined is the best of a column, the teacher left out, which knows all training rows. † marks a score "
-        "whose interval is not wholly above the constant predictor, which always says the commonest training label: "
-        "such a score shows no learning."
+        "that is not surely above the constant predictor, which always says the commonest training label: its interval "
+        "is not wholly above, nor is it further above than the drawing of the test rows explains. "
+        "Such a score shows no learning."
     ]
     if CONSTANT not in results.methods:
         sentences.append("The results hold no constant predictor, so nothing is marked †.")
