@@ -461,7 +461,7 @@ def test_trackers_are_named_on_the_command_line(cli, made, tmp_path, command):
         (
             b'{"text": "a"}\n[1]\n',
             3,
-            "the data of task 'rows.jsonl' cannot be used: rows.jsonl row 2: wants {field: value}; got [1]",
+            "the rows of rows.jsonl cannot be answered: rows.jsonl row 2: wants {field: value}; got [1]",
         ),
     ],
 )

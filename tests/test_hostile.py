@@ -117,6 +117,8 @@ def walk():
 @pytest.mark.parametrize(("command", "parameter"), list(walk()))
 def test_no_value_of_an_option_ends_in_a_traceback(cli, place, command, parameter, every):
     for value in (SETTINGS if parameter == "settings" else TEXTS)[::every]:
+        if (command, parameter, value) == ("teach", "out", "/"):  # a good place, and not the tests' to write to
+            continue
         started = time.monotonic()
         code, out, err = cli(*arguments_of(command, parameter, value), stdin="")
         assert code in DOCUMENTED, (value, err)

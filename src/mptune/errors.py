@@ -67,12 +67,12 @@ class DataError(MptuneError, ValueError):
     exit_code = WRONG_CONTENT
     shown = 20
 
-    def __init__(self, task: str, problems: Sequence[str]) -> None:
+    def __init__(self, task: str, problems: Sequence[str], head: str = "") -> None:
         self.task, self.problems = task, tuple(problems)
         listed = list(problems[: self.shown])
         if len(problems) > self.shown:
             listed.append(f"... and {len(problems) - self.shown} more of the kind")
-        super().__init__(_bulleted(f"the data of task {task!r} cannot be used:", listed))
+        super().__init__(_bulleted(head or f"the data of task {task!r} cannot be used:", listed))
 
     @classmethod
     def of_all(cls, failures: Sequence["DataError"]) -> "DataError":

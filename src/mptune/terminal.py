@@ -112,7 +112,8 @@ def saved(
     """
     scored = ", ".join(f"{s['task']} {s['metric']} {s['value']:.1f}" for s in scores)
     still = "; it kept the start: training did not help. Try more steps, or another rate" if kept_start else ""
-    told = f"{scored} on validation rows{still}" if scored else "the last state; nothing was validated"
+    state = "the start" if kept_start else "the last state"
+    told = f"{scored} on validation rows{still}" if scored else f"{state}; nothing was validated"
     broke = f"; training stopped at step {stopped}, where its numbers were not finite" if stopped is not None else ""
     try:
         say(f"{folder}: {told}{broke}")

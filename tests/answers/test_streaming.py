@@ -238,6 +238,14 @@ def test_places_are_checked_before_the_work(tmp_path, rows):
     check_places(rows, tmp_path / "a.jsonl")
 
 
+def test_rows_are_not_replaced_by_their_answers(tmp_path, rows):
+    (tmp_path / "link.jsonl").symlink_to(rows)
+    (tmp_path / "hard.jsonl").hardlink_to(rows)
+    for output in (rows, rows.parent / "." / rows.name, tmp_path / "link.jsonl", tmp_path / "hard.jsonl"):
+        with pytest.raises(UsageError, match="holds the rows themselves, which answers would replace; choose another"):
+            check_places(rows, output)
+
+
 def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, rows, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, how: how != os.W_OK)  # a test may run as root
     with pytest.raises(UsageError, match=r"a\.jsonl cannot be written; give --output a place that can be"):

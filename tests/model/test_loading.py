@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -283,6 +284,23 @@ def test_what_is_wrong_in_a_config_is_said_in_a_line(changes, said, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
     assert said in refused(folder)
+
+
+@pytest.mark.parametrize("token", [-1, 400, 10**12, "x", [1], {}, float("nan"), float("inf")])
+@pytest.mark.parametrize("field", ["decoder_start_token_id", "bos_token_id"])
+def test_a_decoder_begins_with_a_token_of_the_models_own(field, token, backbone, tmp_path):
+    folder = saved(backbone, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"decoder_start_token_id": None, field: token}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert re.search("names no token of its 400 as decoder_start_token_id|cannot be loaded: ", refused(folder))
+
+
+@pytest.mark.parametrize("positions", [0, -1, 1.5, "x", [1], {"a": 1}, float("nan")])
+def test_a_number_of_positions_that_is_none_is_refused(positions, backbone, tmp_path):
+    folder = saved(backbone, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": positions}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert f"has max_position_embeddings: {positions!r} in its config.json; wanted is a number" in refused(folder)
 
 
 @pytest.mark.parametrize("kernel", ["someone/kernel", "paged|someone/kernel"])

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -45,6 +45,8 @@ def check_places(source: Path | None, output: Path | None) -> None:
     if output.is_dir():
         raise UsageError(f"--output wants a file; {output} is a folder")
     refuse_lost(output, "--output")
+    if source is not None and output.is_file() and output.samefile(source):
+        raise UsageError(f"{output} holds the rows themselves, which answers would replace; choose another --output")
     if not os.access(output if output.exists() else followed(output).parent, os.W_OK):
         raise UsageError(f"{output} cannot be written; give --output a place that can be")
 
@@ -73,7 +75,7 @@ def answer_file(predictor: Predictor, source: Path | None, output: Path | None) 
             if not checked:
                 problems += _problems(predictor, portion)
             if problems:
-                raise DataError(_name(source), problems)
+                raise _unanswerable(predictor, source, problems)
             answers = predictor.predict([row for _, row in portion])
             lines = [json.dumps(answer.as_dict(), ensure_ascii=False) for answer in answers]
             write("".join(f"{visible(line)}\n" for line in lines).encode())
@@ -87,7 +89,7 @@ def _check(predictor: Predictor, source: Path) -> None:
         if len(problems) >= MOST_PROBLEMS:
             break
     if problems:
-        raise DataError(_name(source), problems)
+        raise _unanswerable(predictor, source, problems)
 
 
 def _problems(predictor: Predictor, rows: Numbered) -> Iterator[str]:
@@ -98,8 +100,9 @@ def _problems(predictor: Predictor, rows: Numbered) -> Iterator[str]:
             yield f"row {number}: {error}"
 
 
-def _name(source: Path | None) -> str:
-    return source.name if source else "standard input"
+def _unanswerable(predictor: Predictor, source: Path | None, problems: Sequence[str]) -> DataError:
+    tasks = ", ".join(task.name for task in predictor.tasks)
+    return DataError(tasks, problems, f"the rows of {source.name if source else 'standard input'} cannot be answered:")
 
 
 def _digest(source: Path) -> str:

@@ -21,6 +21,7 @@ from mptune.model.families import check_family
 RELATIVE_BIAS = ("t5", "mt5", "umt5")
 LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers", "n_layer")
 MOST_LAYERS = 10_000  # more would be made for minutes before their weights are missed
+POSITIONS = ("max_position_embeddings", "max_seq_len")  # what `Backbone.positions` reads
 
 
 def load_backbone(config: BackboneConfig | str | Path | None = None) -> Backbone:
@@ -55,6 +56,7 @@ def load_backbone(config: BackboneConfig | str | Path | None = None) -> Backbone
     _refuse_damaged_weights(config.name, model)
     resolved = str(model.dtype).removeprefix("torch.")
     backbone = Backbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
+    _refuse_start(backbone, rows)
     check_family(backbone)
     return backbone
 
@@ -100,6 +102,7 @@ def _read(config: BackboneConfig, source: str, device: torch.device) -> tuple[An
             dtype = _dtype(config.dtype, device)
             model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub)
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+            tokenizer.decode(tokenizer("a").input_ids)  # some of what is wrong is met only where it is used
     except BackboneError:
         raise
     except Exception as error:  # a folder may be a stranger's, and wrong in any way: empty pickles, zeros, wrong types
@@ -136,6 +139,26 @@ def _refuse_config(name: str, config: Any) -> None:
                     f"the backbone {name!r} has {field}: {layers} in its config.json; wanted are 1 to {MOST_LAYERS:,} "
                     "layers. Download or save it again."
                 )
+        for field in POSITIONS:
+            positions = getattr(part, field, None)
+            if positions is not None and not (isinstance(positions, int) and positions > 0):
+                raise BackboneError(
+                    f"the backbone {name!r} has {field}: {positions!r:.40} in its config.json; wanted is a number of "
+                    "positions. Download or save it again."
+                )
+
+
+def _refuse_start(backbone: Backbone, rows: int) -> None:
+    """Raise BackboneError where a decoder begins with what is no token."""
+    try:
+        fits = not backbone.is_encoder_decoder or 0 <= backbone.start_token < rows
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise BackboneError(
+            f"the backbone {backbone.config.name!r} names no token of its {rows} as decoder_start_token_id in its "
+            "config.json. Download or save it again."
+        )
 
 
 def _refuse_unknown_tokens(name: str, tokenizer: Any, rows: int) -> None:
