@@ -31,7 +31,7 @@ from support.toys import task_yaml
 
 SHARE, SEED = 40, 0  # of changes to each kind of file in a test
 SLOWEST = 5  # seconds
-LONGEST = 20_000  # characters of a message
+LONGEST = 50_000  # characters that a command says: twenty rows, each of a long line
 TEACH = ("teach", "--backbone", "model", "--set", "teach.prompt_length=2", "--set", "teach.save_every=1",
          "--set", "teach.max_target_tokens=4")  # fmt: skip
 AT_ONCE = (*TEACH, "--out", "made", "--set", "teach.steps=0", "--tasks")

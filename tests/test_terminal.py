@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mptune.terminal import ShownHandler, Standing, board, saved, say, step_progress, table
+from mptune.errors import MptuneError
+from mptune.terminal import ShownHandler, Standing, board, ended, saved, say, step_progress, table
 
 
 def shown(capsys):
@@ -159,12 +160,14 @@ def test_what_was_saved_is_said_with_its_scores_and_whether_training_helped(caps
     saved(Path("out"), scores)
     saved(Path("out"), scores, kept_start=True)
     saved(Path("out"), [])
+    saved(Path("out"), [], kept_start=True)
     saved(Path("out"), scores, stopped=7)
     assert capsys.readouterr().out.splitlines() == [
         "out: mood accuracy 61.2 on validation rows",
         "out: mood accuracy 61.2 on validation rows; it kept the start: training did not help. "
         "Try more steps, or another rate",
         "out: the last state; nothing was validated",
+        "out: the start; nothing was validated",
         "out: mood accuracy 61.2 on validation rows; training stopped at step 7, where its numbers were not finite",
     ]
 
@@ -219,3 +222,20 @@ def test_warnings_show_control_characters_too(monkeypatch, capsys):
 def test_tabs_and_new_lines_of_a_cell_do_not_break_a_table_for_programs(capsys):
     table(["a", "b"], [["x\ty\nz", "1"]])
     assert capsys.readouterr().out.splitlines() == ["a\tb", r"x\u0009y\u000az" + "\t1"]
+
+
+def test_what_a_stranger_wrote_without_end_leaves_a_short_error_that_says_what_to_do(capsys):
+    def refused():
+        raise MptuneError(f"this is no name: {'x' * 1_000_000}. Take another.\nand a second line")
+
+    with pytest.raises(SystemExit):
+        ended(refused)
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"mptune: this is no name: x+ \[\.\.\.\] x+\. Take another\.\nand a second line\n", said)
+    assert len(said) < 2_100
+
+
+def test_a_warning_without_end_is_cut_too(capsys):
+    ShownHandler().emit(logging.makeLogRecord({"msg": f"odd: {'x' * 1_000_000}; look at it"}))
+    assert re.fullmatch(r"odd: x+ \[\.\.\.\] x+; look at it\n", said := capsys.readouterr().err)
+    assert len(said) < 2_100

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 # What the system says of a path that leads nowhere, as against a disk that is full or may not be written.
 NAMES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
-
+LONGEST_LINE = 2000  # characters of an error or a warning, which may repeat what a stranger wrote
 
 # What moves a terminal's cursor, colours, titles or the direction of writing, but for tabs and new lines.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -97,7 +97,7 @@ class ShownHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a warning; where nobody reads it any more, nothing."""
         with suppress(OSError, ValueError):
-            say(self.format(record), err=True)
+            say(_brief(self.format(record)), err=True)
 
 
 def saved(
@@ -151,8 +151,15 @@ def ended(command: Callable[[], Any]) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    say(f"mptune: {message}", err=True)
+    say(_brief(f"mptune: {message}"), err=True)
     sys.exit(code)
+
+
+def _brief(text: str) -> str:
+    """Return a text whose endless lines lack their middle: what is wrong stands before it, what to do behind."""
+    end = LONGEST_LINE // 4
+    lines = text.split("\n")
+    return "\n".join(f"{s[: 3 * end]} [...] {s[-end:]}" if len(s) > LONGEST_LINE else s for s in lines)
 
 
 def loading() -> AbstractContextManager[Any]:

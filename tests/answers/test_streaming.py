@@ -7,11 +7,14 @@ import stat
 import threading
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mptune.answers import streaming
 from mptune.answers.prediction import Predictor
 from mptune.answers.streaming import answer_file, check_places
-from mptune.errors import DataError, UsageError
+from mptune.errors import DataError, MptuneError, UsageError
+from mptune.tasks.task import Task
 from support.prompts import random_prompt
 from support.toys import make_task, toy_rows, write_rows
 
@@ -250,3 +253,26 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, rows
     monkeypatch.setattr(os, "access", lambda path, how: how != os.W_OK)  # a test may run as root
     with pytest.raises(UsageError, match=r"a\.jsonl cannot be written; give --output a place that can be"):
         check_places(rows, tmp_path / "a.jsonl")
+
+
+WORDS = st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=3, unique=True)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(words=WORDS, texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=40))
+def test_there_is_one_line_for_every_row_whatever_texts_and_label_words_are(backbone, tmp_path, words, texts):
+    verbalizer = {str(number): word for number, word in enumerate(words)}
+    try:
+        task = Task(name="any", template="{text}", verbalizer=verbalizer)
+        predictor = Predictor(backbone, [random_prompt(backbone, [task])])
+        predictor.predict([{"text": "a"}])
+    except MptuneError:  # a word that no tokenizer could read, or two that are one to it
+        return
+    rows = [{"text": text} for text in texts]
+    answer_file(predictor, write_rows(tmp_path / "any.jsonl", rows), tmp_path / "answers.jsonl")
+    lines = (tmp_path / "answers.jsonl").read_bytes().decode().split("\n")
+    assert lines.pop() == ""
+    found = [json.loads(line) for line in lines]
+    wanted = [p.as_dict() for p in predictor.predict(rows)]
+    assert [a["answer"] for a in found] == [a["answer"] for a in wanted]
+    assert [list(a["probabilities"]) for a in found] == [words] * len(rows)

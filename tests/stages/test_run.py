@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -511,7 +512,12 @@ def test_an_adapted_prompts_folder_that_cannot_be_made_is_said_before_a_model_is
     assert (code, err) == (2, f"mptune: {place} exists and is no run of mptune; choose another --out\n")
 
 
-def test_a_state_that_lacks_a_tensor_is_said_and_can_be_removed(toy_task, tmp_path):
+def progress(**changes):
+    """The header of a state that stands at its first step."""
+    return {"progress": json.dumps({"step": 1, "best": [50.0, 0.5], "kept": 0, "tensors": [], **changes})}
+
+
+def test_a_state_that_lacks_a_tensor_or_a_step_is_said_and_can_be_removed(toy_task, tmp_path):
     stop_early(toy_task, tmp_path / "run", Quick())
     file = tmp_path / "run.partial" / "state.safetensors"
     whole = file.read_bytes()
@@ -525,6 +531,12 @@ def test_a_state_that_lacks_a_tensor_is_said_and_can_be_removed(toy_task, tmp_pa
         (None, {"progress": '{"step": 1, "best": null, "kept": 0}'}, r"state\.safetensors is damaged"),
         (None, {"progress": '{"step": "x", "best": [1, 1], "kept": 0}'}, r"state\.safetensors is damaged"),
         (None, {"progress": "[" * 100_000}, r"state\.safetensors is damaged"),
+        (None, progress(step=-1), r"damaged \(it stands at step -1, and its best at step 0"),
+        (None, progress(step=10**30), r"damaged \(it stands at step 1000000"),
+        (None, progress(kept=2), r"damaged \(it stands at step 1, and its best at step 2"),
+        (None, progress(kept=-1), r"damaged \(it stands at step 1, and its best at step -1"),
+        (None, progress(best=[math.nan, 0]), r"damaged \(it stands at step 1, and its best at step 0, nan, 0.0"),
+        (None, progress(best=[50, math.inf]), r"damaged \(.* at step 0, 50.0, inf"),
     ):
         file.write_bytes(whole)
         tensors = {key: tensor for key, tensor in load_file(file).items() if key != name}

@@ -70,6 +70,9 @@ class Learner:
                 self.state = unpack_state(tensors, self.prompt, self.optimizer)
                 self.step, self.kept = int(progress["step"]), int(progress["kept"])
                 score, loss = map(float, progress["best"])
+                if not (0 <= self.kept <= self.step <= self.config.steps and math.isfinite(score + loss)):
+                    at = f"it stands at step {self.step}, and its best at step {self.kept}"
+                    raise ValueError(f"{at}, {score}, {loss}, of {self.config.steps}")
             except (RuntimeError, KeyError, TypeError, ValueError) as error:
                 raise run.damaged(error) from None
             self.best = (score, loss)
