@@ -41,7 +41,7 @@ LENGTH = 20
 def one(source: MultitaskPrompt, name: str, seed: int, steps: int, backbone: Backbone, data_dir: Path | None
         ) -> dict[str, Any]:  # fmt: skip
     """Return when the best validation score was reached, and the whole time."""
-    config = AdaptConfig(shots=16, seed=seed, steps=steps, validate_every=10)
+    config = AdaptConfig(shots=16, validation_shots=16, seed=seed, steps=steps, validate_every=10)
     log = io.StringIO()  # no terminal: progress comes as JSON lines with their seconds
     began = time.perf_counter()
     with contextlib.redirect_stderr(log):
@@ -61,7 +61,8 @@ def side_by_side(source: MultitaskPrompt, name: str, steps: int, backbone: Backb
     task = get_task(name)
 
     def adapted(count: int) -> None:
-        configs = [AdaptConfig(shots=16, seed=seed, steps=steps, validate_every=10) for seed in range(count)]
+        few = {"shots": 16, "validation_shots": 16, "steps": steps, "validate_every": 10}
+        configs = [AdaptConfig(**few, seed=seed) for seed in range(count)]
         with contextlib.redirect_stderr(io.StringIO()):
             adapt_together(source, [Target((task,), config) for config in configs], backbone, data_dir=data_dir)
 
