@@ -15,7 +15,14 @@ HOUSE = [
     ("", ["errors", "config files terminal"]),
     (
         "tasks",
-        ["cells hub", "prepare", "task", "protocols rows splits", "data doubts glue mrqa nlg others superglue", "registry"],
+        [
+            "cells hub",
+            "prepare",
+            "task",
+            "protocols rows splits",
+            "data doubts glue mrqa nlg others superglue",
+            "registry",
+        ],
     ),
     (
         "model",

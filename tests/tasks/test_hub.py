@@ -60,9 +60,13 @@ def test_a_paper_recipe_without_a_network_names_every_task_and_what_would_supply
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: session)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", lambda *given, **named: asked.append(given) or load(*given, **named))
-    code, _, said = cli("bench", Path(__file__).parents[2] / "recipes/paper/superglue.yaml", "--plan", "--out", tmp_path / "out")
+    code, _, said = cli(
+        "bench", Path(__file__).parents[2] / "recipes/paper/superglue.yaml", "--plan", "--out", tmp_path / "out"
+    )
     assert code == 3
     assert "nyu-mll/glue/mnli/train cannot be loaded from the hub (which cannot be reached, and no copy" in said
-    assert "put mnli.train.jsonl into a folder and name that: --data DIR of a command, the data: line of a recipe" in said
+    assert (
+        "put mnli.train.jsonl into a folder and name that: --data DIR of a command, the data: line of a recipe" in said
+    )
     assert len({given[:2] for given in asked}) > 6  # all tasks, and not the first alone
     assert len(session.asked) == 1
