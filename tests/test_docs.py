@@ -3,6 +3,7 @@
 `python tests/test_docs.py --write` writes docs/cli.md anew.
 """
 
+import ast
 import json
 import re
 import subprocess
@@ -54,6 +55,70 @@ def test_links_between_documents_lead_somewhere():
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "results").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+COMMANDS = typer.main.get_command(app).commands
+OPTIONS = {name: {text for option in command.params for text in option.opts} | {"--help"}
+           for name, command in COMMANDS.items()}  # fmt: skip
+GENERAL = {text for option in typer.main.get_command(app).params for text in option.opts}
+FOREIGN = {  # of benchmarks and of this file; torchrun's; pip's; git's
+    "--quick", "--write", "--nproc-per-node", "--force-reinstall", "--always", "--dirty", "--abbrev", "--error-unmatch",
+    "--exclude",
+}  # fmt: skip
+
+
+def messages() -> dict[str, str]:
+    """All texts that the package can print, by file; what stands in braces is left out."""
+    texts: dict[str, str] = {}
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        parts = []
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts.append("".join(each.value if isinstance(each, ast.Constant) else "…" for each in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts.append(node.value)
+        texts[path.name] = "\n".join(parts)
+    return texts
+
+
+def documents() -> dict[str, str]:
+    """What the documents say, but for the log and the list of changes, which speak of their day."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "recipes").rglob("*.yaml")]
+    dated = {"LOG.md", "CHANGELOG.md"}
+    return {page.name: page.read_text(encoding="utf-8") for page in sorted(pages) if page.name not in dated}
+
+
+def calls(text: str) -> list[tuple[str, list[str]]]:
+    """The commands that a text names, in backticks or as lines of a block, with the options that follow them."""
+    blocks = re.findall(r"```.*?```", text, re.DOTALL)
+    lines = [line for block in blocks for line in re.findall(r"^(?:\$ )?mptune (.+)", block.replace("\\\n", " "), re.M)]
+    inline = re.findall(r"`mptune ([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    named = [re.split(r"\s[#|>]", call)[0] for call in (*lines, *inline)]
+    return [(call.split()[0], re.findall(r"(?<!\S)--[a-z][a-z-]*", call)) for call in named if call[0].isalpha()]
+
+
+@pytest.mark.parametrize("texts", [messages, documents])
+def test_every_command_that_is_named_exists_with_its_options(texts):
+    found = [(place, *call) for place, text in texts().items() for call in calls(text)]
+    assert len(found) > 5
+    for place, command, options in found:
+        assert command in COMMANDS, f"{place}: mptune {command}"
+        assert set(options) <= OPTIONS[command], f"{place}: mptune {command} {options}"
+
+
+@pytest.mark.parametrize("texts", [messages, documents])
+def test_every_option_that_is_named_belongs_to_a_command(texts):
+    known = GENERAL.union(FOREIGN, *OPTIONS.values())
+    found = {(place, option) for place, text in texts().items()
+             for option in re.findall(r"(?<![\w(-])--[a-z][a-z-]*(?![\w:-])", text)}  # fmt: skip
+    assert len(found) > 10
+    assert sorted((place, option) for place, option in found if option not in known) == []
+
+
+def test_a_command_or_option_that_does_not_exist_would_be_seen():
+    assert calls("run `mptune bench r.yaml --data DIR`") == [("bench", ["--data"])]
+    assert calls("```bash\nmptune teach --task a \\\n  --lr 3 # or --no\n```") == [("teach", ["--task", "--lr"])]
+    assert "--data" not in OPTIONS["bench"]
 
 
 @pytest.mark.parametrize(

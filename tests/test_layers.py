@@ -15,7 +15,14 @@ HOUSE = [
     ("", ["errors", "config files terminal"]),
     (
         "tasks",
-        ["cells", "prepare", "task", "protocols rows splits", "data doubts glue mrqa nlg others superglue", "registry"],
+        [
+            "cells hub",
+            "prepare",
+            "task",
+            "protocols rows splits",
+            "data doubts glue mrqa nlg others superglue",
+            "registry",
+        ],
     ),
     (
         "model",
@@ -70,7 +77,7 @@ FILES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in sorted
 DOORS = {
     "accelerate": {"stages/training"},
     "datasets": {"comparison/baselines/setfit", "tasks/rows"},  # what SetFit's trainer takes rows as
-    "huggingface_hub": {"prompts/folder"},
+    "huggingface_hub": {"prompts/folder", "tasks/hub"},
     "jinja2": {"comparison/report/page"},
     "matplotlib": {"comparison/report/charts"},
     "nltk": {"answers/metrics"},

@@ -955,6 +955,7 @@ def test_a_hub_data_set_out_of_reach_says_what_to_do_instead():
     (said,) = problems(task)
     assert re.fullmatch(
         r"nobody/nothing/plain/train cannot be loaded from the hub \(.+\)\. "
-        r"Check name and network, or give --data DIR with mood\.train\.jsonl",
+        r"Check name and network, or put mood\.train\.jsonl into a folder and name that: --data DIR of a command, "
+        r"the data: line of a recipe",
         said,
     )

@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from mptune.answers.metrics import credits, require_libraries, score
-from mptune.comparison.guard import note_recipe, refuse_change, refuse_other_rows, rows_digest
+from mptune.comparison.guard import note_recipe, refuse_bad_rows, refuse_change, refuse_other_rows, rows_digest
 from mptune.comparison.provenance import circumstances, of_backbone, of_sources, trainings
 from mptune.comparison.recipe import Loaded, Recipe
 from mptune.comparison.report.markdown import results_page, standing_table
@@ -33,14 +33,13 @@ from mptune.comparison.results import (
 )
 from mptune.comparison.similarity import similarities
 from mptune.comparison.systems import Kind, Sources, System
-from mptune.comparison.trials import Trial, chosen_trials, unfinished
-from mptune.errors import DataError, MissingExtraError, UsageError
+from mptune.comparison.trials import Trial, chosen_trials, rows_needed, unfinished
+from mptune.errors import MissingExtraError, UsageError
 from mptune.files import beside, clean, write_file
 from mptune.model.memory import give_back
 from mptune.stages.experiment import versions
 from mptune.stages.run import processes
-from mptune.tasks.data import TaskRows
-from mptune.tasks.task import SPLITS, Example, Split, Task
+from mptune.tasks.task import Example, Split, Task
 from mptune.terminal import Standing
 
 Watch = Callable[[Standing], None]
@@ -84,9 +83,9 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
     # What is missing, and all data problems, come first, before the backbone takes its time to load; and of these
     # nothing is read that the runs to come do not need.
     to_come = unfinished(trials, lines)
-    sources_read, targets_read = _rows_needed(loaded, to_come)
+    sources_read, targets_read = rows_needed(loaded, to_come)
     _refuse_missing_libraries(to_come, [rows.task for rows in (*sources_read, *targets_read)])
-    _refuse_bad_rows(sources_read, targets_read)
+    refuse_bad_rows(sources_read, targets_read)
     refuse_other_rows(targets_read, lines, loaded.recipe.evaluate.rows)
     note_recipe(folder, loaded, lines)
 
@@ -116,14 +115,6 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
     return folder
 
 
-def _rows_needed(loaded: Loaded, trials: Sequence[Trial]) -> tuple[Sequence[TaskRows], Sequence[TaskRows]]:
-    """Return the source and the target tasks whose rows some runs read."""
-    begins_with = {trial.contender.method.begins_with for trial in trials}
-    chosen = {name for trial in trials for name in trial.tasks}
-    sources = loaded.sources if begins_with & {"teachers", "multitask prompt"} else ()
-    return sources, [rows for rows in loaded.targets if rows.name in chosen]
-
-
 def _refuse_missing_libraries(trials: Sequence[Trial], scored: Sequence[Task]) -> None:
     """Raise MissingExtraError where a method, or a metric of a task that is scored, needs what is not installed."""
     methods = [trial.contender.method for trial in trials]
@@ -131,19 +122,6 @@ def _refuse_missing_libraries(trials: Sequence[Trial], scored: Sequence[Task]) -
         if find_spec(library) is None:
             raise MissingExtraError(part, extra)
     require_libraries([metric for task in scored for metric in task.metrics])
-
-
-def _refuse_bad_rows(sources: Sequence[TaskRows], targets: Sequence[TaskRows]) -> None:
-    """Raise one DataError with every problem of every task."""
-    failures: list[DataError] = []
-    for tasks, splits in ((sources, SPLITS[:2]), (targets, SPLITS)):
-        for rows in tasks:
-            try:
-                rows.data(*splits)
-            except DataError as error:
-                failures.append(error)
-    if failures:
-        raise DataError.of_all(failures)
 
 
 def _seconds_left(trials: Sequence[Trial], lines: Sequence[Line], sources: Sources) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 from mptune.comparison.recipe import Loaded
 from mptune.comparison.results import FILES, RECIPE, Line, TrainingRecord, read_object
 from mptune.config import ExamplesConfig
-from mptune.errors import ResumeError
+from mptune.errors import DataError, ResumeError
 from mptune.files import digest, write_file
 from mptune.stages.run import first_difference
 from mptune.tasks.data import TaskRows, draw_rows
@@ -47,6 +47,19 @@ def refuse_change(folder: Path, loaded: Loaded, lines: Sequence[Line]) -> None:
             f"{folder} holds results with {field} = {old}, and now it is {new}. "
             "Take the old value, choose another --out, or remove the folder."
         )
+
+
+def refuse_bad_rows(sources: Sequence[TaskRows], targets: Sequence[TaskRows]) -> None:
+    """Raise one DataError with every problem of every task."""
+    failures: list[DataError] = []
+    for tasks, splits in ((sources, SPLITS[:2]), (targets, SPLITS)):
+        for rows in tasks:
+            try:
+                rows.data(*splits)
+            except DataError as error:
+                failures.append(error)
+    if failures:
+        raise DataError.of_all(failures)
 
 
 def refuse_other_rows(targets: Sequence[TaskRows], lines: Sequence[Line], asked: int | None) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from mptune.comparison.guard import refuse_change
+from mptune.comparison.guard import refuse_bad_rows, refuse_change
 from mptune.comparison.recipe import Contender, Loaded, Recipe
 from mptune.comparison.results import read_results
 from mptune.comparison.systems import Sources, System
-from mptune.comparison.trials import Trial, chosen_trials, unfinished
+from mptune.comparison.trials import Trial, chosen_trials, rows_needed, unfinished
 from mptune.config import AdaptConfig, ExamplesConfig, TrainingConfig
 from mptune.files import beside
 from mptune.model.backbone import Backbone
@@ -111,16 +111,20 @@ def planned(
 
     Raises:
         ResumeError, ResultsError: `run_recipe` would not add to the folder.
+        DataError: every problem of every task at once.
     """
     recipe, folder = loaded.recipe, out or beside(Path(), loaded.recipe.out)
     lines = read_results(folder)
     refuse_change(folder, loaded, lines)
     trials: dict[str, list[Trial]] = {}
-    for trial in unfinished(chosen_trials(loaded, only), lines):
+    to_come = unfinished(chosen_trials(loaded, only), lines)
+    sources, targets = rows_needed(loaded, to_come)
+    refuse_bad_rows(sources, targets)
+    for trial in to_come:
         trials.setdefault(trial.name, []).append(trial)
     with tempfile.TemporaryDirectory() as scratch:
         meter = _Meter(loaded, Path(scratch), say)
-        texts = {task.name: meter.texts(task) for task in (*loaded.sources, *loaded.targets)}
+        texts = {task.name: meter.texts(task) for task in (*sources, *targets)}
         contenders = [alike[0].contender for alike in trials.values()]
         before = list(_source_costs(Sources(loaded, folder, lambda _: None), contenders, meter, texts))
         cache = recipe.distill.teacher_cache if any("source training" in cost.what for cost in before) else 0.0

@@ -109,3 +109,11 @@ def unfinished(trials: Sequence[Trial], lines: Sequence[Line]) -> list[Trial]:
     """Return the runs of which a line is missing."""
     done = {line.key for line in lines}
     return [trial for trial in trials if not done.issuperset(trial.keys)]
+
+
+def rows_needed(loaded: Loaded, trials: Sequence[Trial]) -> tuple[Sequence[TaskRows], Sequence[TaskRows]]:
+    """Return the source and the target tasks whose rows some runs read."""
+    begins_with = {trial.contender.method.begins_with for trial in trials}
+    chosen = {name for trial in trials for name in trial.tasks}
+    sources = loaded.sources if begins_with & {"teachers", "multitask prompt"} else ()
+    return sources, [rows for rows in loaded.targets if rows.name in chosen]

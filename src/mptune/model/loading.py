@@ -14,6 +14,7 @@ from mptune.errors import BackboneError, MissingBackbone, first_line
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED, build_embedded
 from mptune.model.families import check_family
+from mptune.tasks.hub import hub_answers
 
 # T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
 # matrix products: 0.49 against 0.38 ms a token for a training step on two cores (docs/LOG.md, 2026-11-20: where the
@@ -92,6 +93,7 @@ def _read(config: BackboneConfig, source: str, device: torch.device) -> tuple[An
     hub: dict[str, Any] = {"trust_remote_code": False}
     if not Path(source).is_dir():
         hub["revision"] = config.revision
+        hub_answers()  # where it does not, what is missing is said now, and not after many tries
     try:
         with _Quiet():
             model_config = AutoConfig.from_pretrained(source, **hub)

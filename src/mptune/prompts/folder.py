@@ -18,6 +18,7 @@ from mptune.files import followed, json_object, write_file
 from mptune.prompts.card import Card, public_name
 from mptune.prompts.modelcard import model_card
 from mptune.tasks.data import TaskRows
+from mptune.tasks.hub import hub_answers
 from mptune.tasks.task import Task
 
 PROMPT_FILE = "prompt.safetensors"
@@ -193,6 +194,7 @@ def _nearby(folder: Path) -> str:
 
 
 def _download(repository: str, revision: str | None) -> Path:
+    hub_answers()
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from mptune.errors import UsageError, first_line, reason
 from mptune.files import json_lines, parsed
+from mptune.tasks.hub import hub_answers
 from mptune.tasks.task import SPLITS, HubData, Task
 
 logger = logging.getLogger(__name__)
@@ -88,16 +89,20 @@ def read_rows(
 
 
 def _hub_rows(task: Task, hub: HubData, split: str, place: str, problems: list[str]) -> NumberedRows:
+    reached = Path(hub.path).is_dir() or hub_answers()
     import datasets
 
     datasets.disable_progress_bars()
+    if not reached:  # read from its own copy of the setting
+        datasets.config.HF_HUB_OFFLINE = True
     try:
         loaded = datasets.load_dataset(hub.path, hub.name, data_dir=hub.folder, revision=hub.revision, split=split)
     except Exception as error:
         # The hub's client raises whatever its transport raises; each means that the rows are not to be had.
+        why = first_line(error)[:200] if reached else "which cannot be reached, and no copy is kept here"
         problems.append(
-            f"{place} cannot be loaded from the hub ({first_line(error)[:200]}). Check name and network, "
-            f"or give --data DIR with {task.name}.{split}.jsonl"
+            f"{place} cannot be loaded from the hub ({why}). Check name and network, or put {task.name}.{split}.jsonl "
+            "into a folder and name that: --data DIR of a command, the data: line of a recipe"
         )
         return []
     return list(enumerate(loaded, start=1))
