@@ -1,8 +1,8 @@
 """Folders to backbones: what loads is checked, known by its fingerprint, and refused where something is missing."""
 
 import json
-import re
 import pickle
+import re
 from pathlib import Path
 
 import pytest
