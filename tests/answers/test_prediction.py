@@ -61,6 +61,9 @@ def test_every_row_that_cannot_be_answered_is_named_at_once(backbone, two):
     assert len(error.value.problems) == 3
     assert "row 1: no task of this predictor is called 'mod'. Did you mean 'mood'?" in str(error.value)
     assert "row 2: no field 'text'; it has task, txt" in str(error.value)
+    assert "row 4: no field 'task', for one of mood, speed; it has text" in str(error.value)
+    with pytest.raises(DataError, match=r"row 1: task holds a list, where text is wanted"):
+        Predictor(backbone, [two]).predict([{"task": ["mood"], "text": "a"}])
 
 
 def test_no_rows_are_answered_by_no_answers(backbone, two):

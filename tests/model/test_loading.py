@@ -303,6 +303,14 @@ def test_a_number_of_positions_that_is_none_is_refused(positions, backbone, tmp_
     assert f"has max_position_embeddings: {positions!r} in its config.json; wanted is a number" in refused(folder)
 
 
+@pytest.mark.parametrize("most", ["x", [1], {"a": 1}])
+def test_what_a_tokenizer_fails_over_in_use_is_said_when_it_is_loaded(most, backbone, tmp_path):
+    folder = saved(backbone, tmp_path / "model")
+    config = json.loads((folder / "tokenizer_config.json").read_text()) | {"model_max_length": most}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    assert "cannot be loaded: '>' not supported between instances of" in refused(folder)
+
+
 @pytest.mark.parametrize("kernel", ["someone/kernel", "paged|someone/kernel"])
 def test_a_repositorys_code_is_not_fetched_for_t5_either(kernel, backbone, tmp_path):
     folder = saved(backbone, tmp_path / "model")

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mptune.errors import ArtifactError, BackboneMismatch, ShapeError, UnknownNameError, UsageError
+from mptune.errors import ArtifactError, BackboneMismatch, MissingArtifact, ShapeError, UnknownNameError, UsageError
 from mptune.model.batch import IGNORE
 from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
 from mptune.model.scoring import generate
@@ -256,7 +256,7 @@ def test_a_collapsed_task_tells_nothing_of_the_other_tasks(backbone, tmp_path):
 
 def test_several_tasks_cannot_collapse_without_a_name(backbone, tmp_path):
     prompt = make_prompt(backbone)
-    with pytest.raises(UnknownNameError, match="Known: mood, say, speed"):
+    with pytest.raises(UsageError, match=r"this prompt is of several tasks: mood, .*\. Name one of them"):
         export(prompt, tmp_path / "out", backbone, "prompt-tuning")
     with pytest.raises(UnknownNameError, match="Did you mean 'speed'"):
         export(prompt, tmp_path / "out", backbone, "prompt-tuning", "sped")
@@ -416,7 +416,10 @@ def test_a_folder_without_an_adapter_points_to_one_below(backbone, tmp_path):
     export(make_prompt(backbone), tmp_path / "adapters" / "glue", backbone)
     with pytest.raises(ArtifactError, match=r"has no adapter_config\.json\. Did you mean one of its adapters: glue\?"):
         import_peft(tmp_path / "adapters", backbone=backbone)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ArtifactError, match=r"has no adapter_config\.json\.$"):
+        import_peft(tmp_path / "empty", backbone=backbone)
+    with pytest.raises(MissingArtifact, match=r"there is no folder .*nowhere with a PEFT adapter\. Check the spelling"):
         import_peft(tmp_path / "nowhere", backbone=backbone)
 
 

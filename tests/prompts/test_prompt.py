@@ -92,7 +92,7 @@ def test_a_task_is_found_by_name_and_the_only_one_without(prompt, toy_task, back
     assert prompt.task_number("colour") == 2
     with pytest.raises(UnknownNameError, match=r"'color'\. Did you mean 'colour'\? Known: colour, mood, speed\."):
         prompt.task_number("color")
-    with pytest.raises(UnknownNameError, match=r"Known: colour, mood, speed\."):
+    with pytest.raises(UsageError, match=r"is of several tasks: mood, speed, colour\. Name one of them"):
         prompt.task_number(None)
     assert teach(toy_task, backbone, TeachConfig(prompt_length=2, steps=0)).task_number(None) == 0
 

@@ -11,9 +11,9 @@ WORDS = [
     b"null", b"~", b"- ", b"../", b"/",
 ]  # fmt: skip
 VALUES = [
-    None, True, False, 0, -1, 1, 2, 3.5, -0.0, 10**6, 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf"), "",
-    " ", "x", "\0", "\x1b]0;owned\x07", "\ud83d", "\u202e", "x" * 100_000, "{text}", "{", "{text[0]}", "{text!r}",
-    "..", "/", "~", "a/b", "NaN", "1e400", [], {}, [[]], [None], {"": None}, {"a": {"b": []}},
+    None, True, False, 0, -1, 1, 2, 3.5, -0.0, 10**6, 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf"), "", " ",
+    "x", "\0", "\x1b]0;owned\x07", "\ud83d", "\u202e", "x" * 100_000, "{text}", "{", "{text[0]}", "{text!r}", "..", "/",
+    "~", "a/b", "NaN", "1e400", [], {}, [[]], [None], {"": None}, {"a": {"b": []}},
 ]  # fmt: skip
 
 
@@ -23,12 +23,10 @@ def changed_bytes(content: bytes, draw: random.Random) -> bytes:
         at, to = sorted(draw.choices(range(len(content) + 1), k=2))
         to = min(to, at + draw.choice((1, 4, 30, 10_000)))
         part = content[at:to]
-        changed = draw.choice((
-            b"", part + part, part[::-1], draw.choice(WORDS), draw.choice(WORDS) + part,
-            draw.randbytes(draw.randint(1, 8)),
-            bytes(byte ^ 1 << draw.randrange(8) for byte in part[:4]) + part[4:],
-        ))  # fmt: skip
-        content = content[:at] + changed + content[to:]
+        word, noise = draw.choice(WORDS), draw.randbytes(draw.randint(1, 8))
+        flipped = bytes(byte ^ 1 << draw.randrange(8) for byte in part[:4]) + part[4:]
+        changed = (b"", part + part, part[::-1], word, word + part, noise, flipped)
+        content = content[:at] + draw.choice(changed) + content[to:]
     return content
 
 

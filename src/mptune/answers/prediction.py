@@ -15,6 +15,7 @@ from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts, refuse_namesakes
+from mptune.tasks.cells import cell
 from mptune.tasks.task import Example, Task, there
 
 TASK_FIELD = "task"  # the field of a row that names its task, where a predictor knows several
@@ -129,9 +130,11 @@ class Predictor:
     def _task_of(self, row: Mapping[str, Any]) -> Task:
         if len(self._tasks) == 1:
             return self.tasks[0]
-        name = row.get(TASK_FIELD)
+        name = cell(row.get(TASK_FIELD), TASK_FIELD)
+        if name is None:
+            raise ValueError(f"no field {TASK_FIELD!r}, for one of {', '.join(self._tasks)}; it has {there(row)}")
         if name not in self._tasks:
-            raise UnknownNameError("task of this predictor", str(name or ""), self._tasks)
+            raise UnknownNameError("task of this predictor", name, self._tasks)
         return self._tasks[name][0]
 
     def _answers(self, inputs: Mapping[str, Sequence[Example]], count: int) -> list[Prediction]:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mptune.errors import ArtifactError, BackboneMismatch, UsageError
+from mptune.errors import ArtifactError, BackboneMismatch, MissingArtifact, UsageError
 from mptune.files import json_object, refuse_existing, write_file, write_folder
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import EMBEDDED
@@ -63,8 +63,8 @@ def export_peft(
 
     Raises:
         BackboneMismatch: the prompt was made for another model.
-        UnknownNameError: no such task in this prompt, or several and no name.
-        UsageError: the folder exists already, or a task is named for an adapter that holds them all.
+        UnknownNameError: no such task in this prompt.
+        UsageError: the folder exists already; several tasks and no name; a name for an adapter that holds all.
     """
     prompt.check_backbone(backbone)
     refuse_existing(folder)
@@ -162,6 +162,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         below = sorted(path.parent.name for path in folder.glob(f"*/{ADAPTER_CONFIG}"))
         hint = f"Did you mean one of its adapters: {', '.join(below)}?" if below else ""
+        if not folder.is_dir():
+            raise MissingArtifact(f"there is no folder {folder} with a PEFT adapter. Check the spelling.")
         raise ArtifactError(f"{folder} is no PEFT adapter: it has no {ADAPTER_CONFIG}. {hint}".rstrip())
     config = json_object(file)
     if config is None:

@@ -89,13 +89,16 @@ class MultitaskPrompt(nn.Module):
         """Return the position of a task; the only one where no name is given.
 
         Raises:
-            UnknownNameError: no such task in this prompt, or several and no name.
+            UnknownNameError: no such task in this prompt.
+            UsageError: several, and no name.
         """
         names = [task.name for task in self.tasks]
-        if name is None and len(names) == 1:
+        if name is None and len(names) > 1:
+            raise UsageError(f"this prompt is of several tasks: {', '.join(names)}. Name one of them.")
+        if name is None:
             return 0
         if name not in names:
-            raise UnknownNameError("task of this prompt", name or "", names)
+            raise UnknownNameError("task of this prompt", name, names)
         return names.index(name)
 
     def check_backbone(self, backbone: Backbone) -> None:
