@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "mptune"
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 LONGEST_FUNCTION, LONGEST_MODULE, TOP_LEVEL = 60, 400, 8  # lines, lines, modules
-LONGER = {"cli.py": 445}  # sixteen short commands; a third of it is what their options say
+LONGER = {"cli.py": 439}  # sixteen short commands; a third of it is what their options say
 
 
 def test_few_modules_lie_at_the_top():

@@ -149,7 +149,7 @@ def adapt_prompt(
     from mptune import AdaptConfig, MultitaskPrompt
     from mptune.prompts.shipped import shipped_for
     from mptune.stages.adaptation import Target
-    from mptune.stages.ensemble import adapt_by_all_rows, each_by_all_rows
+    from mptune.stages.ensemble import adapt_by_all_rows
     from mptune.stages.run import try_out
     from mptune.tasks.data import TaskRows
 
@@ -165,10 +165,7 @@ def adapt_prompt(
     for target in targets:
         try_out(target.out or out)
     model = _load(backbone, changes, prompt, chosen)
-    if seeds is None:
-        _say_saved(out, adapt_by_all_rows(prompt, rows, model, config, out=out, report_to=trackers))
-        return
-    for target, adapted in zip(targets, each_by_all_rows(prompt, targets, model, report_to=trackers), strict=True):
+    for target, adapted in zip(targets, adapt_by_all_rows(prompt, targets, model, report_to=trackers), strict=True):
         _say_saved(target.out, adapted)
 
 

@@ -17,6 +17,7 @@ MOST_STEPS = 10**9
 MOST_TOKENS = 100_000  # of a prompt, a text or an answer; numbers beyond it are slips that would fill the memory
 MOST_RANK = 10_000
 MOST_ROWS = 10**6  # of a batch
+LARGEST_SCORE = 1e9  # of any metric; larger ones would not fit where they are shown, nor their sums be finite
 STARTS = ("mean-vectors", "mean-matrices", "closest", "shared")  # of a target's vectors; or a source task's name
 
 

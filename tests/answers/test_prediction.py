@@ -38,7 +38,7 @@ def test_each_task_is_answered_by_its_own_prompt(backbone, two):
     for k, name in enumerate(("mood", "speed")):
         (found,) = Predictor(backbone, [two]).predict([{"task": name, "text": "the dog ran"}])
         task = two.tasks[k]
-        inputs = encode_inputs(backbone, [task.render_input({"text": "the dog ran"})], 40, 3, 8)
+        inputs = encode_inputs(backbone, [task.unlabelled({"text": "the dog ran"}).input], 40, 3, 8)
         words = encode_targets(backbone, task.label_words, 8)
         batch = pad_batch(backbone, [0], inputs, [[1]], [words])
         scores = [label_scores(backbone, prompt[None], batch).softmax(-1)[0].tolist() for prompt in two.collapse()]

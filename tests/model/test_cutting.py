@@ -36,7 +36,7 @@ def fit(task, row, most):
 
 @given(WORDS, WORDS, st.integers(5, 20))
 def test_a_text_that_fits_is_whole_and_one_that_does_not_keeps_the_templates_words(passage, question, most):
-    whole = READING.render_input({"passage": passage, "question": question})
+    whole = READING.unlabelled({"passage": passage, "question": question}).input
     text = fit(READING, {"passage": passage, "question": question}, most)
     (tokens,) = LETTERS.read([whole])
     assert (text.cap is None) == (len(tokens) <= most)

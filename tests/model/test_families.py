@@ -18,7 +18,7 @@ from mptune.model.families import TESTED, check_family, reading_fault
 from mptune.model.loading import load_backbone
 from mptune.model.scoring import generate, label_scores
 from mptune.stages.losses import task_loss
-from support.families import NAMES, tiny_backbone
+from support.families import NAMES, Unbuildable, tiny_backbone
 from support.models import batch_of, choosing, make_tokenizer, saved, some_prompts
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
@@ -184,9 +184,7 @@ def outcome(name):
     try:
         backbone = tiny_backbone(name)
     except Exception as error:  # whatever a configuration's own checks may raise
-        return "asked when loaded: " + (
-            str(error) if isinstance(error, NotImplementedError) else "cannot be built tiny"
-        )
+        return "asked when loaded: " + (str(error) if isinstance(error, Unbuildable) else "cannot be built tiny")
     return f"refused: {fault}" if (fault := reading_fault(backbone)) else "right"
 
 

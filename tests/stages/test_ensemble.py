@@ -9,8 +9,8 @@ import torch
 from mptune.answers.evaluation import answer, evaluate
 from mptune.config import AdaptConfig, EvaluateConfig
 from mptune.errors import DataError, ResumeError, UsageError
-from mptune.stages import ensemble
-from mptune.stages.adaptation import adapt
+from mptune.stages import ensemble, pseudo_labels
+from mptune.stages.adaptation import Target, adapt
 from mptune.stages.ensemble import adapt_by_all_rows, adapt_with_unlabelled, teachers_of
 from mptune.tasks.data import TaskRows
 from support.toys import make_task, toy_rows, write_rows
@@ -69,7 +69,7 @@ def test_the_backbone_and_the_source_stay_as_they_were(source, task):
 def test_a_run_that_is_killed_while_the_student_learns_ends_with_the_same_bytes(source, task, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     adapt_with_unlabelled(source, task, trained_backbone(), Few(), out=whole)
-    loss, asked = ensemble.soft_label_loss, []
+    loss, asked = pseudo_labels.soft_label_loss, []
 
     def dies(*given):
         asked.append(1)
@@ -77,7 +77,7 @@ def test_a_run_that_is_killed_while_the_student_learns_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         return loss(*given)
 
-    monkeypatch.setattr(ensemble, "soft_label_loss", dies)
+    monkeypatch.setattr(pseudo_labels, "soft_label_loss", dies)
     with pytest.raises(KeyboardInterrupt):
         adapt_with_unlabelled(source, task, trained_backbone(), Few(), out=broken)
     monkeypatch.setattr(ensemble, "teachers_of", lambda *_: pytest.fail("the teachers have said what they think"))
@@ -101,11 +101,23 @@ def test_unlabelled_rows_are_used_where_a_task_names_some_and_they_are_wanted(so
     backbone, rows = trained_backbone(), TaskRows(task)
     plain = adapt(source, rows, backbone, Few()).digest()
     taught = adapt_with_unlabelled(source, rows, backbone, Few()).digest()
-    assert adapt_by_all_rows(source, [rows], backbone, Few()).digest() == taught != plain
-    assert adapt_by_all_rows(source, [rows], backbone, Few(unlabelled_rows=0)).digest() != taught
-    without = [TaskRows(each) for each in toy_tasks[:1]]
-    assert (
-        adapt_by_all_rows(source, without, backbone, Few()).digest() == adapt(source, without, backbone, Few()).digest()
+
+    def by_all(rows, *configs):
+        return [p.digest() for p in adapt_by_all_rows(source, [Target((rows,), c) for c in configs], backbone)]
+
+    assert by_all(rows, Few()) == [taught] != [plain]
+    assert by_all(rows, Few(), Few(seed=1))[0] == taught
+    assert by_all(rows, Few(unlabelled_rows=0)) != [taught]
+    without = TaskRows(toy_tasks[0])
+    assert by_all(without, Few()) == [adapt(source, without, backbone, Few()).digest()]
+    assert len(set(by_all(without, Few(), Few(seed=1)))) == 2
+
+
+def test_a_task_whose_label_words_are_generated_is_taught_by_their_ranking(source, task):
+    written = task.model_copy(update={"scoring": "generation"})
+    student = adapt_with_unlabelled(source, written, trained_backbone(), Few())
+    assert student.tensors()["shared"].equal(
+        adapt_with_unlabelled(source, task, trained_backbone(), Few()).tensors()["shared"]
     )
 
 

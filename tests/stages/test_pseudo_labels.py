@@ -54,10 +54,10 @@ def test_every_batch_has_labelled_rows_and_as_many_without_labels(rows):
     assert batches == drawn(0) != drawn(1)
 
 
-def test_a_batch_brings_each_unlabelled_rows_own_odds(rows):
-    odds = torch.rand(20, 2)
+def test_the_loss_is_of_the_unlabelled_rows_each_against_its_own_odds(source, rows):
+    backbone, prompts = trained_backbone(), source.collapse()[:1]
+    odds = torch.rand(20, 2).softmax(1)
     picks = [(0, 3), (UNLABELLED, 7), (0, 1), (UNLABELLED, 2)]
-    batch, thought = PseudoLabels(rows, odds).batch(picks, trained_backbone())
-    assert torch.equal(thought, odds[[7, 2]])
-    for line, row in zip(batch.input_ids.tolist(), (7, 2), strict=True):
-        assert line[: len(rows.inputs[row])] == list(rows.inputs[row])
+    loss = PseudoLabels(rows, odds).loss(picks, backbone, lambda batch: (prompts, batch))
+    likely = odds_of(source.collapse()[0], rows)[[7, 2]].log()
+    assert float(loss) == pytest.approx(float(-(odds[[7, 2]] * likely).sum(1).mean()), rel=1e-4)

@@ -189,7 +189,7 @@ def test_similarities_are_judged_as_they_are_labelled_and_in_the_paper_as_they_a
 
 def test_winogrande_shows_both_options_under_both_protocols():
     for protocol in PROTOCOLS:
-        text = named("winogrande", protocol).render_input(first_row("winogrande"))
+        text = named("winogrande", protocol).unlabelled(first_row("winogrande")).input
         assert "jug" in text.partition("tall.")[2]
         assert "shelf" in text.partition("tall.")[2]
 

@@ -324,7 +324,7 @@ def test_references_reach_into_a_row_and_no_further(references):
 
 def test_braces_may_be_written_and_what_rows_hold_is_no_template():
     task = make(template="{{mood}} of {text}")
-    assert task.render_input({"text": "{label} {0} }"}) == "{mood} of {label} {0} }"
+    assert task.unlabelled({"text": "{label} {0} }"}).input == "{mood} of {label} {0} }"
 
 
 @pytest.mark.parametrize(
@@ -431,11 +431,11 @@ def test_a_row_without_a_field_is_no_example():
     rows = [{}, {"text": "x"}, {"text": "x", "about": {}}, {"text": "x", "about": {"place": None}}, {"text": None}]
     for row in [*rows, {"text": "x", "about": "here"}, {"text": "x", "about": [1]}]:
         with pytest.raises(LookupError):
-            task.render_input(row)
+            task.unlabelled(row)
 
 
 def test_input_needs_no_label():
-    assert make().render_input({"text": "fine"}) == "fine"
+    assert make().unlabelled({"text": "fine"}).input == "fine"
 
 
 def test_a_label_that_the_verbalizer_lacks_is_no_example():

@@ -5,6 +5,7 @@ from mptune.comparison.trials import Trial
 from mptune.config import AdaptConfig
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import compose, mean_of_vectors
+from mptune.stages.adaptation import Target
 from mptune.stages.ensemble import adapt_by_all_rows
 
 
@@ -13,7 +14,7 @@ def mpt(trial: Trial, sources: Sources) -> list[System]:
     config: AdaptConfig = trial.config
     settings, count = trial.contender.settings, len(trial.targets)
     source, backbone = sources.multitask(settings, trial.seed), sources.backbone(settings)
-    adapted = adapt_by_all_rows(source, trial.targets, backbone, config, out=trial.out)
+    (adapted,) = adapt_by_all_rows(source, [Target(trial.targets, config, trial.out)], backbone)
     trained, before = trained_numbers(adapted, config), sources.cards(settings, source)
     return [
         System.of_prompt(adapted, backbone, trained=trained, out=trial.out, number=number, before=before)

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from mptune.answers.metrics import Score
+from mptune.config import LARGEST_SCORE
 from mptune.errors import ResultsError, reason
 from mptune.files import json_lines, parsed, write_file
 
@@ -32,8 +33,6 @@ TEACHERS = "teachers"  # folder of its teachers, likewise
 
 FROM = "from:"  # and a source task: its own prompt, unadapted, on a target; `from-sources` of a recipe stands for these
 BALANCED = "f1_macro"  # judges class labels beside a task's own metrics: a constant answer does not win it
-
-LARGEST_SCORE = 1e9  # sums of larger ones would not be finite
 
 M = TypeVar("M", bound=BaseModel)
 Key = tuple[str, str, int | None, int]

@@ -5,13 +5,12 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from mptune.config import Config
+from mptune.config import LARGEST_SCORE, Config
 from mptune.tasks.task import Task
 
 FORMAT = 1
 LONGEST_TEXT = 1_000_000  # characters of a template or its like: a stranger's card costs no minutes
 _OF_SCORE: dict[str, Any] = {"task": str, "split": str, "metric": str, "value": (int, float), "examples": int}
-_LARGEST = 1e9  # of a score; a larger one would not fit where it is shown
 
 
 class Card(Config):
@@ -66,7 +65,7 @@ class Card(Config):
             for field, kind in _OF_SCORE.items():
                 if not isinstance(score.get(field), kind) or isinstance(score[field], bool):
                     raise ValueError(f"{field} of a score is missing or of a wrong type; got {score.get(field)!r:.40}")
-            if not abs(score["value"]) < _LARGEST:
+            if not abs(score["value"]) < LARGEST_SCORE:
                 raise ValueError(f"value of a score wants a number of its metric's scale; got {score['value']!r:.40}")
         return scores
 

@@ -18,14 +18,14 @@ from mptune.config import AdaptConfig, TeachConfig, TrainingConfig, WeightsConfi
 from mptune.errors import UsageError
 from mptune.files import digest, write_file
 from mptune.model.backbone import Backbone
+from mptune.model.batch import Batch
 from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
-from mptune.model.scoring import label_scores
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors
 from mptune.stages.adaptation import Target, adapt, adapt_together, optimizer_of
 from mptune.stages.experiment import Experiment
-from mptune.stages.losses import soft_label_loss, supervised_loss
+from mptune.stages.losses import supervised_loss
 from mptune.stages.pseudo_labels import PseudoLabels
 from mptune.stages.sampling import single_task
 from mptune.stages.teachers import teach
@@ -75,48 +75,36 @@ def adapt_with_unlabelled(
         labelled = single_task(experiment.data.sizes[0], config.batch_size, experiment.random)
         batches = taught.beside(labelled, config.batch_size, experiment.random)
         learner = Learner(experiment, prompt, optimizer_of(prompt, config, backbone), batches)
+
+        def read(batch: Batch) -> tuple[Tensor, Batch]:
+            return learner.module([0]), batch
+
         with Training([learner], backbone, title=f"adapt {rows.name}, taught", report_to=report_to) as training:
             for step in training:
-                batch, prompts = step.batch(), step.prompt([0])
+                prompts, batch = read(step.batch())
                 logits = backbone(prompts, batch).logits
                 loss = supervised_loss(backbone, prompts, batch, logits, config.label_weight)
-                answered, odds = taught.batch(step.picks[0], backbone)
-                training.descend(loss + soft_label_loss(label_scores(backbone, prompts, answered), odds))
+                training.descend(loss + taught.loss(step.picks[0], backbone, read))
         if experiment.run.writes:
             (experiment.run.folder / TAUGHT).unlink(missing_ok=True)
         return experiment.finish(prompt)
 
 
 def adapt_by_all_rows(
-    source: MultitaskPrompt,
-    tasks: Sequence[TaskRows],
-    backbone: Backbone,
-    config: AdaptConfig,
-    *,
-    out: Path | None = None,
-    report_to: Sequence[str] = (),
-) -> MultitaskPrompt:
-    """Adapt to a task by its unlabelled rows too, where it names some; to a group, or without any, as `adapt` does."""
-    if _uses_unlabelled(tasks, config):
-        return adapt_with_unlabelled(source, tasks[0], backbone, config, out=out, report_to=report_to)
-    return adapt(source, tasks, backbone, config, out=out, report_to=report_to)
-
-
-def each_by_all_rows(
     source: MultitaskPrompt, targets: Sequence[Target], backbone: Backbone, *, report_to: Sequence[str] = ()
 ) -> list[MultitaskPrompt]:
-    """Return the prompts of several seeds of a task: as `adapt_together`, or one after the other as above."""
-    rows = [TaskRows.of(task) for task in targets[0].tasks]
-    if not _uses_unlabelled(rows, targets[0].config):
-        return adapt_together(source, targets, backbone, report_to=report_to)
-    return [
-        adapt_with_unlabelled(source, rows[0], backbone, target.config, out=target.out, report_to=report_to)
-        for target in targets
-    ]
+    """Return the prompt of one target, or those of several seeds of it, learnt from all rows that its task names.
 
-
-def _uses_unlabelled(tasks: Sequence[TaskRows], config: AdaptConfig) -> bool:
-    return len(tasks) == 1 and config.unlabelled_rows > 0 and bool(tasks[0].task.verbalizer and tasks[0].unlabelled())
+    With unlabelled rows one seed after the other, as `adapt_with_unlabelled`; a group, or a task without any, as
+    `adapt` and `adapt_together`.
+    """
+    tasks, config = [TaskRows.of(task) for task in targets[0].tasks], targets[0].config
+    if len(tasks) == 1 and config.unlabelled_rows and tasks[0].task.verbalizer and tasks[0].unlabelled():
+        return [adapt_with_unlabelled(source, tasks[0], backbone, target.config, out=target.out, report_to=report_to)
+                for target in targets]  # fmt: skip
+    if len(targets) == 1:
+        return [adapt(source, tasks, backbone, config, out=targets[0].out, report_to=report_to)]
+    return adapt_together(source, targets, backbone, report_to=report_to)
 
 
 def teachers_of(

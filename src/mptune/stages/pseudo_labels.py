@@ -10,8 +10,10 @@ from mptune.answers.evaluation import answer
 from mptune.answers.reader import Reader
 from mptune.config import EvaluateConfig
 from mptune.model.backbone import Backbone
-from mptune.model.batch import UNLABELLED, Batch, Pick
+from mptune.model.batch import UNLABELLED, Pick
 from mptune.model.encoding import Encoded, collate
+from mptune.model.scoring import label_scores
+from mptune.stages.losses import soft_label_loss
 from mptune.stages.sampling import single_task
 
 
@@ -34,8 +36,9 @@ class PseudoLabels:
         Source: an ensemble that labels, Schick and Schütze 2021 (arXiv:2001.07676), section 3.3; sharpening, Berthelot
         et al. 2019 (arXiv:1905.02249), equation 7.
         """
-        answered = [answer(b, [reader], [rows], EvaluateConfig(), labelled=False)[0] for b, reader in teachers]
-        mean = torch.stack([a.probabilities for a in answered if a.probabilities is not None]).mean(0)
+        ranked = EvaluateConfig(scoring="labels")  # also of a task whose answers are written
+        answered = [answer(backbone, [reader], [rows], ranked, labelled=False)[0] for backbone, reader in teachers]
+        mean = torch.stack([each.probabilities for each in answered if each.probabilities is not None]).mean(0)
         return cls(rows, torch.nn.functional.normalize(mean**sharpening, p=1, dim=-1))
 
     def beside(self, labelled: Iterator[list[Pick]], batch_size: int, random: torch.Generator) -> Iterator[list[Pick]]:
@@ -44,7 +47,8 @@ class PseudoLabels:
         for some in labelled:
             yield [*some, *((UNLABELLED, row) for _, row in next(unlabelled))]
 
-    def batch(self, picks: Sequence[Pick], backbone: Backbone) -> tuple[Batch, Tensor]:
-        """Return the unlabelled rows among picks, and what the teachers think of each. Batch, [B, C]"""
+    def loss(self, picks: Sequence[Pick], backbone: Backbone, reader: Reader) -> Tensor:
+        """Return the cross entropy of the unlabelled rows among picks against what the teachers think of them. []"""
         rows = [row for task, row in picks if task == UNLABELLED]
-        return collate([(0, row) for row in rows], [self.rows], backbone), self.odds[rows].to(backbone.device)
+        prompts, batch = reader(collate([(0, row) for row in rows], [self.rows], backbone))
+        return soft_label_loss(label_scores(backbone, prompts, batch), self.odds[rows].to(backbone.device))

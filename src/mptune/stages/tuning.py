@@ -12,9 +12,8 @@ from mptune.answers.reader import Baseline
 from mptune.config import TrainingConfig
 from mptune.files import digest
 from mptune.model.backbone import Backbone
-from mptune.model.scoring import label_scores
 from mptune.stages.experiment import Experiment
-from mptune.stages.losses import soft_label_loss, supervised_loss
+from mptune.stages.losses import supervised_loss
 from mptune.stages.pseudo_labels import PseudoLabels
 from mptune.stages.sampling import tasks_alike
 from mptune.stages.training import Learner, Training
@@ -73,9 +72,7 @@ def tune(
                 logits = backbone(prompts, batch).logits
                 loss = supervised_loss(backbone, prompts, batch, logits, config.label_weight)
                 if taught is not None:
-                    rows, odds = taught.batch(step.picks[0], backbone)
-                    prompts, rows = step.prompt(rows)
-                    loss = loss + soft_label_loss(label_scores(backbone, prompts, rows), odds)
+                    loss = loss + taught.loss(step.picks[0], backbone, step.prompt)
                 training.descend(loss)
         metrics = tuple(experiment.run.metrics())
         experiment.run.discard()  # its result is in memory, and a copy of the backbone per run would fill a disk

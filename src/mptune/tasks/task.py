@@ -267,10 +267,6 @@ class Task(Config):
         except (AttributeError, TypeError, ValueError):
             raise KeyError(f"a field of the form that {self.prepare} reads") from None
 
-    def render_input(self, row: Row) -> str:
-        """Return the input text of a row, as `unlabelled` does."""
-        return self.unlabelled(row).input
-
     def unlabelled(self, row: Row, number: int = 0) -> Example:
         """Return the example of one row that is to be answered.
 

@@ -120,7 +120,7 @@ def test_the_context_is_read_and_nothing_learns(rows, folder):
 def test_a_sentence_encoder_reads_a_row_without_the_templates_own_words():
     template = "Note: {note} From this, is {claim} true? {{yes}}"
     task = Task(name="t", template=template, verbalizer={"0": "no", "1": "yes"})
-    text = task.render_input({"note": "It rains. Note: bring a coat", "claim": "it pours"})
+    text = task.unlabelled({"note": "It rains. Note: bring a coat", "claim": "it pours"}).input
     assert bare(task, text) == "It rains. Note: bring a coat it pours"
 
 

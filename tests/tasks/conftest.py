@@ -1,0 +1,10 @@
+"""What every test of rows begins with."""
+
+import pytest
+
+from mptune.tasks.rows import warn_once
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_said_before():
+    warn_once.cache_clear()
