@@ -28,7 +28,7 @@ HOUSE = [
         "model",
         [
             "batch cutting embedded grouping memory shapes",
-            "t5",
+            "graphs t5",
             "backbone",
             "encoding",
             "scoring writing",

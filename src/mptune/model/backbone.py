@@ -7,8 +7,8 @@ prompt stands. Encoder-decoders read it in front of the encoder's input, decoder
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.model.batch import IGNORE, Batch, Output
+from mptune.model.graphs import Graphs, in_few_shapes, rounded
 from mptune.model.grouping import LONG_BATCH, PASS_COST, at_most, like_lengths
 from mptune.model.t5 import PackedT5
 
@@ -58,6 +59,7 @@ class Backbone:
         model.generation_config = GenerationConfig.from_dict({"bad_words_ids": bans})
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._reads_prompts_once = not self.is_encoder_decoder
+        self.graphs = Graphs() if self.device.type == "cuda" else None
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
@@ -137,6 +139,8 @@ class Backbone:
             prompts: one soft prompt for each of the batch's tasks; L may be 0. [K, L, D]
             hidden_layers: layers whose states are returned too; -1 is the last.
         """
+        if self.graphs is not None:
+            return self._in_few_shapes(prompts, batch, hidden_layers)
         costs = prompts.shape[1] + batch.mask.sum(1) + (batch.labels != IGNORE).sum(1)
         apart = self.device.type == "cpu" and self.packed is None
         groups = like_lengths(costs.tolist(), PASS_COST) if apart else []
@@ -193,20 +197,44 @@ class Backbone:
         self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int], told: Tensor | None = None
     ) -> Output:
         """Return the output to rows that share a pass; the logits of some tokens are exact."""
-        with nullcontext() if told is None else _exact(self.model.get_output_embeddings(), told):
-            if self.packed is not None and not self.model.training:
+        if self.packed is not None and not self.model.training:
+            with self._exact(told):
                 return self._end_to_end(self.packed, prompts, batch, hidden_layers)
-            if self.is_encoder_decoder:
-                return self._encoder_decoder(prompts, batch, hidden_layers)
-            return self._decoder_only(prompts, batch, hidden_layers)
+        read = self._encoder_decoder if self.is_encoder_decoder else self._decoder_only
+        return read(prompts, batch, hidden_layers, told)
+
+    def _in_few_shapes(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+        """Return the output, computed with more rows and padding, so that recorded passes fit it."""
+        left = not self.is_encoder_decoder
+        wider = in_few_shapes(batch, prompts.shape[1], self.positions, left=left)
+        return self._forward(prompts, wider, hidden_layers, self._told(batch)).cut(batch, wider, left=left)
+
+    def _passes(self, read: Callable[..., tuple[Tensor, ...]], hidden_layers: Sequence[int], inputs: Sequence[Tensor],
+                **static: int) -> tuple[Tensor, ...]:  # fmt: skip
+        """Return what the model makes of its inputs: computed, or replayed where that has been recorded."""
+        passes = partial(read, tuple(hidden_layers), **static)
+        if self.graphs is None or self.model.training:
+            return passes(*inputs)
+        learning = [each for each in self.model.parameters() if each.requires_grad]
+        return self.graphs((read.__name__, tuple(hidden_layers), *static.items()), passes, inputs, learning)
 
     def _told(self, batch: Batch) -> Tensor | None:
-        """Return the tokens of a batch's label words, if the weights' type rounds so that two of them may tie."""
+        """Return the tokens of a batch's label words, if the weights' type rounds so that two of them may tie.
+
+        On a GPU the last is named again, so that they are one of few numbers.
+        """
         if not any(batch.choices) or torch.finfo(self.dtype).bits >= 32:
             return None
         of_tasks = {id(words): words for words in batch.choices}.values()  # rows of a task share theirs
         tokens = {token for words in of_tasks for ids in words for token in ids}
-        return torch.tensor(sorted(tokens), device=self.device)
+        told = sorted(tokens)
+        if self.graphs is not None:
+            told += told[-1:] * (rounded(len(told), to=64) - len(told))
+        return torch.tensor(told, device=self.device)
+
+    def _exact(self, told: Tensor | None) -> AbstractContextManager[None]:
+        """Let the output layer compute the logits of some tokens in float32."""
+        return nullcontext() if told is None else _exact(self.model.get_output_embeddings(), told)
 
     def _end_to_end(self, packed: PackedT5, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
         """Return the output without having computed any padding."""
@@ -217,19 +245,36 @@ class Backbone:
         hidden = [text.apart(read[i])[:, prompts.shape[1] :] for i in hidden_layers]
         return Output(label.apart(packed.logits(said[-1])), (*hidden, *(label.apart(said[i]) for i in hidden_layers)))
 
-    def _encoder_decoder(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+    def _encoder_decoder(
+        self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int], told: Tensor | None
+    ) -> Output:
         embedded, mask = self.prompted(prompts, batch)
-        out = self.model(
-            inputs_embeds=embedded,
-            attention_mask=mask,
-            decoder_input_ids=self._shift_right(batch.labels),
-            output_hidden_states=bool(hidden_layers),
-            use_cache=False,
-        )
-        text = [out.encoder_hidden_states[i][:, prompts.shape[1] :] for i in hidden_layers]
-        return Output(out.logits, (*text, *(out.decoder_hidden_states[i] for i in hidden_layers)))
+        inputs = [embedded, mask, self._shift_right(batch.labels), *([] if told is None else [told])]
+        logits, *hidden = self._passes(self._both_stacks, hidden_layers, inputs)
+        text = [each[:, prompts.shape[1] :] for each in hidden[: len(hidden_layers)]]
+        return Output(logits, (*text, *hidden[len(hidden_layers) :]))
 
-    def _decoder_only(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
+    def _both_stacks(
+        self,
+        hidden_layers: Sequence[int],
+        embedded: Tensor,
+        mask: Tensor,
+        decoder_ids: Tensor,
+        told: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Return logits, then states of the encoder's layers and the decoder's."""
+        with self._exact(told):
+            out = self.model(
+                inputs_embeds=embedded,
+                attention_mask=mask,
+                decoder_input_ids=decoder_ids,
+                output_hidden_states=bool(hidden_layers),
+                use_cache=False,
+            )
+        text = [out.encoder_hidden_states[i] for i in hidden_layers]
+        return (out.logits, *text, *(out.decoder_hidden_states[i] for i in hidden_layers))
+
+    def _decoder_only(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int], told: Tensor | None) -> Output:
         width, room = batch.input_ids.shape[1], batch.labels.shape[1]
         read = self._read_prompts(prompts, batch)
         embedded, mask = self.prompted(prompts if read is None else prompts[:, :0], batch)
@@ -238,22 +283,34 @@ class Backbone:
         mask = torch.cat([mask, (batch.labels != IGNORE).to(mask)], dim=1)
         if read is not None:  # what is remembered stands before all that is still to be read
             mask = torch.cat([mask.new_ones(len(mask), prompts.shape[1]), mask], dim=1)
+        if read is not None or self.graphs is None:
+            logits, *states = self._one_stack(hidden_layers, embedded, mask, told, room=room, read=read)
+        else:
+            inputs = [embedded, mask, *([] if told is None else [told])]
+            logits, *states = self._passes(self._one_stack, hidden_layers, inputs, room=room)
+        text = [each[:, -room - width :][:, :width] for each in states]
+        return Output(logits, (*text, *(each[:, -room - 1 : -1] for each in states)))
+
+    def _one_stack(
+        self, hidden_layers: Sequence[int], embedded: Tensor, mask: Tensor, told: Tensor | None = None, *, room: int,
+        read: DynamicCache | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """Return logits of the last tokens but one, which predict the labels, then states of layers."""
         to_read = embedded.shape[1]
         spots = slice(-room - 1, -1)  # each label token is predicted one position before its own
         # A vocabulary wide, so only where needed. Named one by one: the output layer is slow on what a slice leaves.
         needed = torch.arange(to_read, device=mask.device)[spots.start :]
-        out = self.model(
-            inputs_embeds=embedded,
-            attention_mask=mask,
-            position_ids=_positions_of(mask)[:, -to_read:],
-            output_hidden_states=bool(hidden_layers),
-            use_cache=read is not None,
-            **({"past_key_values": read} if read is not None else {}),
-            **({"logits_to_keep": needed} if self._keeps_logits else {}),
-        )
-        text = [out.hidden_states[i][:, -room - width :][:, :width] for i in hidden_layers]
-        label = [out.hidden_states[i][:, spots] for i in hidden_layers]
-        return Output(out.logits[:, spots], (*text, *label))
+        with self._exact(told):
+            out = self.model(
+                inputs_embeds=embedded,
+                attention_mask=mask,
+                position_ids=_positions_of(mask)[:, -to_read:],
+                output_hidden_states=bool(hidden_layers),
+                use_cache=read is not None,
+                **({"past_key_values": read} if read is not None else {}),
+                **({"logits_to_keep": needed} if self._keeps_logits else {}),
+            )
+        return (out.logits[:, spots], *(out.hidden_states[i] for i in hidden_layers))
 
     def _read_prompts(self, prompts: Tensor, batch: Batch) -> DynamicCache | None:
         """Return keys and values of a decoder-only model's K prompts, read once; None where little is saved by that.
@@ -263,8 +320,8 @@ class Backbone:
         """
         task_ids = batch.task_ids
         saved = (len(task_ids) - len(prompts)) * prompts.shape[1]
-        if saved <= PASS_COST or self.model.training or not self._reads_prompts_once:
-            return None
+        if saved <= PASS_COST or self.model.training or not self._reads_prompts_once or self.graphs is not None:
+            return None  # a recorded pass costs less than reading its prompt apart
         padded = not batch.mask.all()
         if padded and self.model.config.model_type not in BY_POSITION_IDS:
             return None

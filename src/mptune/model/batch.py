@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 IGNORE = -100  # label of padding; what torch's cross entropy skips by default
@@ -59,6 +60,25 @@ class Batch:
         rows = len(self.task_ids)
         return replace(self, tasks=tuple(range(rows)), task_ids=torch.arange(rows, device=self.task_ids.device))
 
+    def widened(self, rows: int, width: int, room: int, *, left: bool) -> "Batch":
+        """Return the batch with more rows, the first one again, and more padding; nothing to choose from.
+
+        Args:
+            rows, width, room: the larger B, T and S.
+            left: whether padding stands on the left of the text.
+        """
+        again = [*range(len(self.labels)), *[0] * (rows - len(self.labels))]
+        missing = width - self.input_ids.shape[1]
+        side = (missing, 0) if left else (0, missing)
+        return Batch(
+            self.tasks,
+            self.task_ids[again],
+            F.pad(self.input_ids, side)[again],
+            F.pad(self.mask, side)[again],
+            F.pad(self.labels, (0, room - self.labels.shape[1]), value=IGNORE)[again],
+            None if self.added is None else F.pad(self.added, (0, 0, *side))[again],
+        )
+
     def only(self, rows: Sequence[int], *, left: bool) -> tuple["Batch", list[int]]:
         """Return some rows, padded no further than they need, and which of the K prompts they have.
 
@@ -82,3 +102,11 @@ class Output:
 
     logits: Tensor  # [B, S, V], at the positions that predict the labels
     hidden: tuple[Tensor, ...] = ()  # of the asked layers: text positions [B, T, D], then label positions [B, S, D]
+
+    def cut(self, batch: Batch, wider: Batch, *, left: bool) -> "Output":
+        """Return the output to a batch, of that to the same batch with more rows and padding."""
+        (rows, width), room = batch.input_ids.shape, batch.labels.shape[1]
+        missing = wider.input_ids.shape[1] - width
+        half, text = len(self.hidden) // 2, slice(missing, None) if left else slice(width)
+        hidden = [*(each[:rows, text] for each in self.hidden[:half]), *(e[:rows, :room] for e in self.hidden[half:])]
+        return Output(self.logits[:rows, :room], tuple(hidden))
