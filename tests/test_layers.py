@@ -27,7 +27,7 @@ HOUSE = [
     (
         "model",
         [
-            "batch cutting embedded grouping memory shapes",
+            "batch cutting embedded grouping logits memory shapes",
             "graphs t5",
             "backbone",
             "encoding",

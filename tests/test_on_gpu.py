@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from mptune.answers.prediction import Predictor
-from mptune.config import AdaptConfig, BackboneConfig, DistillConfig, TeachConfig
+from mptune.config import AdaptConfig, BackboneConfig, DistillConfig, TeachConfig, WeightsConfig
 from mptune.model.backbone import Backbone
+from mptune.model.graphs import MET
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.adaptation import Target, adapt, adapt_together
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
 from mptune.stages.training import Learner
+from mptune.stages.weights import fine_tuning, tune_weights
 from support.models import FAMILIES, batch_of, make_backbone, some_prompts
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -87,3 +89,28 @@ def test_one_process_trains_on_the_processor_and_on_the_gpu_in_turn(toy_task):
     first, second, third = (teach(toy_task, backbone, config) for backbone in (here, on_gpu(here), here))
     assert torch.equal(first.shared, third.shared)
     torch.testing.assert_close(second.shared, first.shared, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_recorded_pass_is_the_pass_and_its_gradient_too(family):
+    backbone = on_gpu(make_backbone(family))
+    found = []
+    for _ in range(MET + 2):
+        prompts = some_prompts(backbone).to("cuda").requires_grad_(True)
+        out = backbone(prompts, batch_of(backbone), (-1,))
+        with torch.no_grad():  # a teacher's pass, between a student's and its gradient
+            taught = backbone(2 * prompts.detach(), batch_of(backbone), (-1,))
+        counted = batch_of(backbone).labels != -100
+        (out.logits[counted] - taught.logits[counted]).logsumexp(-1).sum().backward()
+        found.append([out.logits[counted].detach(), taught.logits[counted], prompts.grad])
+    assert backbone.graphs.replays == 6
+    for one, other in zip(found[0], found[-1], strict=True):
+        assert (one - other).norm() < 1e-5 * one.norm()
+
+
+def test_weights_learn_as_on_the_processor(toy_task):
+    config = WeightsConfig(steps=8, batch_size=4, lr=1e-2, validate_every=8)
+    here = tune_weights(fine_tuning, [toy_task], make_backbone("t5"), config)
+    there = tune_weights(fine_tuning, [toy_task], on_gpu(make_backbone("t5")), config)
+    for one, other in zip(here.backbone.model.parameters(), there.backbone.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other.cpu(), rtol=1e-2, atol=1e-3)

@@ -7,8 +7,8 @@ prompt stands. Encoder-decoders read it in front of the encoder's input, decoder
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from mptune.errors import BackboneError
 from mptune.model.batch import IGNORE, Batch, Output
 from mptune.model.graphs import Graphs, in_few_shapes, rounded
 from mptune.model.grouping import LONG_BATCH, PASS_COST, at_most, like_lengths
+from mptune.model.logits import exact_logits
 from mptune.model.t5 import PackedT5
 
 # Their layers see where a token stands by its position id alone (and by a window, where a layer remembers no more).
@@ -215,8 +216,7 @@ class Backbone:
         passes = partial(read, tuple(hidden_layers), **static)
         if self.graphs is None or self.model.training:
             return passes(*inputs)
-        learning = [each for each in self.model.parameters() if each.requires_grad]
-        return self.graphs((read.__name__, tuple(hidden_layers), *static.items()), passes, inputs, learning)
+        return self.graphs((read.__name__, tuple(hidden_layers), *static.items()), passes, inputs)
 
     def _told(self, batch: Batch) -> Tensor | None:
         """Return the tokens of a batch's label words, if the weights' type rounds so that two of them may tie.
@@ -234,7 +234,7 @@ class Backbone:
 
     def _exact(self, told: Tensor | None) -> AbstractContextManager[None]:
         """Let the output layer compute the logits of some tokens in float32."""
-        return nullcontext() if told is None else _exact(self.model.get_output_embeddings(), told)
+        return nullcontext() if told is None else exact_logits(self.model.get_output_embeddings(), told)
 
     def _end_to_end(self, packed: PackedT5, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int]) -> Output:
         """Return the output without having computed any padding."""
@@ -343,24 +343,6 @@ class Backbone:
         """Return the decoder's input: its start token, then all labels but the last. [B, S] -> [B, S]"""
         ids = torch.cat([labels.new_full((len(labels), 1), self.start_token), labels[:, :-1]], dim=1)
         return ids.masked_fill(ids == IGNORE, int(self.tokenizer.pad_token_id))
-
-
-@contextmanager
-def _exact(head: Any, tokens: Tensor) -> Iterator[None]:
-    """Let an output layer answer in float32, and compute the logits of some tokens in it.
-
-    Bfloat16 tells logits around 20 apart by 0.125; whatever a model does to them afterwards happens in float32 too.
-    """
-
-    def answer(_: Any, given: tuple[Tensor, ...], logits: Tensor) -> Tensor:
-        bias = None if getattr(head, "bias", None) is None else head.bias[tokens].float()
-        return logits.float().index_copy(-1, tokens, F.linear(given[0].float(), head.weight[tokens].float(), bias))
-
-    handle = head.register_forward_hook(answer)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def prepend(prompts: Tensor, embedded: Tensor, mask: Tensor, *, left: bool) -> tuple[Tensor, Tensor]:

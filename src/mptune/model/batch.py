@@ -67,16 +67,20 @@ class Batch:
             rows, width, room: the larger B, T and S.
             left: whether padding stands on the left of the text.
         """
-        again = [*range(len(self.labels)), *[0] * (rows - len(self.labels))]
         missing = width - self.input_ids.shape[1]
         side = (missing, 0) if left else (0, missing)
+
+        def more(each: Tensor) -> Tensor:
+            again = each[:1].expand(rows - len(each), *each.shape[1:])
+            return torch.cat([each, again])
+
         return Batch(
             self.tasks,
-            self.task_ids[again],
-            F.pad(self.input_ids, side)[again],
-            F.pad(self.mask, side)[again],
-            F.pad(self.labels, (0, room - self.labels.shape[1]), value=IGNORE)[again],
-            None if self.added is None else F.pad(self.added, (0, 0, *side))[again],
+            more(self.task_ids),
+            more(F.pad(self.input_ids, side)),
+            more(F.pad(self.mask, side)),
+            more(F.pad(self.labels, (0, room - self.labels.shape[1]), value=IGNORE)),
+            None if self.added is None else more(F.pad(self.added, (0, 0, *side))),
         )
 
     def only(self, rows: Sequence[int], *, left: bool) -> tuple["Batch", list[int]]:

@@ -43,7 +43,7 @@ class Recording(Protocol):
         """Return the outputs."""
 
     def backward(self, gradients: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the inputs that learn and of the weights that do, those of the outputs given."""
+        """Return the gradients of the inputs that learn, those of the outputs given."""
 
 
 class Graphs:
@@ -62,38 +62,36 @@ class Graphs:
         self._free = list(range(IN_FLIGHT))
         self.replays = 0  # how often, for those who look whether it works
 
-    def __call__(
-        self, name: Hashable, passes: Passes, inputs: Sequence[Tensor], weights: Sequence[Tensor] = ()
-    ) -> tuple[Tensor, ...]:
+    def __call__(self, name: Hashable, passes: Passes, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return what a pass makes of its inputs: replayed, or computed as it is.
 
         Args:
             name: of the pass, with all that it depends on beside the inputs.
-            passes: takes the inputs; reads no number of theirs to decide what to compute.
-            weights: those of the model that learn.
+            passes: takes the inputs, and nothing else in it learns; it reads no number of theirs to decide what to
+                compute.
         """
-        learns = torch.is_grad_enabled() and (bool(weights) or any(each.requires_grad for each in inputs))
+        learns = torch.is_grad_enabled() and any(each.requires_grad for each in inputs)
         if learns and not self._free:
             return passes(*inputs)
         slot = self._free[-1] if learns else None
         shape = (name, slot, *((tuple(each.shape), each.dtype, learns and each.requires_grad) for each in inputs))
-        recording = self._recorded(shape, slot, passes, inputs, weights if learns else ())
+        recording = self._recorded(shape, slot, passes, inputs)
         if recording is None:
             return passes(*inputs)
         self.replays += 1
         if slot is None:
             return recording.forward(inputs)
         replay: Any = _Replay.apply
-        outputs: tuple[Tensor, ...] = replay(recording, Lease(self._free), len(inputs), *inputs, *weights)
+        outputs: tuple[Tensor, ...] = replay(recording, Lease(self._free), *inputs)
         return outputs
 
     def _recorded(
-        self, shape: Hashable, slot: int | None, passes: Passes, inputs: Sequence[Tensor], weights: Sequence[Tensor]
+        self, shape: Hashable, slot: int | None, passes: Passes, inputs: Sequence[Tensor]
     ) -> Recording | None:
         self._met[shape] += 1
         if shape not in self._recordings and self._met[shape] >= MET:
             try:
-                self._recordings[shape] = recording = self._record(passes, inputs, weights, self._pools.get(slot))
+                self._recordings[shape] = recording = self._record(passes, inputs, self._pools.get(slot))
                 self._pools.setdefault(slot, recording.pool)
             except (Unrecordable, RuntimeError) as error:
                 said = str(error).strip().partition("\n")[0]
@@ -123,25 +121,22 @@ class _Replay(torch.autograd.Function):
     """A replayed pass in autograd's eyes."""
 
     @staticmethod
-    def forward(ctx: Any, recording: Recording, lease: Lease, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.recording, ctx.lease, ctx.missing = recording, lease, len(tensors)
-        ctx.needed = [number for number, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
-        return recording.forward(tensors[:count])
+    def forward(ctx: Any, recording: Recording, lease: Lease, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.recording, ctx.lease = recording, lease
+        return recording.forward(inputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        found: list[Tensor | None] = [None] * ctx.missing
-        for number, gradient in zip(ctx.needed, ctx.recording.backward(gradients), strict=True):
-            found[number] = gradient
+        found = iter(ctx.recording.backward(gradients))
         ctx.lease.end()
-        return (None, None, None, *found)
+        return (None, None, *(next(found) if needed else None for needed in ctx.needs_input_grad[2:]))
 
 
 class CudaGraph:
     """A pass, and its way back where something learns, as CUDA graphs."""
 
-    def __init__(self, passes: Passes, inputs: Sequence[Tensor], weights: Sequence[Tensor], pool: Any) -> None:
+    def __init__(self, passes: Passes, inputs: Sequence[Tensor], pool: Any) -> None:
         """Record.
 
         Args:
@@ -154,9 +149,9 @@ class CudaGraph:
         free, room = torch.cuda.mem_get_info()
         if free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated() < KEPT_FREE * room:
             raise Unrecordable(f"only {free / 2**30:.1f} GiB of the card's memory are free")
-        learns = bool(weights) or any(each.requires_grad for each in inputs)
+        learns = any(each.requires_grad for each in inputs)
         self._inputs = [each.detach().clone().requires_grad_(each.requires_grad) for each in inputs]
-        self._learning = [*(each for each in self._inputs if each.requires_grad), *weights]
+        self._learning = [each for each in self._inputs if each.requires_grad]
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self.pool = pool or torch.cuda.graph_pool_handle()
         with torch.enable_grad() if learns else torch.no_grad():

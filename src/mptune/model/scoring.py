@@ -16,7 +16,7 @@ class LabelWords:
     """A task's label words by what is read before the last token that tells them apart."""
 
     depth: int  # tokens by which all words differ
-    terms: dict[tuple[int, ...], Tensor]  # first tokens to the place, token and word of each log-odds [3, n]
+    terms: dict[tuple[int, ...], list[tuple[int, int, int]]]  # first tokens to place, token and word of each log-odds
 
     @classmethod
     def of(cls, words: Sequence[Sequence[int]]) -> "LabelWords":
@@ -26,7 +26,7 @@ class LabelWords:
         for column, ids in enumerate(words):
             behind = terms.setdefault(tuple(ids[: depth - 1]), [])
             behind += [(spot, token, column) for spot, token in enumerate(ids[:depth])]
-        return cls(depth, {prefix: torch.tensor(each).T for prefix, each in terms.items()})
+        return cls(depth, terms)
 
 
 def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tensor | None = None) -> Tensor:
@@ -53,11 +53,8 @@ def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tens
 
     def with_words(scores: Tensor, logits: Tensor, read: Sequence[tuple[int, tuple[int, ...]]]) -> Tensor:
         """Add the words of rows behind these first tokens, of which the logits are. [n, S, V]"""
-        terms = [of_row[row].terms[prefix] for row, prefix in read]
-        counts = torch.tensor([part.shape[1] for part in terms])
-        numbers = torch.tensor([(i, row) for i, (row, _) in enumerate(read)]).repeat_interleave(counts, dim=0)
-        of_read, to_row = numbers.to(logits.device).unbind(1)
-        spots, tokens, columns = torch.cat(terms, dim=1).to(logits.device)
+        terms = [(i, row, *term) for i, (row, prefix) in enumerate(read) for term in of_row[row].terms[prefix]]
+        of_read, to_row, spots, tokens, columns = torch.tensor(terms).to(logits.device).unbind(1)
         log_odds = logits.float().log_softmax(-1)
         return scores.index_put((to_row, columns), log_odds[of_read, spots, tokens], accumulate=True)
 

@@ -70,10 +70,11 @@ class TeacherOutputs:
         )
 
     def _keep(self, rows: Sequence[Pick], entries: int, folder: Path | None) -> None:
-        dtype = self._backbone.dtype
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".teachers-", suffix=".part") as file:
-            flat = torch.from_file(file.name, shared=True, size=entries, dtype=dtype)
-        # From here on the file has no name any more, and goes with the process.
+        dtype, device = self._backbone.dtype, self._backbone.device
+        if device.type == "cuda" and entries * dtype.itemsize <= torch.cuda.mem_get_info(device)[0] // 2:
+            flat = torch.empty(entries, dtype=dtype, device=device)  # copied to the card at every step else
+        else:
+            flat = self._on_disk(entries, folder)
         start = 0
         for pick in rows:
             ends = list(itertools.accumulate(map(_entries, self._shapes(pick)), initial=start))
@@ -92,6 +93,11 @@ class TeacherOutputs:
                     for place, part in zip(self._kept[pick], parts, strict=True):
                         place.copy_(part)
                 progress.show(number)
+
+    def _on_disk(self, entries: int, folder: Path | None) -> Tensor:
+        """Return memory that is a file: without a name from here on, so that it goes with the process."""
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".teachers-", suffix=".part") as file:
+            return torch.from_file(file.name, shared=True, size=entries, dtype=self._backbone.dtype)
 
     @torch.no_grad()
     def _asked(self, batch: Batch) -> Output:

@@ -204,15 +204,16 @@ class Training:
 
         A learner whose loss or gradient is not finite takes no step any more: the others do.
         """
-        learners = self._step.learners
-        means = [float(self._accelerator.reduce(loss.detach(), reduction="mean")) for loss in losses]
-        self._losses = {id(learner): mean for learner, mean in zip(learners, means, strict=True)}
-        sound = [loss for loss, mean in zip(losses, means, strict=True) if math.isfinite(mean)]
-        if sound:
-            self._accelerator.backward(sum(sound[1:], sound[0]))
+        learners, device = self._step.learners, losses[0].device
+        self._accelerator.backward(sum(losses[1:], losses[0]))
+        numbers = [self._accelerator.reduce(loss.detach(), reduction="mean") for loss in losses]
         for learner in learners:
             norm = self._accelerator.clip_grad_norm_(learner.prompt.parameters(), self._config.clip)
-            if not math.isfinite(self._losses[id(learner)]) or not math.isfinite(norm or 0):
+            numbers.append(torch.as_tensor(0.0 if norm is None else norm, device=device, dtype=numbers[0].dtype))
+        found = torch.stack(numbers).tolist()  # a GPU is waited for here, and nowhere else in a step
+        self._losses = {id(learner): mean for learner, mean in zip(learners, found, strict=False)}
+        for learner, norm in zip(learners, found[len(learners) :], strict=True):
+            if not math.isfinite(self._losses[id(learner)]) or not math.isfinite(norm):
                 learner.stopped = learner.step + 1
                 self._warn(learner)
             else:

@@ -64,7 +64,7 @@ def thawed(backbone: Backbone) -> Backbone:
     The copy's weights are float32, since bfloat16 would lose small updates; it computes in the type of the backbone.
     """
     copied = Backbone(copy.deepcopy(backbone.model).float(), backbone.tokenizer, backbone.config)
-    copied.packed = None  # its own forward pass has no gradients of weights
+    copied.packed = copied.graphs = None  # these have no gradients of weights
     copied.fingerprint = backbone.fingerprint
     if backbone.dtype != torch.float32:
         kind: Any = type(copied.model)
