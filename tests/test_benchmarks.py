@@ -2,12 +2,15 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from support.graphs import recorded
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -112,24 +115,44 @@ def test_two_runs_of_a_recipe_are_compared_pair_by_pair(program, tmp_path, capsy
         program("precision", tmp_path / "a", tmp_path).main()
 
 
-def test_graphs_are_refused_in_one_line_where_there_is_no_gpu(program, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SystemExit) as refused:
-        program("cuda_graphs", "--quick").main()
-    said = "cuda_graphs needs a GPU of NVIDIA's: CUDA records its graphs there, and none was found."
-    assert refused.value.code == said  # which Python prints, and ends with 1
-
-
-@pytest.mark.slow
 @pytest.mark.embedded
-def test_graphs_are_compared_step_by_step_with_what_they_replay(model, program, monkeypatch):
-    # Without a GPU nothing is recorded: the "graph" is the model itself, and all else is what runs on one.
-    cuda_graphs = program("cuda_graphs")
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda passes, sample, allow_unused_input: passes)
-    found = cuda_graphs.compare(str(model), 2, 3, 2, None)
-    assert found["loss_differs_by"] == found["gradient_differs_by"] == 0
-    assert found["padded_to"] % 32 == 0
-    assert 0 < found["eager_vs_graphed"]["low"] <= found["eager_vs_graphed"]["high"]
+def test_a_recorded_step_stands_beside_one_that_is_not(model, program, monkeypatch):
+    # Without a GPU nothing is recorded: the "graph" is the pass itself, and all else is what runs on one.
+    train_step = program("train_step")
+    monkeypatch.setattr(train_step, "ours", lambda folder: recorded(ours(folder)))
+    ours = importlib.import_module("common").ours
+    found = train_step.compare(str(model), "mnli", 3, 2, None, 2)
+    assert {"ours", "unrecorded"} < set(found["ms"])
+    assert 0 < found["vs_unrecorded"]["low"] <= found["vs_unrecorded"]["high"]
+
+
+def test_what_is_carried_in_portions_arrives_as_it_was(program, tmp_path):
+    carry = program("carry")
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.jsonl").write_bytes(bytes(range(256)) * 100)
+    (tmp_path / "wheel.whl").write_bytes(b"wheel")
+    portions = carry.pack(tmp_path / "parts", [tmp_path / "rows", tmp_path / "wheel.whl"], most=0.01)
+    assert len(portions) > 2
+    assert all(sum(file.stat().st_size for file in portion.iterdir()) < 11_000 for portion in portions)
+    carry.unpack(tmp_path / "parts", tmp_path / "there")
+    assert (tmp_path / "there" / "rows" / "a.jsonl").read_bytes() == bytes(range(256)) * 100
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["rows", "wheel.whl"]
+
+
+def test_a_portion_that_is_missing_or_damaged_is_named(program, tmp_path):
+    carry = program("carry")
+    (tmp_path / "rows").write_bytes(b"x" * 30_000)
+    _, second, *_ = carry.pack(tmp_path / "parts", [tmp_path / "rows"], most=0.01)
+    (part,) = second.glob("part-*")
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1] + b"?")
+    with pytest.raises(SystemExit, match=r"are not what was packed\. Bring them again\."):
+        carry.unpack(tmp_path / "parts", tmp_path / "there")
+    part.unlink()
+    with pytest.raises(SystemExit, match=rf"lacks {part.name}\. Bring them too\."):
+        carry.unpack(tmp_path / "parts", tmp_path / "there")
+    with pytest.raises(SystemExit, match="should hold the portions of one archive; got those of 0"):
+        carry.unpack(tmp_path / "there", tmp_path / "elsewhere")
 
 
 def test_the_quartiles_of_a_ratio_lie_within_its_rounds(program):
@@ -138,3 +161,27 @@ def test_the_quartiles_of_a_ratio_lie_within_its_rounds(program):
     assert common.ratio([1, 9], [1, 1]) == {"median": 5, "low": 1, "high": 9}  # exclusive quartiles: -1 and 11
     assert common.ratio([2], [1]) == {"median": 2, "low": 2, "high": 2}
     assert common.ratio([1, 2, 3, 4, 5], [1] * 5) == {"median": 3, "low": 1.5, "high": 4.5}
+
+
+@pytest.mark.sweep
+def test_what_a_gpu_is_for_runs_in_one_script_and_leaves_its_files(model, program, tmp_path):
+    """On a processor, with a tiny model and sample rows: every part but the long trainings, which have their own."""
+    (tmp_path / "rows").write_text("any file")
+    program("carry").pack(tmp_path / "parts", [tmp_path / "rows"], 1)
+    program("carry").unpack(tmp_path / "parts", tmp_path / "carried")
+    command = [
+        "bash",
+        str(BENCHMARKS / "gpu.sh"),
+        str(tmp_path / "carried"),
+        str(tmp_path / "results"),
+        "300",
+        sys.executable,
+    ]
+    told = {"CARD": "--quick", "LONG": "", "BACKBONE": str(model)}
+    done = subprocess.run(command, env={**os.environ, **told}, capture_output=True, text=True, check=True)
+    names = ("tests", "train_step", "distillation_step", "scoring", "adaptation")
+    assert [line.partition(" after")[0] for line in done.stdout.splitlines()[:5]] == [
+        f"{n}: ended with 0" for n in names
+    ]
+    for name in names[1:]:
+        assert json.loads((tmp_path / "results" / f"{name}.json").read_text())["benchmark"] == name
