@@ -16,6 +16,7 @@ import mptune.cli
 from mptune.answers.prediction import Prediction, Predictor
 from mptune.doctor import Check
 from mptune.prompts.prompt import MultitaskPrompt
+from mptune.terminal import at_home
 from support.models import make_backbone
 from support.toys import task_yaml, toy_rows, write_rows
 
@@ -190,6 +191,12 @@ def one_or_two_lines(err):
         pytest.param(["distill", "--teachers", "none", "--out", "x"], 2, "There is no such folder", id="no teachers"),
         pytest.param(["export", "p", "--to", "onx", "--out", "x"], 2, "no format is called 'onx'", id="format"),
         pytest.param(["bench", "none.yaml"], 2, "none.yaml: cannot be read", id="no recipe"),
+        pytest.param(
+            ["import", "none", "--out", "x", "--backbone", "./none"],
+            2,
+            "there is no folder none with a PEFT adapter",
+            id="no adapter, said before a model is loaded",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line_with_its_exit_code(cli, tmp_path, monkeypatch, arguments, code, says):
@@ -209,6 +216,28 @@ def test_wrong_data_is_exit_code_three_with_file_and_row_before_any_training(cli
     assert "broken.train.jsonl row 3: no text" in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_rows_that_are_not_there_are_exit_code_two_and_beside_wrong_ones_three(cli, tmp_path):
+    path = task_yaml(tmp_path, "broken")
+    (tmp_path / "broken.train.jsonl").unlink()
+    code, _, err = cli("teach", "--tasks", path, "--out", tmp_path / "out")
+    assert code == 2
+    assert "broken.train.jsonl (train) does not exist" in err
+    write_rows(tmp_path / "broken.train.jsonl", [{"label": 1}])
+    assert cli("teach", "--tasks", path, "--out", tmp_path / "out")[0] == 3
+
+
+def test_a_path_may_begin_at_home_where_the_shell_leaves_that_to_the_command(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli("report", "nowhere", "--out=~/nowhere/page.html")[0] == 2
+    code, _, err = cli("export", "nowhere", "--to", "peft", "--out=~/x")
+    assert (code, "~" in err) == (2, False)
+    assert at_home(Path("~/x")) == tmp_path / "home" / "x"
+    assert at_home("~/x") == "~/x"  # a name, as of a task or a prompt, is no path yet
+    assert not (tmp_path / "~").exists()
 
 
 def test_rows_to_predict_are_checked_all_at_once_and_leave_no_half_file(cli, tiny, tmp_path):

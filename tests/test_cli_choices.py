@@ -169,7 +169,7 @@ def test_rows_named_here_go_before_those(cli, made, tmp_path, command):
     arguments = ["--prompt", made / "colour"] if command == "evaluate" else ["--teachers", made / "teachers"]
     more = [] if command == "evaluate" else ["--out", tmp_path / "x"]
     code, _, err = cli(command, *arguments, *more, "--data", tmp_path / "empty")
-    assert code == 3
+    assert code == 2
     assert "does not exist in empty/" in err
 
 

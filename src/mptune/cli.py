@@ -17,7 +17,7 @@ import typer
 
 from mptune import __version__
 from mptune.errors import UsageError, one_of
-from mptune.terminal import ShownHandler, board, ended, loading, saved, say, say_json, table
+from mptune.terminal import ShownHandler, at_home, board, ended, loading, saved, say, say_json, table
 
 if TYPE_CHECKING:
     from mptune import Backbone, MultitaskPrompt, Task
@@ -36,8 +36,8 @@ app = typer.Typer(
 
 
 def _option(text: str, metavar: str | None = None, name: str = "", **limits: Any) -> Any:
-    """Return an option; it is called as its parameter where it has no other name."""
-    return typer.Option(*([name] if name else []), help=text, metavar=metavar, **limits)
+    """Return an option, called as its parameter where it has no other name; shells leave ``--out=~/x`` as it is."""
+    return typer.Option(*([name] if name else []), help=text, metavar=metavar, callback=at_home, **limits)
 
 
 # Options that may be left out.
@@ -282,8 +282,7 @@ def tasks(
 
     chosen = [get_task(name)] if name else list(builtin_tasks().values())
     if as_json:
-        for task in chosen:
-            say(task.model_dump_json(exclude_none=True))
+        say("\n".join(task.model_dump_json(exclude_none=True) for task in chosen))
     elif name:
         table(["field", "value"], [item for item in chosen[0].model_dump(exclude_none=True).items() if item[1]])
     else:
@@ -354,8 +353,9 @@ def import_prompt(
 ) -> None:
     """Read a PEFT adapter as a prompt."""
     from mptune.files import refuse_existing
-    from mptune.prompts.peft import import_peft
+    from mptune.prompts.peft import import_peft, refuse_foreign
 
+    refuse_foreign(folder)
     chosen = _tasks(tasks, "--tasks")
     refuse_existing(out)
     prompt = import_peft(folder, backbone=_load(backbone, {}), tasks=chosen)
@@ -370,8 +370,7 @@ def doctor(as_json: Annotated[bool, _option("One JSON object per check.", name="
 
     checks = examine()
     if as_json:
-        for check in checks:
-            say_json(vars(check))
+        say("\n".join(json.dumps(vars(check)) for check in checks))
     else:
         table(["", "check", "found", "what to do"], [[c.state, c.name, c.found, c.fix] for c in checks])
     raise typer.Exit(0 if healthy(checks) else 1)

@@ -5,7 +5,7 @@ MptuneError                 exit code 1: nothing given was wrong, and yet it cou
 │   ├── ConfigError         fields that are unknown, of the wrong type or out of range, all at once
 │   ├── UnknownNameError    a name that nothing carries
 │   └── ResumeError         an unfinished or finished run that was started with another configuration
-├── DataError               exit code 3: rows that do not fit their task, all at once
+├── DataError               exit code 3: rows that do not fit their task, all at once; 2 where files are missing only
 ├── ArtifactError           exit code 3: a prompt's folder that is foreign or damaged
 │   ├── MissingArtifact     exit code 2: one that is not there
 │   └── BackboneMismatch    a prompt trained for another model
@@ -69,6 +69,8 @@ class DataError(MptuneError, ValueError):
 
     def __init__(self, task: str, problems: Sequence[str], head: str = "") -> None:
         self.task, self.problems = task, tuple(problems)
+        if problems and all(getattr(problem, "leads_nowhere", False) for problem in problems):
+            self.exit_code = WRONG_USE
         listed = list(problems[: self.shown])
         if len(problems) > self.shown:
             listed.append(f"... and {len(problems) - self.shown} more of the kind")

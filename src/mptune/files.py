@@ -187,8 +187,8 @@ def json_lines(text: str | Iterable[str]) -> Iterator[JsonLine]:
 def json_object(file: Path) -> dict[str, Any] | None:
     """Return the object that a JSON file of ours holds; None where it holds anything else."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        values = parsed(file.read_text(encoding="utf-8"))
+    except ValueError:
         return None
     return values if isinstance(values, dict) else None
 
@@ -254,6 +254,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         node = yaml.compose(text, Loader=_Loader)
         _refuse_unfolding(node, {})
         values = yaml.load(text, Loader=_Loader)  # noqa: S506
+        if "\\" in text:  # only an escape can name half a character
+            json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(str(path), ["has half a character, as \\ud83d alone, which no file could hold"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"cannot be read ({reason(error)})"]) from None
     except yaml.MarkedYAMLError as error:

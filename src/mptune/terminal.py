@@ -50,6 +50,11 @@ def say_bytes(lines: bytes) -> None:
     typer.echo(lines, nl=False)
 
 
+def at_home(given: Any) -> Any:
+    """Return a path that was typed, with its ``~``, which shells leave in ``--out=~/x``; all else as it is."""
+    return Path(os.path.expanduser(given)) if isinstance(given, Path) else given
+
+
 def say_json(values: Any) -> None:
     """Print values as one line of JSON."""
     say(json.dumps(values))

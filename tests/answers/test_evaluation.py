@@ -121,20 +121,20 @@ def test_the_loss_is_the_right_labels_mean_surprise(toy_task):
     answers = answered(backbone, a_prompt(backbone), data, EvaluateConfig())
     right = [p[("no", "yes").index(e.target)] for p, e in zip(answers.probabilities, data.examples, strict=True)]
     assert answers.loss == pytest.approx(-sum(p.log().item() for p in right) / 20, rel=1e-5)
-    assert answered(backbone, a_prompt(backbone), data, EvaluateConfig(), labelled=False).loss == 0
+    assert answered(backbone, a_prompt(backbone), data, EvaluateConfig(), labelled=False).loss is None
 
 
 def test_no_rows_have_no_answers(toy_task):
     empty = encode(toy_task, [], trained_backbone(), TrainingConfig(), 4)
     answers = answered(trained_backbone(), a_prompt(trained_backbone()), empty, EvaluateConfig())
-    assert (answers.texts, answers.probabilities.shape, answers.loss) == ((), (0, 2), 0)
+    assert (answers.texts, answers.probabilities.shape, answers.loss) == ((), (0, 2), None)
 
 
 def test_free_text_has_no_probabilities(tmp_path):
     task = make_task(tmp_path, "free", verbalizer={}, target="{label}")
     answers = answered(trained_backbone(), torch.zeros(0, 16), encoded(task, trained_backbone()), EvaluateConfig())
     assert answers.probabilities is None
-    assert answers.loss == 0
+    assert answers.loss is None
     assert set(answers.texts) <= {"yes", "no"}, "all that this backbone has learnt to write"
 
 

@@ -332,3 +332,18 @@ def test_a_damaged_file_of_a_folder_is_said_in_a_line(name, content, tmp_path):
         return
     assert "cannot be loaded: " in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value", "says"),
+    [
+        ("tokenizer_config.json", "model_max_length", "abc", "cannot be loaded: '>' not supported"),
+        ("config.json", "relative_attention_max_distance", 0, "cannot read a text: ValueError (math domain error)"),
+    ],
+)
+def test_a_configuration_that_fails_only_in_use_is_said_at_once(tmp_path, file, field, value, says):
+    folder = saved(make_backbone("t5"), tmp_path / "model")
+    values = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**values, field: value}))
+    with pytest.raises(BackboneError, match=re.escape(says)):
+        load(folder)

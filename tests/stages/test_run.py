@@ -330,6 +330,7 @@ def test_a_state_that_lacks_a_tensor_or_a_step_is_said_and_can_be_removed(toy_ta
         (None, {"progress": "[" * 100_000}, r"state\.safetensors is damaged"),
         (None, progress(step=-1), r"damaged \(it stands at step -1, and its best at step 0"),
         (None, progress(step=10**30), r"damaged \(it stands at step 1000000"),
+        (None, progress(step=math.inf), r"state\.safetensors is damaged"),
         (None, progress(kept=2), r"damaged \(it stands at step 1, and its best at step 2"),
         (None, progress(kept=-1), r"damaged \(it stands at step 1, and its best at step -1"),
         (None, progress(best=[math.nan, 0]), r"damaged \(it stands at step 1, and its best at step 0, nan, 0.0"),

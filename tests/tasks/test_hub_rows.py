@@ -46,7 +46,7 @@ def test_a_local_file_of_the_whole_name_of_a_split_goes_before_one_of_its_first_
 def test_a_local_file_that_is_missing_is_told_by_the_name_it_should_have(tmp_path):
     folder = tmp_path / "rows"
     folder.mkdir()
-    assert problems(builtin_tasks()["mnli"], ["train", "test"], folder) == [
+    assert problems(builtin_tasks()["mnli"], ["train", "test"], folder, code=2) == [
         "mnli.train.jsonl (train) does not exist in rows/",
         "mnli.validation_matched.jsonl (test) does not exist in rows/",
     ]

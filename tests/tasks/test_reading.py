@@ -222,7 +222,7 @@ def test_no_validation_split_and_nothing_to_hold_out_from_is_told(tmp_path):
 def test_a_missing_file_is_told_with_its_split_and_folder(tmp_path):
     (tmp_path / "rows").mkdir()
     task = mood(train=tmp_path / "rows" / "a.csv", test=tmp_path / "rows" / "b.csv")
-    assert problems(task, ["train", "test"]) == [
+    assert problems(task, ["train", "test"], code=2) == [
         "a.csv (train) does not exist in rows/",
         "b.csv (test) does not exist in rows/",
     ]
@@ -230,7 +230,7 @@ def test_a_missing_file_is_told_with_its_split_and_folder(tmp_path):
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "rows.csv").mkdir()
-    assert problems(mood(train=tmp_path / "rows.csv"))[0].startswith("rows.csv (train) does not exist in ")
+    assert problems(mood(train=tmp_path / "rows.csv"), code=2)[0].startswith("rows.csv (train) does not exist in ")
 
 
 def test_an_unknown_format_is_told(tmp_path):
@@ -250,6 +250,10 @@ def test_every_broken_line_is_told_with_its_row(tmp_path):
         'rows.jsonl row 5: wants {field: value}; got "text"',
         "rows.jsonl row 6 is no JSON: Expecting ':' delimiter, column 9",
     ]
+
+
+def test_a_name_that_no_file_has_is_said(tmp_path):
+    assert problems(mood(train="a\0b.csv"), code=2) == [f"{'a' + chr(0) + 'b.csv'!r} (train) is no path"]
 
 
 def test_half_a_character_is_told_with_its_row_before_a_tokenizer_meets_it(tmp_path):

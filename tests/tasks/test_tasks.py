@@ -217,6 +217,11 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path, text, line, 
     assert refusal(load_task, file) == f"{file}: is not valid YAML in line {line}: {key!r} stands twice"
 
 
+def test_half_a_character_is_refused_with_its_file(tmp_path):
+    file = write(tmp_path, 'name: a\ntemplate: "half \\ud83d"\n')
+    assert refusal(load_task, file) == f"{file}: has half a character, as \\ud83d alone, which no file could hold"
+
+
 def test_two_spellings_of_one_label_value_are_refused():
     assert "the label 1 stands twice" in refusal(lambda: make(verbalizer={"1": "a", "1.0": "b"}))
     assert "the label true stands twice" in refusal(lambda: make(verbalizer={"True": "a", "true": "b", "x": "c"}))

@@ -27,7 +27,7 @@ class Answers:
 
     texts: tuple[str, ...]  # label words, or free text
     probabilities: Tensor | None  # of the label words, in the verbalizer's order [N, C]; None for free text
-    loss: float  # mean negative log-probability of the right label among the labels, in nats; 0 for free text
+    loss: float | None  # mean negative log-probability of the right label among the labels, nats; None for free text
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def answer(
                     texts[t][row] = text
     texts = [of if ranked[t] else as_meant(backbone, data[t], of) for t, of in enumerate(texts)]
     return [
-        Answers(tuple(texts[t]), odds, _loss(odds, each) if labelled else 0.0)
+        Answers(tuple(texts[t]), odds, _loss(odds, each) if labelled else None)
         for t, each in enumerate(data)
         for odds in [scores[t].softmax(-1) if ranked[t] else None]
     ]
@@ -87,10 +87,10 @@ def _read(prompts: Sequence[Tensor | Reader], batch: Batch) -> tuple[Tensor, Bat
     return torch.stack([prompt for t in batch.tasks if isinstance(prompt := prompts[t], Tensor)]), batch
 
 
-def _loss(probabilities: Tensor | None, data: Encoded) -> float:
-    """Return the mean negative log-probability of the right label among the labels, in nats; 0 without labels."""
+def _loss(probabilities: Tensor | None, data: Encoded) -> float | None:
+    """Return the mean negative log-probability of the right label among the labels, in nats; None without labels."""
     if probabilities is None or not len(probabilities):
-        return 0.0
+        return None
     right = torch.tensor(data.answers)
     return float(-probabilities.clamp_min(1e-12).log().gather(1, right[:, None]).mean())
 
@@ -100,7 +100,7 @@ class Validated:
     """How good a prompt is on validation rows, so that two can be compared."""
 
     scores: tuple[Score, ...]
-    loss: float  # mean over tasks, nats
+    loss: float | None  # mean over the tasks that have one, nats; None where none has
 
     @property
     def key(self) -> tuple[float, float]:
@@ -108,7 +108,7 @@ class Validated:
         firsts: dict[str, float] = {}
         for s in self.scores:
             firsts.setdefault(s.task, s.value)
-        return (sum(firsts.values()) / max(1, len(firsts)), -self.loss)
+        return (sum(firsts.values()) / max(1, len(firsts)), -(self.loss or 0.0))
 
 
 def validate(
@@ -127,7 +127,8 @@ def validate(
         scores = [
             s for data, a in answered if data.examples for s in score(data.task, "validation", data.examples, a.texts)
         ]
-        validated.append(Validated(tuple(scores), sum(a.loss for _, a in answered) / max(1, len(answered))))
+        losses = [a.loss for _, a in answered if a.loss is not None]
+        validated.append(Validated(tuple(scores), sum(losses) / len(losses) if losses else None))
     return validated
 
 

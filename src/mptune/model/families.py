@@ -42,12 +42,27 @@ def check_family(backbone: Backbone) -> None:
         BackboneError: it does not, and any answer of it could be wrong.
     """
     family = backbone.model.config.model_type
-    fault = None if family in TESTED else reading_fault(backbone)
-    if fault:
+    if family in TESTED:
+        _refuse_useless(backbone)
+        return
+    if fault := reading_fault(backbone):
         raise BackboneError(
             f"{backbone.config.name} is of the family {family!r}, which cannot be used with soft prompts: {fault}. "
             "Take a model of another family; docs/families.md has a list."
         )
+
+
+@torch.no_grad()
+def _refuse_useless(backbone: Backbone) -> None:
+    """Raise BackboneError where a text cannot be read: what a stranger's configuration says may be met only then."""
+    try:
+        text = backbone.tokenizer(["a text"], verbose=False)["input_ids"][0][:4]
+        _own_logits(backbone, text, [0])
+    except Exception as error:  # whatever a model's own code may raise
+        raise BackboneError(
+            f"the backbone {backbone.config.name!r} cannot read a text: {type(error).__name__} "
+            f"({first_line(error)[:200]}). Download or save it again."
+        ) from error
 
 
 @torch.no_grad()

@@ -98,6 +98,11 @@ def export_peft(
     write_folder(folder, write)
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Raise ArtifactError where a folder holds no adapter that can be imported, which is told without a model."""
+    _checked_kind(folder, _read_config(folder))
+
+
 def import_peft(folder: Path, *, backbone: Backbone, tasks: Sequence[Task] = ()) -> MultitaskPrompt:
     """Return the prompt of a PEFT adapter; a plain one becomes a prompt of one task whose vectors are one.
 

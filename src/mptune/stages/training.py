@@ -73,7 +73,7 @@ class Learner:
                 if not (0 <= self.kept <= self.step <= self.config.steps and math.isfinite(score + loss)):
                     at = f"it stands at step {self.step}, and its best at step {self.kept}"
                     raise ValueError(f"{at}, {score}, {loss}, of {self.config.steps}")
-            except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
                 raise run.damaged(error) from None
             self.best = (score, loss)
         self.schedule = warmup_then_linear(self.optimizer, self.config, self.step)
@@ -230,8 +230,8 @@ class Training:
             if learner.stopped is not None:
                 self._warn(learner)
             elif validated.scores:
-                score, loss = validated.key[0], -validated.key[1]
-                self._note(learner, progress, validation=score, validation_loss=loss)
+                loss = {} if validated.loss is None else {"validation_loss": validated.loss}
+                self._note(learner, progress, validation=validated.key[0], **loss)
 
     def _warn(self, learner: Learner) -> None:
         if self._accelerator.is_main_process and learner.best is not None:

@@ -26,6 +26,12 @@ FORMATS = ("jsonl", "json", "csv", "parquet")
 NumberedRows = list[tuple[int, dict[str, Any]]]  # each with its number: the line of a jsonl file, else from 1
 
 
+class Missing(str):
+    """A problem of data: a path that leads nowhere, which is wrong use where nothing else is wrong."""
+
+    leads_nowhere = True
+
+
 def sources_of(task: Task, data_dir: Path | None) -> dict[str, list[str]]:
     """Return what each split is read from: its name on the hub, or its files; a split that is held out has none.
 
@@ -113,10 +119,13 @@ def _file_rows(path: Path, split: str, problems: list[str]) -> NumberedRows:
 
     Text stays the text of the file: readers of tables take "None" for nothing, "007" for 7 and "2024-01-02" for a date.
     """
+    if "\0" in str(path):
+        problems.append(Missing(f"{str(path)!r} ({split}) is no path"))
+        return []
     file = path if _ending(path) in FORMATS else path.resolve()  # a link is judged by its name, else by its target's
     ending = _ending(file)
     if not path.is_file():
-        problems.append(f"{path.name} ({split}) does not exist in {path.parent.name or '.'}/")
+        problems.append(Missing(f"{path.name} ({split}) does not exist in {path.parent.name or '.'}/"))
     elif ending not in FORMATS:
         problems.append(f"{path.name} ({split}) is none of {', '.join(FORMATS)}, .gz allowed")
     else:
