@@ -10,6 +10,8 @@ from mptune.comparison.bench import run_recipe
 from mptune.comparison.plan import Cost, Pace, Texts, planned, training_cost
 from mptune.comparison.recipe import Loaded, recipe_model
 from mptune.config import TrainingConfig
+from mptune.errors import DataError
+from mptune.tasks.registry import get_tasks
 from support.models import make_backbone
 from support.toys import make_task
 
@@ -189,3 +191,23 @@ def test_a_plan_is_said_in_a_table_and_a_sentence(toy):
     assert "hours on this machine" in found.summary()
     assert 0.05 < found.memory < 64
     assert 0 < found.disk < 0.01
+
+
+def test_without_a_row_at_hand_runs_and_steps_are_counted_by_what_is_published(tmp_path):
+    recipe = {"name": "far", "out": str(tmp_path / "out"), "sources": ["mnli", "qnli"], "targets": ["rte", "cb"],
+              "methods": ["constant", "mpt"], "shots": ["all"], "seeds": 3, "backbone": {"name": "nowhere/model"},
+              "teach": {"epochs": 1, "batch_size": 32}, "distill": {"steps": 7},
+              "adapt": {"epochs": 2, "batch_size": 32}}  # fmt: skip
+    sources, targets = get_tasks(recipe["sources"]), get_tasks(recipe["targets"])
+    loaded = Loaded.of(recipe_model().model_validate(recipe), sources, targets)
+    expected = planned(loaded)
+    assert [(c.what, c.runs, c.steps) for c in expected.costs] == [
+        ("teachers", 2, 12_272 + 3_242), ("source training", 1, 7), ("constant", 2, 0), ("mpt", 6, 3 * (156 + 16)),
+    ]  # fmt: skip
+    head, rows = expected.table()
+    assert head == ["what", "runs", "steps"]
+    assert rows[-1] == ["all", "11", "16,037"]
+    assert "not known here, for nyu-mll/glue/mnli/train cannot be loaded from the hub" in expected.summary()
+    more = Loaded.of(loaded.recipe, sources, get_tasks(["e2e_nlg"]))  # of which no numbers are published
+    with pytest.raises(DataError, match="e2e_nlg"):
+        planned(more)

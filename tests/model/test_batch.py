@@ -85,3 +85,19 @@ def test_another_device_takes_every_tensor_and_leaves_the_rest():
     tensors = [each for each in vars(there).values() if isinstance(each, torch.Tensor)]
     assert len(tensors) == 5
     assert {each.device.type for each in tensors} == {"meta"}
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_labels_behind_a_text_that_is_named_twice_have_it_twice_when_texts_are_spread(added):
+    made = batch(added=added)
+    labels = torch.tensor([[1, 2], [3, IGNORE], [4, 5]])
+    behind = made.behind([2, 0, 2], labels)
+    assert torch.equal(behind.input_ids, made.input_ids)  # each text once, until
+    spread = behind.spread()
+    assert spread.texts is None
+    assert torch.equal(spread.input_ids, made.input_ids[[2, 0, 2]])
+    assert torch.equal(spread.mask, made.mask[[2, 0, 2]])
+    assert torch.equal(spread.labels, labels)
+    assert [made.tasks[k] for k in spread.task_ids] == [7, 7, 7]
+    assert not added or torch.equal(spread.added, made.added[[2, 0, 2]])
+    assert made.spread() is made

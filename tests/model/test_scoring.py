@@ -1,5 +1,6 @@
 """Label words ranked, and text written, by one frozen backbone of every family."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,8 @@ from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE
 from mptune.model.encoding import distinguishing_depth, encode_targets
 from mptune.model.scoring import generate, label_scores
-from support.models import TARGETS, TEXTS, batch_of, choosing, some_prompts
+from mptune.model.t5 import PackedT5
+from support.models import TARGETS, TEXTS, batch_of, choosing, make_backbone, some_prompts
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
@@ -181,7 +183,7 @@ def word_by_word(backbone, prompts, batch):
     for row, words in enumerate(batch.choices):
         for column, ids in enumerate(words):
             told = ids[: distinguishing_depth(words)]
-            read = batch.rows([row], torch.tensor([[*told]], device=backbone.device))
+            read = batch.behind([row], torch.tensor([[*told]], device=backbone.device)).spread()
             log_odds = backbone(prompts, read).logits[0].float().log_softmax(-1)
             scores[row, column] = sum(log_odds[spot, token] for spot, token in enumerate(told))
     return scores
@@ -199,3 +201,19 @@ def test_many_words_of_several_tasks_are_scored_as_one_by_one(exact, known, monk
     found = label_scores(exact, prompts, batch, logits)
     assert len(sorted_words) == 2  # once for each task
     torch.testing.assert_close(found.cpu(), word_by_word(exact, prompts, batch), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 256])
+def test_a_text_is_read_once_however_many_words_stand_behind_it(monkeypatch, at_once):
+    backbone = make_backbone("t5")
+    monkeypatch.setattr(scoring, "READ_AT_ONCE", at_once)
+    words = encode_targets(
+        backbone, [f"{a} {b} {c}" for a in ("yes", "no") for b in ("good", "bad") for c in "xyz"], 64
+    )
+    beginnings = len({tuple(ids[: distinguishing_depth(words) - 1]) for ids in words})
+    batch, prompts = choosing(batch_of(backbone), [words] * 2), some_prompts(backbone)
+    encoded, encode = [], PackedT5.encode
+    monkeypatch.setattr(PackedT5, "encode", lambda self, *given: encoded.append(len(given[0])) or encode(self, *given))
+    found = label_scores(backbone, prompts, batch)
+    assert encoded == [2] * math.ceil(2 * beginnings / at_once)  # both texts, once a pass
+    torch.testing.assert_close(found, word_by_word(backbone, prompts, batch), atol=1e-4, rtol=0)

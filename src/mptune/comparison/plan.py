@@ -1,7 +1,7 @@
 """What a recipe will take on this machine, from a short measurement: runs, steps, tokens, hours, GiB.
 
 Every stage and method takes one step, then three; the difference is two steps without what comes before the first.
-Other tasks are reckoned by their tokens.
+Other tasks are reckoned by their tokens. Of public data sets whose rows are not at hand, runs and steps are counted.
 """
 
 import math
@@ -21,6 +21,7 @@ from mptune.comparison.results import read_results
 from mptune.comparison.systems import Sources, System
 from mptune.comparison.trials import Trial, chosen_trials, rows_needed, unfinished
 from mptune.config import AdaptConfig, ExamplesConfig, TrainingConfig
+from mptune.errors import WRONG_USE, DataError
 from mptune.files import beside
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode_inputs
@@ -28,6 +29,7 @@ from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
 from mptune.tasks.data import TaskRows, draw_rows
+from mptune.tasks.protocols import PUBLISHED_ROWS
 from mptune.tasks.task import SPLITS, Split
 
 STEPS = (1, 3)  # of two measurements
@@ -55,16 +57,20 @@ class Plan:
     costs: tuple[Cost, ...]
     memory: float  # GiB, the most that was in use while measuring
     disk: float  # GiB, at most
+    missing: str = ""  # the rows for want of which nothing was measured
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return a head and rows for a terminal."""
         total = Cost("all", *(sum(getattr(c, f) for c in self.costs) for f in ("runs", "steps", "tokens", "hours")))
-        rows = [[c.what, f"{c.runs:,}", f"{c.steps:,}", f"{c.tokens / 1e6:,.1f}", _hours(c.hours)]
+        head = ["what", "runs", "steps", "million tokens", "hours"][: 3 if self.missing else 5]
+        rows = [[c.what, f"{c.runs:,}", f"{c.steps:,}", f"{c.tokens / 1e6:,.1f}", _hours(c.hours)][: len(head)]
                 for c in (*self.costs, total)]  # fmt: skip
-        return ["what", "runs", "steps", "million tokens", "hours"], rows
+        return head, rows
 
     def summary(self) -> str:
         """Return a sentence for people."""
+        if self.missing:
+            return f"Counted by published numbers of rows; how long it takes is not known here, for {self.missing}"
         hours = sum(cost.hours for cost in self.costs)
         return (
             f"About {_hours(hours)} hours on this machine, {self.memory:.1f} GiB of memory and at most "
@@ -111,7 +117,7 @@ def planned(
 
     Raises:
         ResumeError, ResultsError: `run_recipe` would not add to the folder.
-        DataError: every problem of every task at once.
+        DataError: every problem of every task at once; not where public data sets are missing and nothing else.
     """
     recipe, folder = loaded.recipe, out or beside(Path(), loaded.recipe.out)
     lines = read_results(folder)
@@ -119,9 +125,15 @@ def planned(
     trials: dict[str, list[Trial]] = {}
     to_come = unfinished(chosen_trials(loaded, only), lines)
     sources, targets = rows_needed(loaded, to_come)
-    refuse_bad_rows(sources, targets)
     for trial in to_come:
         trials.setdefault(trial.name, []).append(trial)
+    try:
+        refuse_bad_rows(sources, targets)
+    except DataError as error:
+        if error.exit_code != WRONG_USE or not {t.name for t in (*sources, *targets)} <= set(PUBLISHED_ROWS):
+            raise
+        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+        return _counted(loaded, folder, trials, f"{error.problems[0]}{more}")
     with tempfile.TemporaryDirectory() as scratch:
         meter = _Meter(loaded, Path(scratch), say)
         texts = {task.name: meter.texts(task) for task in (*sources, *targets)}
@@ -140,6 +152,18 @@ def planned(
     return Plan((*before, *costs), _memory(backbone), disk)
 
 
+def _counted(loaded: Loaded, folder: Path, trials: dict[str, list[Trial]], missing: str) -> Plan:
+    """Return runs and steps by the published numbers of training rows; of time and memory nothing is known."""
+    texts = {
+        task.name: Texts(math.nan, PUBLISHED_ROWS[task.name], 1_000, 1_000, max(1, len(task.task.verbalizer)))
+        for task in (*loaded.sources, *loaded.targets)
+    }
+    contenders = [alike[0].contender for alike in trials.values()]
+    before = _source_costs(Sources(loaded, folder, lambda _: None), contenders, _Unmeasured(), texts)
+    costs = [_target_cost(loaded.recipe, name, alike, UNKNOWN, texts) for name, alike in trials.items()]
+    return Plan((*before, *costs), math.nan, math.nan, missing)
+
+
 def _memory(backbone: Backbone) -> float:
     """Return the most memory that was in use so far, in GiB."""
     if backbone.device.type == "cuda":
@@ -150,7 +174,7 @@ def _memory(backbone: Backbone) -> float:
 
 
 def _source_costs(
-    sources: Sources, contenders: Sequence[Contender], meter: "_Meter", texts: dict[str, Texts]
+    sources: Sources, contenders: Sequence[Contender], meter: "_Meter | _Unmeasured", texts: dict[str, Texts]
 ) -> Iterator[Cost]:
     """Yield what teachers and source trainings take that are not made yet; those that methods share count once."""
     names = [task.name for task in sources.loaded.sources]
@@ -227,6 +251,19 @@ def training_cost(config: TrainingConfig, tasks: Sequence[Texts], pace: Pace) ->
         rows = [min(count, task.validation) for count, task in zip(most, tasks, strict=True)]
         hours += (1 + math.ceil(steps / config.validate_every)) * _answering(rows, tasks, pace)
     return Cost("", 1, steps, steps * tokens, hours)
+
+
+UNKNOWN = Pace(math.nan, 1, math.nan, math.nan)
+
+
+class _Unmeasured:
+    """What stands in a meter's place where no row is at hand to measure on."""
+
+    def teaching(self, _: Recipe) -> Pace:
+        """Return an unknown pace."""
+        return UNKNOWN
+
+    distilling = teaching
 
 
 class _Meter:

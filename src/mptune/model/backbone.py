@@ -140,6 +140,9 @@ class Backbone:
             prompts: one soft prompt for each of the batch's tasks; L may be 0. [K, L, D]
             hidden_layers: layers whose states are returned too; -1 is the last.
         """
+        if self.packed is not None and not self.model.training:
+            return self._forward(prompts, batch, hidden_layers, told=self._told(batch))
+        batch = batch.spread()
         if self.graphs is not None:
             return self._in_few_shapes(prompts, batch, hidden_layers)
         costs = prompts.shape[1] + batch.mask.sum(1) + (batch.labels != IGNORE).sum(1)
@@ -241,7 +244,10 @@ class Backbone:
         embedded, mask = self.prompted(prompts, batch)
         text, label = packed.layout(mask), packed.layout(batch.labels != IGNORE)
         read = packed.encode(embedded, text)
-        said = packed.decode(self._shift_right(batch.labels), label, text.apart(read[-1]), mask)
+        memory = text.apart(read[-1])
+        if batch.texts is not None:  # of a text that several labels stand behind, once
+            memory, mask = memory.index_select(0, batch.texts), mask.index_select(0, batch.texts)
+        said = packed.decode(self._shift_right(batch.labels), label, memory, mask)
         hidden = [text.apart(read[i])[:, prompts.shape[1] :] for i in hidden_layers]
         return Output(label.apart(packed.logits(said[-1])), (*hidden, *(label.apart(said[i]) for i in hidden_layers)))
 

@@ -31,6 +31,7 @@ class Batch:
     added: Tensor | None = None  # to the embedded input, by methods that change it [B, T, D]
     choices: Sequence[Sequence[list[int]]] = ()  # each row's label words as tokens, none for free text; B of C of [S]
     answers: Tensor | None = None  # which of its words is a row's label, IGNORE where it has none [B]
+    texts: Tensor | None = None  # which text each row of labels stands behind, where several stand behind one [B]
 
     @classmethod
     def of_tasks(cls, row_tasks: Sequence[int], input_ids: Tensor, mask: Tensor, labels: Tensor) -> "Batch":
@@ -45,11 +46,17 @@ class Batch:
         moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
         return replace(self, **moved)
 
-    def rows(self, rows: Sequence[int], labels: Tensor) -> "Batch":
-        """Return some rows, as often as they are named, with other labels [len(rows), S] and nothing to choose from."""
-        added = None if self.added is None else self.added[rows]
-        ids, inputs, mask = self.task_ids[rows], self.input_ids[rows], self.mask[rows]
-        return Batch(self.tasks, ids, inputs, mask, labels, added)
+    def behind(self, rows: Sequence[int], labels: Tensor) -> "Batch":
+        """Return the same texts with other labels [len(rows), S], each behind a text that is named by its row."""
+        return replace(self, labels=labels, choices=(), answers=None, texts=torch.tensor(rows, device=labels.device))
+
+    def spread(self) -> "Batch":
+        """Return the batch with a text for each row of labels."""
+        if self.texts is None:
+            return self
+        added = None if self.added is None else self.added[self.texts]
+        ids, inputs, mask = self.task_ids[self.texts], self.input_ids[self.texts], self.mask[self.texts]
+        return replace(self, task_ids=ids, input_ids=inputs, mask=mask, added=added, texts=None)
 
     def of_one_prompt(self) -> "Batch":
         """Return the batch with one prompt for all its rows, whatever their tasks: a table of one."""

@@ -10,6 +10,8 @@ from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch
 from mptune.model.encoding import Encoded, by_length, collate, distinguishing_depth, pad
 
+READ_AT_ONCE = 256  # first tokens of label words in one pass: their logits are 32,128 wide in T5
+
 
 @dataclass(frozen=True)
 class LabelWords:
@@ -33,7 +35,7 @@ def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tens
     """Return the log-probability of every label word, over as many of its tokens as tell a row's words apart.
 
     Rows of different tasks may stand together. Every word is read behind the tokens before its last telling one;
-    most tasks' words differ at once, and then there is nothing before it, and one pass for all of them.
+    most tasks' words differ at once, and then there is nothing before it. Many words share passes.
 
     Args:
         prompts: of the batch's tasks. [K, L, D]
@@ -65,11 +67,13 @@ def label_scores(backbone: Backbone, prompts: Tensor, batch: Batch, logits: Tens
             scores = with_words(scores, logits[[row for row, _ in known]], known)
         for row, prefix in known:
             behind[row].remove(prefix)
-    for turn in range(max(map(len, behind))):
-        read = [(row, prefixes[turn]) for row, prefixes in enumerate(behind) if turn < len(prefixes)]
+    left = [(row, prefix) for row, prefixes in enumerate(behind) for prefix in prefixes]
+    at_once = READ_AT_ONCE if backbone.packed is not None else max(1, len(behind))  # others read a text for each
+    for start in range(0, len(left), at_once):
+        read = left[start : start + at_once]
         # These labels only feed the decoder; the value of the last position is never read.
         labels = pad([[*prefix, 0] for _, prefix in read], IGNORE).to(backbone.device)
-        part = batch.rows([row for row, _ in read], labels)
+        part = batch.behind([row for row, _ in read], labels)
         part = replace(part, choices=[batch.choices[row] for row, _ in read])  # whose logits are to be exact
         scores = with_words(scores, backbone(prompts, part).logits, read)
     return scores

@@ -14,6 +14,13 @@ from mptune.tasks.task import Dataset, HubData, Task
 TEST_IS_VALIDATION = {"train": "train", "test": "validation"}
 OWN_SPLITS = {"train": "train", "validation": "validation", "test": "test"}
 HALVES = {"validation": None, "test": "validation", "split": "halves"}
+# Training rows as published: by the logs of Shi and Lipani 2024 (arXiv:2309.05173), which follow the paper's splits.
+PUBLISHED_ROWS = {
+    "mnli": 392_702, "qqp": 362_846, "qnli": 103_743, "sst2": 66_349, "stsb": 5_749, "mrpc": 3_668, "rte": 2_490,
+    "cola": 8_551, "multirc": 27_243, "boolq": 9_427, "wic": 5_428, "wsc": 554, "cb": 250, "record": 100_730,
+    "squad": 86_599, "nq": 103_071, "hotpotqa": 71_928, "newsqa": 73_160, "searchqa": 116_384, "winogrande": 39_398,
+    "yelp": 100_000, "scitail": 23_596, "paws": 49_401,
+}  # fmt: skip
 CONVERTED = "refs/convert/parquet"  # the branch in which the hub keeps parquet files of repositories that are scripts
 
 

@@ -107,8 +107,11 @@ def _hub_rows(task: Task, hub: HubData, split: str, place: str, problems: list[s
         # The hub's client raises whatever its transport raises; each means that the rows are not to be had.
         why = first_line(error)[:200] if reached else "which cannot be reached, and no copy is kept here"
         problems.append(
-            f"{place} cannot be loaded from the hub ({why}). Check name and network, or put {task.name}.{split}.jsonl "
-            "into a folder and name that: --data DIR of a command, the data: line of a recipe"
+            Missing(
+                f"{place} cannot be loaded from the hub ({why}). Check name and network, or put "
+                f"{task.name}.{split}.jsonl into a folder and name that: --data DIR of a command, the data: line of a "
+                "recipe"
+            )
         )
         return []
     return list(enumerate(loaded, start=1))
