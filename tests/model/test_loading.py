@@ -339,6 +339,7 @@ def test_a_damaged_file_of_a_folder_is_said_in_a_line(name, content, tmp_path):
     [
         ("tokenizer_config.json", "model_max_length", "abc", "cannot be loaded: '>' not supported"),
         ("config.json", "relative_attention_max_distance", 0, "cannot read a text: ValueError (math domain error)"),
+        ("config.json", "d_kv", 1_000_000, "has d_kv: 1000000 in its config.json; wanted are at most 262,144"),
     ],
 )
 def test_a_configuration_that_fails_only_in_use_is_said_at_once(tmp_path, file, field, value, says):
