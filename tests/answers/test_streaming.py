@@ -188,7 +188,7 @@ def test_a_planted_link_in_place_of_unfinished_answers_is_not_followed(predictor
         ("r.jsonl", b'\xef\xbb\xbf{"text": "a"}\r\n\n{"text": "\xc3\xa9\xe2\x80\xa8"}\r\n'),
         ("r.jsonl", b'{"text": "a"}\r{"text": "\xc3\xa9\xe2\x80\xa8"}'),
         ("r.txt", b'{"text": "a"}\n{"text": "\xc3\xa9\xe2\x80\xa8"}'),
-        ("r.jsonl.gz", gzip.compress(b'{"text": "a"}\n{"text": "\xc3\xa9\xe2\x80\xa8"}\n')),
+        ("r.jsonl.gz", gzip.compress(b'{"text": "a"}\n{"text": "\xc3\xa9\xe2\x80\xa8"}\n', mtime=0)),
         ("r.json", b'[{"text": "a"}, {"text": "\xc3\xa9\xe2\x80\xa8"}]'),
         ("r.json", b'{"text": "a"}\n{"text": "\xc3\xa9\xe2\x80\xa8"}\n'),
         ("r.csv", b'text\r\na\r\n"\xc3\xa9\xe2\x80\xa8"\r\n'),
