@@ -167,7 +167,7 @@ def test_a_folder_of_a_hub_data_set_may_stand_for_its_configuration(tmp_path, mo
 
 def test_a_hub_data_set_out_of_reach_says_what_to_do_instead():
     task = mood(hub=HubData(path="nobody/nothing", name="plain"), train="train")
-    (said,) = problems(task)
+    (said,) = problems(task, code=2)
     assert re.fullmatch(
         r"nobody/nothing/plain/train cannot be loaded from the hub \(.+\)\. "
         r"Check name and network, or put mood\.train\.jsonl into a folder and name that: --data DIR of a command, "

@@ -22,7 +22,7 @@ from mptune.tasks.hub import hub_answers
 RELATIVE_BIAS = ("t5", "mt5", "umt5")
 LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers", "n_layer")
 MOST_LAYERS = 10_000  # more would be made for minutes before their weights are missed
-WIDTHS = ("d_model", "d_kv", "d_ff", "hidden_size", "intermediate_size", "head_dim", "n_embd", "n_inner")
+WIDE = ("d_model", "d_kv", "d_ff", "hidden_size", "intermediate_size", "head_dim", "n_embd", "n_inner")
 WIDEST = 2**18  # four times the widest part of the largest known; gigabytes would be made before a weight is missed
 POSITIONS = ("max_position_embeddings", "max_seq_len")  # what `Backbone.positions` reads
 
@@ -143,8 +143,9 @@ def _refuse_config(name: str, config: Any) -> None:
                     f"the backbone {name!r} has {field}: {layers} in its config.json; wanted are 1 to {MOST_LAYERS:,} "
                     "layers. Download or save it again."
                 )
-        for field in WIDTHS:
-            width = getattr(part, field, None)
+        written = part.to_dict()  # Gemma 4 has some for each layer, and lets nobody ask for one of all
+        for field in WIDE:
+            width = written.get(field)
             if isinstance(width, int) and width > WIDEST:
                 raise BackboneError(
                     f"the backbone {name!r} has {field}: {width} in its config.json; wanted are at most {WIDEST:,}. "
