@@ -211,3 +211,6 @@ def test_without_a_row_at_hand_runs_and_steps_are_counted_by_what_is_published(t
     more = Loaded.of(loaded.recipe, sources, get_tasks(["e2e_nlg"]))  # of which no numbers are published
     with pytest.raises(DataError, match="e2e_nlg"):
         planned(more)
+    (tmp_path / "mnli.train.jsonl").write_text('{"premise": "a", "hypothesis": "b", "label": 7}\n')
+    with pytest.raises(DataError, match="the label 7 is not in the verbalizer"):  # wrong, and not only missing
+        planned(Loaded.of(loaded.recipe, sources, targets, tmp_path))
