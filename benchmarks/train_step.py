@@ -151,7 +151,8 @@ def profiled(model: str, task: str, length: int, rounds: int, data_dir: Any) -> 
 def compare(model: str, task: str, length: int, rounds: int, data_dir: Any, rows: int = BATCH) -> dict[str, Any]:
     """Return the figures of one shape."""
     folder = model_folder(model)
-    backbone, plain = ours(folder), ours(folder)
+    backbone = ours(folder)
+    plain = backbone if backbone.graphs is None else ours(folder)
     plain.graphs = None
     data = rows_of(task, backbone, rows * rounds, data_dir, prompt_length=length)
     tokens = [sum(len(data.inputs[i]) + length for _, i in picks(data, n, rows)) for n in range(rounds)]

@@ -232,9 +232,11 @@ def test_a_path_may_begin_at_home_where_the_shell_leaves_that_to_the_command(cli
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert cli("report", "nowhere", "--out=~/nowhere/page.html")[0] == 2
-    code, _, err = cli("export", "nowhere", "--to", "peft", "--out=~/x")
-    assert (code, "~" in err) == (2, False)
+    code, _, err = cli("predict", "--prompt", "p", "--output=~/nowhere/answers.jsonl")
+    assert (code, f"there is no folder {tmp_path / 'home' / 'nowhere'} for --output" in one_or_two_lines(err)) == (
+        2,
+        True,
+    )
     assert at_home(Path("~/x")) == tmp_path / "home" / "x"
     assert at_home("~/x") == "~/x"  # a name, as of a task or a prompt, is no path yet
     assert not (tmp_path / "~").exists()

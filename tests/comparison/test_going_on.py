@@ -299,14 +299,19 @@ def test_the_time_left_comes_from_runs_of_the_same_method_and_shots_alone(small,
     assert left[""] == 0
 
 
-def test_the_time_left_has_every_source_training_that_is_to_come(small, monkeypatch):
+def slow_distillation(monkeypatch, seconds):
+    """Let every source training take so much longer."""
     make = systems.distill
 
     def slowly(*given, **named):
-        time.sleep(2)
+        time.sleep(seconds)
         return make(*given, **named)
 
     monkeypatch.setattr(systems, "distill", slowly)
+
+
+def test_the_time_left_has_every_source_training_that_is_to_come(small, monkeypatch):
+    slow_distillation(monkeypatch, 2)
     told = []
     recipe, _ = small("left", methods=["mpt"], seeds=3, source_seeds=3)
     run_recipe(recipe, watch=told.append)
@@ -378,13 +383,7 @@ def test_all_examples_and_settings_of_one_target(small):
 
 
 def test_the_seconds_of_a_run_are_its_own(small, monkeypatch):
-    make = systems.distill
-
-    def slowly(*given, **named):
-        time.sleep(1.5)
-        return make(*given, **named)
-
-    monkeypatch.setattr(systems, "distill", slowly)
+    slow_distillation(monkeypatch, 1.5)
     recipe, folder = small("seconds", methods=["mpt"])
     began = time.monotonic()
     run_recipe(recipe)

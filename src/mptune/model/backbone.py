@@ -213,13 +213,13 @@ class Backbone:
         wider = in_few_shapes(batch, prompts.shape[1], self.positions, left=left)
         return self._forward(prompts, wider, hidden_layers, self._told(batch)).cut(batch, wider, left=left)
 
-    def _passes(self, read: Callable[..., tuple[Tensor, ...]], hidden_layers: Sequence[int], inputs: Sequence[Tensor],
-                **static: int) -> tuple[Tensor, ...]:  # fmt: skip
+    def _passes(self, stack: Callable[..., tuple[Tensor, ...]], hidden_layers: Sequence[int], inputs: Sequence[Tensor],
+                **static: Any) -> tuple[Tensor, ...]:  # fmt: skip
         """Return what the model makes of its inputs: computed, or replayed where that has been recorded."""
-        passes = partial(read, tuple(hidden_layers), **static)
+        passes = partial(stack, tuple(hidden_layers), **static)
         if self.graphs is None or self.model.training:
             return passes(*inputs)
-        return self.graphs((read.__name__, tuple(hidden_layers), *static.items()), passes, inputs)
+        return self.graphs((stack.__name__, tuple(hidden_layers), *static.items()), passes, inputs)
 
     def _told(self, batch: Batch) -> Tensor | None:
         """Return the tokens of a batch's label words, if the weights' type rounds so that two of them may tie.
@@ -289,11 +289,8 @@ class Backbone:
         mask = torch.cat([mask, (batch.labels != IGNORE).to(mask)], dim=1)
         if read is not None:  # what is remembered stands before all that is still to be read
             mask = torch.cat([mask.new_ones(len(mask), prompts.shape[1]), mask], dim=1)
-        if read is not None or self.graphs is None:
-            logits, *states = self._one_stack(hidden_layers, embedded, mask, told, room=room, read=read)
-        else:
-            inputs = [embedded, mask, *([] if told is None else [told])]
-            logits, *states = self._passes(self._one_stack, hidden_layers, inputs, room=room)
+        inputs = [embedded, mask, *([] if told is None else [told])]
+        logits, *states = self._passes(self._one_stack, hidden_layers, inputs, room=room, read=read)
         text = [each[:, -room - width :][:, :width] for each in states]
         return Output(logits, (*text, *(each[:, -room - 1 : -1] for each in states)))
 
