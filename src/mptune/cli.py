@@ -240,9 +240,9 @@ def bench(
 ) -> None:
     """A whole comparison from one file: sources, methods, targets, seeds. What is finished is not done again."""
     from mptune.comparison.bench import run_recipe
+    from mptune.comparison.loaded import Loaded
     from mptune.comparison.methods import sections
     from mptune.comparison.plan import planned
-    from mptune.comparison.recipe import Loaded
     from mptune.comparison.results import TABLE
     from mptune.config import parse_overrides
 

@@ -3,7 +3,8 @@
 import pytest
 
 from mptune.comparison.bench import run_recipe
-from mptune.comparison.recipe import Loaded, recipe_model
+from mptune.comparison.loaded import Loaded
+from mptune.comparison.recipe import recipe_model
 from mptune.comparison.results import read_results
 from support.recipes import loaded
 from support.trained import trained_backbone

@@ -9,8 +9,8 @@ import torch
 from mptune.answers.evaluation import evaluate
 from mptune.comparison import systems
 from mptune.comparison.bench import run_recipe
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.methods import METHODS
-from mptune.comparison.recipe import Loaded
 from mptune.comparison.results import Parameters, read_results
 from mptune.comparison.trials import chosen_trials
 from mptune.config import EvaluateConfig

@@ -13,8 +13,8 @@ from filelock import FileLock
 from mptune.answers import evaluation, metrics
 from mptune.comparison import bench, systems
 from mptune.comparison.bench import run_recipe
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.methods import METHODS
-from mptune.comparison.recipe import Loaded
 from mptune.comparison.results import FILES, read_results
 from mptune.config import Config
 from mptune.errors import MissingExtraError, ResumeError, UsageError

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from mptune.comparison.guard import note_recipe, refuse_change
-from mptune.comparison.recipe import Loaded, recipe_model
+from mptune.comparison.loaded import Loaded
+from mptune.comparison.recipe import recipe_model
 from mptune.comparison.results import FILES, Line, TrainingRecord
 from mptune.errors import ResumeError
 from support.toys import make_task

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mptune.comparison.bench import run_recipe
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.methods import METHODS, PROMPTS, Method, RecipeSection, sections
 from mptune.comparison.plan import planned
-from mptune.comparison.recipe import Loaded, recipe_model
+from mptune.comparison.recipe import recipe_model
 from mptune.comparison.report import write_report
 from mptune.comparison.systems import Sources, System
 from mptune.comparison.trials import Trial

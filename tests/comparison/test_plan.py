@@ -7,8 +7,9 @@ import pytest
 
 from mptune.comparison import plan as plan_module
 from mptune.comparison.bench import run_recipe
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.plan import Cost, Pace, Texts, planned, training_cost
-from mptune.comparison.recipe import Loaded, recipe_model
+from mptune.comparison.recipe import recipe_model
 from mptune.config import TrainingConfig
 from mptune.errors import DataError
 from mptune.tasks.registry import get_tasks

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from mptune.comparison.recipe import Loaded, for_target, recipe_model
+from mptune.comparison.loaded import Loaded, for_target
+from mptune.comparison.recipe import recipe_model
 from mptune.errors import ConfigError
 
 BASE = {"name": "toy", "out": "runs/toy", "sources": ["sst2", "mnli"], "targets": ["rte", "cb"]}

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from mptune.comparison.bench import run_recipe
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.methods import target_sections
 from mptune.comparison.plan import planned
-from mptune.comparison.recipe import Loaded, recipe_model
+from mptune.comparison.recipe import recipe_model
 from mptune.comparison.results import read_results
 from mptune.comparison.trials import chosen_trials
 from support.models import make_backbone

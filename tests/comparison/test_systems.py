@@ -7,9 +7,10 @@ import torch
 
 from mptune.answers.evaluation import answer_rows, evaluate
 from mptune.answers.metrics import score
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.methods import METHODS, target_sections
 from mptune.comparison.multitask import trained_numbers
-from mptune.comparison.recipe import Loaded, Recipe, recipe_model
+from mptune.comparison.recipe import Recipe, recipe_model
 from mptune.comparison.systems import Sources
 from mptune.comparison.trials import Trial
 from mptune.config import AdaptConfig, EvaluateConfig

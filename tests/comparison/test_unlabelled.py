@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from mptune.comparison.bench import run_recipe
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.plan import planned
-from mptune.comparison.recipe import Loaded, recipe_model
+from mptune.comparison.recipe import recipe_model
 from mptune.comparison.results import read_results
 from mptune.errors import ConfigError
 from mptune.stages import ensemble

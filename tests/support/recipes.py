@@ -1,7 +1,8 @@
 """A small comparison of every method on toy tasks."""
 
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.methods import METHODS
-from mptune.comparison.recipe import Loaded, recipe_model
+from mptune.comparison.recipe import recipe_model
 from support.models import sentence_encoder
 from support.toys import make_task
 

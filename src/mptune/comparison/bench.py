@@ -15,14 +15,13 @@ from filelock import FileLock, Timeout
 
 from mptune.answers.metrics import credits, require_libraries, score
 from mptune.comparison.guard import note_recipe, refuse_bad_rows, refuse_change, refuse_other_rows, rows_digest
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.provenance import circumstances, of_backbone, of_sources, trainings
-from mptune.comparison.recipe import Loaded, Recipe
 from mptune.comparison.report.markdown import results_page, standing_table
 from mptune.comparison.report.reading import Results
 from mptune.comparison.results import (
     BALANCED,
     FROM,
-    MULTITASK,
     SIMILARITY,
     SOURCES,
     TABLE,
@@ -108,10 +107,11 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
         lines += new
         give_back()
     tell("")
-    if (folder / MULTITASK).is_dir():
-        write_file(folder / SIMILARITY, json.dumps(similarities(folder, lines)))
-    write_file(folder / SOURCES, "".join(json.dumps(source) + "\n" for source in of_sources(folder)))
-    write_file(folder / TABLE, results_page(results(), _describe(loaded.recipe)))
+    if (begun := sources.first_multitask) is not None:
+        write_file(folder / SIMILARITY, json.dumps(similarities(begun, folder, lines)))
+    named = dict(zip(loaded.recipe.multitask, loaded.multitask, strict=True))
+    write_file(folder / SOURCES, "".join(json.dumps(source) + "\n" for source in of_sources(folder, named)))
+    write_file(folder / TABLE, results_page(results(), _describe(loaded)))
     return folder
 
 
@@ -248,12 +248,23 @@ def _confusion(task: Task, examples: Sequence[Example], answers: Sequence[str]) 
     return counts
 
 
-def _describe(recipe: Recipe) -> Sequence[str]:
+def _beginning(loaded: Loaded) -> str:
+    """Return what the comparison begins with."""
+    if loaded.multitask:
+        named = [f"{name} ({', '.join(task.name for task in prompt.tasks)})"
+                 for name, prompt in zip(loaded.recipe.multitask, loaded.multitask, strict=True)]  # fmt: skip
+        return f"Multitask prompt, trained before: {'; '.join(named)}."
+    return f"Source tasks: {', '.join(Path(s).stem for s in loaded.recipe.sources) or 'none'}."
+
+
+def _describe(loaded: Loaded) -> Sequence[str]:
+    recipe = loaded.recipe
+    length = loaded.multitask[0].prompt_length if loaded.multitask else recipe.teach.prompt_length
     tried = "; ".join(f"{m}: {', '.join(f'{lr:g}' for lr in lrs)}" for m, lrs in recipe.rates.items())
     return (
         f"Backbone: {recipe.backbone.name}, weights in {recipe.backbone.dtype}.",
-        f"Source tasks: {', '.join(Path(s).stem for s in recipe.sources)}.",
-        f"Prompt length {recipe.teach.prompt_length}; adaptation {recipe.adapt.steps} steps; "
+        _beginning(loaded),
+        f"Prompt length {length}; adaptation {recipe.adapt.steps} steps; "
         f"prompt tuning {recipe.section('prompt_tuning').model_dump()['steps']} steps; "
         f"learning rates tried: {tried or 'none'}.",
         f"Versions: {', '.join(f'{k} {v}' for k, v in versions().items())}; threads {torch.get_num_threads()}.",

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mptune.comparison.recipe import Loaded
-from mptune.comparison.results import FILES, RECIPE, Line, TrainingRecord, read_object
+from mptune.comparison.loaded import Loaded
+from mptune.comparison.methods import METHODS, target_sections
+from mptune.comparison.results import FILES, FROM, RECIPE, Line, TrainingRecord, read_object
 from mptune.config import ExamplesConfig
 from mptune.errors import DataError, ResumeError
 from mptune.files import digest, write_file
@@ -16,6 +17,8 @@ from mptune.tasks.task import SPLITS, Example
 
 # What may change between two calls that fill one folder: more of the same. The budget stands in the sections.
 FREE = ("name", "out", "targets", "methods", "shots", "seeds", "budget")
+# What only methods read that begin with source tasks or a multitask prompt.
+BEGINNING = ("sources", "source_seeds", "multitask", "begins_with", "spot_source", "teach", "distill")
 UNCOMPARED = {"name", "dataset", "description"}  # of a task: its rows are compared by their hashes
 
 
@@ -30,9 +33,9 @@ def refuse_change(folder: Path, loaded: Loaded, lines: Sequence[Line]) -> None:
     before = _noted(folder)
     if not before or not lines:
         return
-    now = _of_now(loaded)
-    kept = [{k: v for k, v in each.items() if k not in FREE} for each in (before, now)]
-    for each in kept:  # of the same sources, which are compared too
+    now, free = _of_now(loaded), {*FREE, *_unread(before, lines)}
+    kept = [{k: v for k, v in each.items() if k not in free} for each in (before, now)]
+    for each in kept if loaded.sources else ():  # of the same sources, which are compared too
         each["spot_source"] = each.get("spot_source") or loaded.sources[0].name
     for part, of in (("variants", "method"), ("tasks", "task")):  # those without results may change
         common = before[part].keys() & now[part].keys() & {getattr(line, of) for line in lines}
@@ -151,6 +154,21 @@ def _noted(folder: Path) -> dict[str, Any]:
     return values
 
 
+def _unread(before: Mapping[str, Any], lines: Sequence[Line]) -> set[str]:
+    """Return the fields of a recipe that none of its results has read: they may still change."""
+    bases = {name: fields.get("of") for name, fields in before["variants"].items()}
+    names = {"from-sources" if line.method.startswith(FROM) else line.method for line in lines}
+    methods = [METHODS.get(str(bases.get(name, name))) for name in names]
+    read: set[str] = set()
+    for method in methods:
+        if method is None:  # of another version
+            return set()
+        read |= {method.section.name} if method.section else set()
+        read |= {"adapt"} if method.wants_unlabelled else set()  # whose teachers are those of the adaptation
+        read |= set(BEGINNING) if method.begins_with in ("teachers", "multitask prompt") else set()
+    return {*target_sections(), *BEGINNING} - read
+
+
 def _mappings(values: Mapping[str, Any]) -> bool:
     parts = [values["variants"], values["tasks"]]
     return all(isinstance(p, dict) and all(isinstance(v, dict) for v in p.values()) for p in parts)
@@ -158,7 +176,8 @@ def _mappings(values: Mapping[str, Any]) -> bool:
 
 def _of_now(loaded: Loaded) -> dict[str, Any]:
     tasks = {rows.name: rows.task.model_dump(mode="json", exclude=UNCOMPARED) for rows in loaded.targets}
-    return {**loaded.recipe.model_dump(mode="json"), "tasks": tasks}
+    begun = {"begins_with": [prompt.digest() for prompt in loaded.multitask]} if loaded.multitask else {}
+    return {**loaded.recipe.model_dump(mode="json"), **begun, "tasks": tasks}
 
 
 def _other_group(loaded: Loaded, lines: Sequence[Line]) -> tuple[str, str, str] | None:

@@ -94,6 +94,11 @@ class Method:
         return self.takes_examples and self.section is not None and self.rate in self.section.config.model_fields
 
     @property
+    def on_sources(self) -> bool:
+        """Whether a run of it is of a source task."""
+        return self.runs_on in ("a source task", "a source task and a target")
+
+    @property
     def varies(self) -> bool:
         """Whether any of a recipe's settings changes what it does, so that it may have variants."""
         return self.begins_with != "nothing" and self.runs_on != "a source task and a target"

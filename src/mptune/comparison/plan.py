@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from mptune.comparison.guard import refuse_bad_rows, refuse_change
-from mptune.comparison.recipe import Contender, Loaded, Recipe
+from mptune.comparison.loaded import Contender, Loaded
+from mptune.comparison.recipe import Recipe
 from mptune.comparison.results import read_results
 from mptune.comparison.systems import Sources, System
 from mptune.comparison.trials import Trial, chosen_trials, rows_needed, unfinished

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,29 @@ def of_backbone(backbone: Backbone) -> dict[str, str | None]:
     return {"name": name, "revision": revision, "fingerprint": backbone.fingerprint}
 
 
-def of_sources(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield what each teacher and multitask prompt of a folder is, with its scores on source tasks' validation rows."""
-    for place in (*sorted(folder.glob(f"{TEACHERS}*/*")), *sorted(folder.glob(f"{MULTITASK}*"))):
-        if (place / PROMPT_FILE).is_file():
-            card = MultitaskPrompt.from_pretrained(place).card
-            yield {
-                "name": str(place.relative_to(folder)),
-                "stage": card.stage,
-                "tasks": [task.name for task in card.tasks],
-                "config": card.config,
-                "data": card.data,
-                "scores": list(card.scores),
-            }
+def of_sources(folder: Path, named: Mapping[str, MultitaskPrompt]) -> Iterator[dict[str, Any]]:
+    """Yield what each teacher and multitask prompt is, with its scores on source tasks' validation rows.
+
+    Args:
+        folder: of the comparison, and of what was trained for it.
+        named: multitask prompts that were there before it.
+    """
+    places = (*sorted(folder.glob(f"{TEACHERS}*/*")), *sorted(folder.glob(f"{MULTITASK}*")))
+    trained = {
+        str(place.relative_to(folder)): MultitaskPrompt.from_pretrained(place)
+        for place in places
+        if (place / PROMPT_FILE).is_file()
+    }
+    for name, prompt in {**named, **trained}.items():
+        card = prompt.card
+        yield {
+            "name": name,
+            "stage": card.stage,
+            "tasks": [task.name for task in card.tasks],
+            "config": card.config,
+            "data": card.data,
+            "scores": list(card.scores),
+        }
 
 
 def circumstances(backbone: Backbone) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """A recipe: the whole comparison in one file, from source tasks and methods to seeds and settings."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, create_model, field_validator, model_validator
@@ -13,7 +11,6 @@ from mptune.comparison.methods import METHODS, Method, RecipeSection, sections, 
 from mptune.comparison.results import FROM
 from mptune.config import (
     PUBLISHED_SEEDS,
-    STARTS,
     AdaptConfig,
     BackboneConfig,
     Config,
@@ -23,11 +20,6 @@ from mptune.config import (
     TeachConfig,
     TrainingConfig,
 )
-from mptune.errors import ConfigError
-from mptune.files import beside, read_yaml
-from mptune.tasks.data import TaskRows
-from mptune.tasks.registry import get_tasks
-from mptune.tasks.task import Task
 
 C = TypeVar("C", bound=ExamplesConfig)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -46,8 +38,11 @@ class Recipe(Config):
     """The frozen model."""
     data: str | None = None
     """Folder with local rows of hub tasks, relative to the recipe's file."""
-    sources: tuple[str, ...] = Field(min_length=2)
-    """Source tasks: built-in names or YAML files relative to the recipe's file."""
+    sources: tuple[str, ...] = ()
+    """Source tasks, two or more: built-in names or YAML files relative to the recipe's file."""
+    multitask: tuple[str, ...] = ()
+    """Multitask prompts that are there, in place of a training on source tasks: one that comes with the package
+    (``general``), or folders relative to the recipe's file. The seeds take turns with them."""
     targets: tuple[str, ...] = Field(min_length=1)
     """Target tasks, likewise."""
     methods: tuple[str, ...] = Field(("constant", "zero-shot", "prompt-tuning", "transfer", "mpt"), min_length=1)
@@ -92,7 +87,12 @@ class Recipe(Config):
             raise ValueError(f"wants numbers of examples, 1 or more, or all; got {', '.join(map(str, wrong))}")
         return shots
 
-    @field_validator("sources", "targets", "methods", "shots")
+    @field_validator("multitask", mode="before")
+    @classmethod
+    def _one_may_stand_alone(cls, named: Any) -> Any:
+        return [named] if isinstance(named, str) else named
+
+    @field_validator("sources", "multitask", "targets", "methods", "shots")
     @classmethod
     def _names_differ(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
         twice = sorted({str(name) for name in names if names.count(name) > 1})
@@ -109,7 +109,7 @@ class Recipe(Config):
             return values
         written = {section: values.get(section) or {} for section in target_sections()}
         spread = {
-            s: _over(_known_to(target_sections()[s].config, budget), fields)
+            s: over(known_to(target_sections()[s].config, budget), fields)
             for s, fields in written.items()
             if isinstance(fields, dict)
         }
@@ -126,6 +126,29 @@ class Recipe(Config):
             base = name if name in METHODS else self.variants.get(name, {}).get("of")
             if isinstance(base, str) and base in METHODS and not METHODS[base].has_rate:
                 problems.append(f"rates.{name}: it does not learn from a target's examples, and has no rate")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Self:
+        """Every method has what it begins with, and nothing stands there twice."""
+        needy = [name for name in self.methods if self.method(name).begins_with in ("teachers", "multitask prompt")]
+        on_sources = [n for n in needy if self.method(n).begins_with == "teachers" or self.method(n).on_sources]
+        problems = []
+        if len(self.sources) == 1:
+            problems.append(f"sources wants two or more tasks; got {self.sources[0]}")
+        if self.sources and self.multitask:
+            problems.append("sources and multitask: a comparison begins with one of them; leave the other away")
+        if needy and not self.sources and not self.multitask:
+            problems.append(
+                f"{', '.join(needy)} begins with source tasks or with a multitask prompt; name them under sources, or "
+                "one under multitask, as multitask: general"
+            )
+        if self.multitask and not self.sources and on_sources:
+            problems.append(
+                f"{', '.join(on_sources)} wants source tasks, and multitask has none; name some under sources"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -160,7 +183,7 @@ class Recipe(Config):
         values = self.model_dump(exclude={"budget", "variants", "methods", "rates"})
         for section, fields in self.variants[name].items():
             if section != "of":
-                values[section] = _over(values[section], fields)
+                values[section] = over(values[section], fields)
         return self.read(values, f"{self.name}: variants.{name}")
 
     def seeds_of(self, name: str) -> tuple[int, ...]:
@@ -171,9 +194,8 @@ class Recipe(Config):
         method = self.method(name)
         if method.takes_examples:
             return PUBLISHED_SEEDS[: self.seeds]
-        return (
-            PUBLISHED_SEEDS[: min(self.seeds, self.source_seeds)] if method.begins_with == "multitask prompt" else (0,)
-        )
+        begun = max(self.source_seeds, len(self.multitask)) if method.begins_with == "multitask prompt" else 0
+        return PUBLISHED_SEEDS[: min(self.seeds, begun)] or (0,)
 
     def shots_of(self, name: str) -> tuple[int | None, ...]:
         """Return a method's numbers of shots: 0 where it takes no examples, None for all."""
@@ -218,169 +240,13 @@ def _problems_of(name: str, fields: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A method as a recipe has it, its settings settled."""
-
-    name: str
-    method: Method
-    settings: Recipe  # the recipe, with a variant's settings
-    trainings: Mapping[
-        tuple[str, ...], ExamplesConfig
-    ]  # names of a run's targets to its training; none without examples
-    rates: tuple[float, ...]  # to try
-
-    def tried(self, seed: int) -> int:
-        """Return how many rates a run tries: with the first seed each of several, and then the best is taken."""
-        return len(self.rates) if len(self.rates) > 1 and seed == PUBLISHED_SEEDS[0] else 1
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A recipe with the tasks that it names, whose rows are read once."""
-
-    recipe: Recipe
-    sources: tuple[TaskRows, ...]
-    targets: tuple[TaskRows, ...]
-
-    @classmethod
-    def from_file(cls, path: Path, overrides: dict[str, dict[str, Any]] | None = None) -> Self:
-        """Return the recipe of a YAML file, with some fields replaced.
-
-        Raises:
-            ConfigError: it is no recipe.
-            UnknownNameError: a task that does not exist.
-        """
-        values = read_yaml(path)
-        for section, fields in (overrides or {}).items():
-            written = values.get(section) or {}
-            if isinstance(written, dict):  # what is none is said when the recipe is read
-                values[section] = _over(written, fields)
-        _refuse_own_shots(values, path)
-        recipe = recipe_model().read(values, str(path))
-
-        def located(name: str) -> str:
-            return str(beside(path.parent, name)) if name.endswith((".yaml", ".yml")) else name
-
-        sources = get_tasks([located(n) for n in recipe.sources])
-        targets = get_tasks([located(n) for n in recipe.targets])
-        data_dir = beside(path.parent, recipe.data) if recipe.data else None
-        problems = []
-        names = [task.name for task in targets]
-        if strangers := sorted(set(recipe.per_task) - set(names)):
-            problems.append(f"per_task: {', '.join(strangers)} is none of the targets ({', '.join(names)})")
-        if recipe.spot_source is not None and recipe.spot_source not in [task.name for task in sources]:
-            problems.append(f"spot_source wants the name of a source task; got {recipe.spot_source!r}")
-        if data_dir is not None and not data_dir.is_dir():
-            problems.append(f"data: there is no folder {recipe.data} beside the recipe")
-        if problems:
-            raise ConfigError(str(path), problems)
-        loaded = cls.of(recipe, sources, targets, data_dir)
-        _refuse_bad_trainings(loaded, path)
-        return loaded
-
-    @classmethod
-    def of(cls, recipe: Recipe, sources: Sequence[Task], targets: Sequence[Task], data_dir: Path | None = None) -> Self:
-        """Return a recipe with tasks that were found already; a target that is a source task too is read once."""
-        rows: dict[str, TaskRows] = {}
-        source_rows, target_rows = (
-            tuple(rows.setdefault(task.model_dump_json(), TaskRows(task, data_dir)) for task in tasks)
-            for tasks in (sources, targets)
-        )
-        return cls(recipe, source_rows, target_rows)
-
-    @cached_property
-    def contenders(self) -> dict[str, Contender]:
-        """The recipe's methods by name, settled once.
-
-        Raises:
-            ConfigError: fields of a variant or of ``per_task`` that do not exist, or values that cannot be.
-        """
-        return {name: self._contender(name) for name in self.recipe.methods}
-
-    def _contender(self, name: str) -> Contender:
-        recipe, method, settings = self.recipe, self.recipe.method(name), self.recipe.varied(name)
-        targets = tuple(rows.name for rows in self.targets)
-        trainings: dict[tuple[str, ...], ExamplesConfig] = {}
-        if method.section is not None and method.takes_examples:
-            config = settings.section(method.section.name)
-            if method.runs_on == "all targets" and len(targets) > 1:
-                # A group takes as many examples of each task as a run of its own.
-                many = {field: len(targets) * getattr(config, field) for field in ("steps", "validate_every")}
-                trainings = {targets: config.model_copy(update=many)}
-            else:
-                trainings = {(target,): for_target(config, settings, target) for target in targets}
-        return Contender(name, method, settings, trainings, recipe.rates_of(name))
-
-
-def _refuse_own_shots(values: dict[str, Any], path: Path) -> None:
-    """Raise ConfigError for shots and seeds of single trainings: a comparison has those of the recipe for all."""
-    parts = [(section, values.get(section)) for section in ("budget", *target_sections())]
-    for name in ("per_task", "variants"):
-        each = values.get(name)
-        for key, fields in each.items() if isinstance(each, dict) else ():
-            parts.append((f"{name}.{key}", fields))
-            if name == "variants" and isinstance(fields, dict):
-                parts += [(f"{name}.{key}.{section}", fields.get(section)) for section in target_sections()]
-    problems = [
-        f"{where}.{field} has no effect: the recipe's shots and seeds are for all"
-        for where, fields in parts
-        for field in ("shots", "seed")
-        if isinstance(fields, dict) and field in fields
-    ]
-    if problems:
-        raise ConfigError(str(path), problems)
-
-
-def _refuse_bad_trainings(loaded: Loaded, path: Path) -> None:
-    """Raise ConfigError now where a training on a target could not begin, or its rates not be compared, later."""
-    problems = []
-    writes = [rows.name for rows in loaded.targets if not rows.task.verbalizer]
-    without = [rows.name for rows in loaded.targets if not (rows.task.dataset and rows.task.dataset.unlabelled)]
-    starts = (*STARTS, *(rows.name for rows in loaded.sources))
-    for contender in loaded.contenders.values():
-        trainings = contender.trainings.values()
-        if contender.method.labels_only and writes:
-            problems.append(
-                f"{contender.name} chooses among labels, and {', '.join(writes)} wants text; leave one of them away"
-            )
-        if contender.method.wants_unlabelled and without:
-            problems.append(
-                f"{contender.name} learns from rows without labels, and {', '.join(without)} names none; "
-                "add dataset: unlabelled: to its file, or leave one of them away"
-            )
-        chosen = dict.fromkeys(training.initialise for training in trainings if isinstance(training, AdaptConfig))
-        problems += [
-            f"adapt.initialise of {contender.name} wants one of {', '.join(starts)}; got {start!r}"
-            for start in chosen
-            if start not in starts
-        ]
-        shots = loaded.recipe.shots_of(contender.name)
-        drawn = [training.model_copy(update={"shots": count}) for training in trainings for count in shots]
-        if len(contender.rates) > 1 and not all(training.validates for training in drawn):
-            problems.append(
-                f"rates: those of {contender.name} are compared on validation rows, on which it trains without "
-                "validation_shots; say how many of these there are"
-            )
-    if problems:
-        raise ConfigError(str(path), problems)
-
-
-def for_target(config: C, recipe: Recipe, task: str) -> C:
-    """Return a method's configuration for one target: with what ``per_task`` says."""
-    if task not in recipe.per_task:
-        return config
-    fields = _over(config.model_dump(), _known_to(type(config), recipe.per_task[task]))
-    return type(config).read(fields, f"{recipe.name}: per_task.{task}")
-
-
-def _known_to(section: type[ExamplesConfig], fields: Mapping[str, Any]) -> dict[str, Any]:
+def known_to(section: type[ExamplesConfig], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields for all methods without those of training, where a section trains in its own way."""
     foreign = TrainingConfig.model_fields.keys() - section.model_fields.keys()
     return {name: value for name, value in fields.items() if name not in foreign}
 
 
-def _over(base: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def over(base: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """Return ``base`` with fields over it; steps that are named take the place of epochs below."""
     counted = {"epochs": None} if "steps" in fields and "epochs" not in fields and "epochs" in base else {}
     return {**base, **counted, **fields}

@@ -8,18 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mptune.comparison.results import MULTITASK, Line
+from mptune.comparison.results import Line
 from mptune.comparison.trials import place
 from mptune.config import PUBLISHED_SEEDS
 from mptune.prompts.prompt import MultitaskPrompt
 
 
-def similarities(folder: Path, lines: Sequence[Line]) -> dict[str, Any]:
+def similarities(source: MultitaskPrompt, folder: Path, lines: Sequence[Line]) -> dict[str, Any]:
     """Return the cosines of all tasks' prompts and of their task matrices.
 
     Source tasks come first, then targets as `mpt` adapted them with the first seed and the fewest shots.
+
+    Args:
+        source: from which the targets' prompts of the folder began.
     """
-    source = MultitaskPrompt.from_pretrained(folder / MULTITASK)
     prompts, matrices = [source.collapse()], [source.task_vectors.matrices]
     tasks = [{"name": task.name, "role": "source"} for task in source.tasks]
     adapted = [line for line in lines if line.method == "mpt" and line.seed == PUBLISHED_SEEDS[0]]

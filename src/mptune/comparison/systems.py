@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mptune.answers.evaluation import answer, encoded_rows
 from mptune.answers.reader import Reader
-from mptune.comparison.recipe import Contender, Loaded, Recipe
+from mptune.comparison.loaded import Contender, Loaded
+from mptune.comparison.recipe import Recipe
 from mptune.comparison.results import MULTITASK, TEACHERS
 from mptune.config import BackboneConfig, EvaluateConfig
 from mptune.files import digest
@@ -166,17 +167,32 @@ class Sources:
 
     def cards(self, recipe: Recipe, source: MultitaskPrompt) -> list[Card]:
         """Return the cards of a multitask prompt and of the teachers before it."""
-        return [*(teacher.card for teacher in self.teachers(recipe)), source.card]
+        taught = [] if self.loaded.multitask else self.teachers(recipe)
+        return [*(teacher.card for teacher in taught), source.card]
 
     def multitask(self, recipe: Recipe, seed: int = 0) -> MultitaskPrompt:
         """Return the multitask prompt from which a target's seed starts."""
+        if given := self.loaded.multitask:
+            prompt = given[seed % len(given)]
+            prompt.check_backbone(self.backbone(recipe))
+            return prompt
         recipe, teachers = _of_seed(recipe, seed), self.teachers(recipe)
         folder = self._multitask_folder(recipe)
         return self._kept("source training", folder, folder.name, self._distill, recipe, teachers)
 
+    @property
+    def first_multitask(self) -> MultitaskPrompt | None:
+        """The multitask prompt with which the first seed begins; None where there is none yet."""
+        if self.loaded.multitask:
+            return self.loaded.multitask[0]
+        folder = self.folder / MULTITASK
+        return MultitaskPrompt.from_pretrained(folder) if folder.is_dir() else None
+
     def pending(self, contender: Contender) -> dict[Kind, list[Path]]:
         """Return the folders of the teachers and multitask prompts that a method needs and nobody has made yet."""
         settings, begins_with = contender.settings, contender.method.begins_with
+        if self.loaded.multitask:
+            return {"teacher": [], "source training": []}
         seeds = self.loaded.recipe.seeds_of(contender.name) if begins_with == "multitask prompt" else ()
         needed: dict[Kind, Iterable[Path]] = {
             "teacher": self._teacher_folders(settings) if begins_with in ("teachers", "multitask prompt") else (),

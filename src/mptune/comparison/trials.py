@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from mptune.comparison.recipe import Contender, Loaded
+from mptune.comparison.loaded import Contender, Loaded
 from mptune.comparison.results import FROM, Key, Line
 from mptune.errors import UsageError
 from mptune.tasks.data import TaskRows

@@ -6,8 +6,9 @@ import torch
 from mptune.comparison.baselines.in_context import BETWEEN, InContext, in_turn, moved
 from mptune.comparison.baselines.setfit import bare
 from mptune.comparison.config import InContextConfig
+from mptune.comparison.loaded import Loaded
 from mptune.comparison.methods import METHODS
-from mptune.comparison.recipe import Loaded, recipe_model
+from mptune.comparison.recipe import recipe_model
 from mptune.comparison.systems import Sources
 from mptune.comparison.trials import Trial
 from mptune.config import EvaluateConfig, ExamplesConfig
