@@ -14,8 +14,14 @@ from typer.models import OptionInfo
 
 import mptune.cli
 from mptune.answers.prediction import Prediction, Predictor
+from mptune.config import AdaptConfig, DistillConfig, TeachConfig
 from mptune.doctor import Check
+from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt
+from mptune.stages.adaptation import adapt
+from mptune.stages.distillation import distill
+from mptune.stages.teachers import teach
+from mptune.tasks.registry import get_task
 from mptune.terminal import at_home
 from support.models import make_backbone
 from support.toys import task_yaml, toy_rows, write_rows
@@ -25,13 +31,25 @@ PACKAGE = Path(mptune.cli.__file__).parent
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A folder with a tiny T5, three tasks, teachers, a multitask prompt and a target prompt, made by the commands."""
+    """A folder with a tiny T5 and three tasks."""
     folder = tmp_path_factory.mktemp("tiny")
     backbone = make_backbone("t5")
     backbone.model.save_pretrained(folder / "model")
     backbone.tokenizer.save_pretrained(folder / "model")
     for name, good, bad in (("mood", "good", "awful"), ("speed", "fast", "slow"), ("colour", "blue", "red")):
         task_yaml(folder, name, good, bad)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(tiny):
+    """A folder with a multitask prompt and what it became on a target."""
+    backbone, folder = load_backbone(str(tiny / "model")), tiny / "adapted"
+    sources = [get_task(str(tiny / f"{name}.yaml")) for name in ("mood", "speed")]
+    teachers = [teach(task, backbone, TeachConfig(steps=1, prompt_length=4)) for task in sources]
+    source = distill(sources, teachers, backbone, DistillConfig(steps=1), out=folder / "multitask")
+    target = get_task(str(tiny / "colour.yaml"))
+    adapt(source, target, backbone, AdaptConfig(steps=1), out=folder / "colour")
     return folder
 
 
@@ -190,6 +208,18 @@ def one_or_two_lines(err):
         pytest.param(["teach", "--tasks", "refund,refund", "--out", "x"], 2, "refund stands twice", id="twice"),
         pytest.param(["distill", "--teachers", "none", "--out", "x"], 2, "There is no such folder", id="no teachers"),
         pytest.param(["export", "p", "--to", "onx", "--out", "x"], 2, "no format is called 'onx'", id="format"),
+        pytest.param(
+            ["bench", "x.yaml", "--only", "mpt", "--only", "lora"],
+            2,
+            "--only stands 2 times, and would be read once; give it once, as --only ONE,TWO",
+            id="a list twice",
+        ),
+        pytest.param(
+            ["adapt", "--task", "refund", "--out", "x", "--shots", "4", "--out", "y"],
+            2,
+            "--out stands 2 times, and would be read once; give it once",
+            id="an option twice",
+        ),
         pytest.param(["bench", "none.yaml"], 2, "none.yaml: cannot be read", id="no recipe"),
         pytest.param(
             ["import", "none", "--out", "x", "--backbone", "./none"],
@@ -242,14 +272,16 @@ def test_a_path_may_begin_at_home_where_the_shell_leaves_that_to_the_command(cli
     assert not (tmp_path / "~").exists()
 
 
-def test_rows_to_predict_are_checked_all_at_once_and_leave_no_half_file(cli, tiny, tmp_path):
+def test_rows_to_predict_are_checked_all_at_once_and_leave_no_half_file(cli, adapted, tmp_path):
     out = tmp_path / "answers.jsonl"
     code, _, err = cli(
-        "predict", "--prompt", tiny / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\nnot\n'
+        "predict", "--prompt", adapted / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\nnot\n'
     )
     assert (code, out.exists()) == (3, False)
     assert "standard input row 3 is no JSON" in err
-    code, _, err = cli("predict", "--prompt", tiny / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\n')
+    code, _, err = cli(
+        "predict", "--prompt", adapted / "colour", "--output", out, stdin='{"text": "a"}\n{"txt": "b"}\n'
+    )
     assert (code, out.exists()) == (3, False)
     assert "row 2: no field 'text'; it has txt" in err
 
@@ -279,9 +311,9 @@ def test_schemas_describe_every_field(cli):
                 assert values.get("description"), f"{name}: {field}"
 
 
-def test_seeds_adapt_side_by_side_each_into_its_folder(cli, tiny, tmp_path):
+def test_seeds_adapt_side_by_side_each_into_its_folder(cli, tiny, adapted, tmp_path):
     code, out, err = cli(
-        "adapt", "--from", tiny / "multitask", "--task", tiny / "colour.yaml", "--shots", 4, "--seeds", 3,
+        "adapt", "--from", adapted / "multitask", "--task", tiny / "colour.yaml", "--shots", 4, "--seeds", 3,
         "--out", tmp_path / "many", "--set", "adapt.steps=2",
     )  # fmt: skip
     assert code == 0, err
@@ -296,9 +328,9 @@ def test_seeds_adapt_side_by_side_each_into_its_folder(cli, tiny, tmp_path):
     assert f"Name one of them, as {tmp_path / 'many' / 'seed-0'}." in err
 
 
-def test_one_seed_or_many_not_both(cli, tiny, tmp_path):
-    code, _, err = cli("adapt", "--from", tiny / "multitask", "--task", tiny / "colour.yaml", "--out", tmp_path / "x",
-                       "--seed", 1, "--seeds", 3)  # fmt: skip
+def test_one_seed_or_many_not_both(cli, tiny, adapted, tmp_path):
+    begun = ("--from", adapted / "multitask", "--task", tiny / "colour.yaml")
+    code, _, err = cli("adapt", *begun, "--out", tmp_path / "x", "--seed", 1, "--seeds", 3)
     assert code == 2
     assert "adapt wants --seed N for one seed, or --seeds N for the first N seeds; got both" in err
 
@@ -319,21 +351,21 @@ def test_doctor_fails_where_a_check_fails(cli, monkeypatch, states, expected):
     assert out.splitlines()[1:] == [f"{c.state}\t{c.name}\tsomething\tdo this" for c in checks]
 
 
-def test_blank_lines_of_the_input_are_passed_over(cli, tiny):
-    code, out, err = cli("predict", "--prompt", tiny / "colour", stdin='\n{"text": "blue"}\n  \n{"text": "red"}\n\n')
+def test_blank_lines_of_the_input_are_passed_over(cli, adapted):
+    code, out, err = cli("predict", "--prompt", adapted / "colour", stdin='\n{"text": "blue"}\n  \n{"text": "red"}\n\n')
     assert (code, len(out.splitlines())) == (0, 2), err
 
 
-def test_answers_into_a_folder_that_is_not_there_are_wrong_usage(cli, tiny, tmp_path):
-    code, out, err = cli("predict", "--prompt", tiny / "colour", "--output", tmp_path / "no" / "a.jsonl",
+def test_answers_into_a_folder_that_is_not_there_are_wrong_usage(cli, adapted, tmp_path):
+    code, out, err = cli("predict", "--prompt", adapted / "colour", "--output", tmp_path / "no" / "a.jsonl",
                          stdin='{"text": "blue"}\n')  # fmt: skip
     assert (code, out) == (2, "")
     assert f"there is no folder {tmp_path / 'no'} for --output a.jsonl; make it first" in err
 
 
-def test_answers_are_written_in_their_own_letters(cli, tiny, monkeypatch):
+def test_answers_are_written_in_their_own_letters(cli, adapted, monkeypatch):
     monkeypatch.setattr(Predictor, "predict", lambda self, rows: [Prediction("colour", "déjà vu") for _ in rows])
-    code, out, _ = cli("predict", "--prompt", tiny / "colour", stdin='{"text": "a"}\n')
+    code, out, _ = cli("predict", "--prompt", adapted / "colour", stdin='{"text": "a"}\n')
     assert (code, out) == (0, '{"task": "colour", "answer": "déjà vu"}\n')
 
 

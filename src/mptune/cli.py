@@ -17,7 +17,7 @@ import typer
 
 from mptune import __version__
 from mptune.errors import UsageError, one_of
-from mptune.terminal import ShownHandler, at_home, board, ended, loading, saved, say, say_json, table
+from mptune.terminal import Once, ShownHandler, at_home, board, ended, loading, saved, say, say_json, table
 
 if TYPE_CHECKING:
     from mptune import Backbone, MultitaskPrompt, Task
@@ -76,7 +76,7 @@ def main_options(version: Annotated[bool, _option("Show the version and exit.", 
     keep_few_kernels()
 
 
-@app.command("teach")
+@app.command("teach", cls=Once)
 def teach_tasks(
     tasks: Annotated[str, _option("Built-in names and YAML files, separated by commas.", "NAMES")],
     out: Annotated[Path, _option("Folder for one teacher prompt per task.", "DIR")],
@@ -102,7 +102,7 @@ def teach_tasks(
         _say_saved(out / rows.name, teach(rows, model, config, out=out / rows.name, report_to=trackers))
 
 
-@app.command("distill")
+@app.command("distill", cls=Once)
 def distill_teachers(
     teachers: Annotated[Path, _option("Folder of teacher prompts, as `teach` made it.", "DIR")],
     out: Annotated[Path, _option("Folder of the multitask prompt.", "DIR")],
@@ -129,7 +129,7 @@ def distill_teachers(
     _say_saved(out, distill(rows, prompts, model, config, out=out, report_to=trackers))
 
 
-@app.command("adapt")
+@app.command("adapt", cls=Once)
 def adapt_prompt(
     task: Annotated[str, _option("Target task; several, separated by commas, share one prompt.", "NAMES")],
     out: Annotated[Path, _option("Folder of the target prompt.", "DIR")],
@@ -169,7 +169,7 @@ def adapt_prompt(
         _say_saved(target.out, adapted)
 
 
-@app.command("evaluate")
+@app.command("evaluate", cls=Once)
 def evaluate_prompt(
     prompt: Annotated[
         # By name, here and in `predict`: typer 0.27 takes a metavar of the same letters for the option itself.
@@ -204,7 +204,7 @@ def evaluate_prompt(
               [[s.task, s.split, s.metric, f"{s.value:.1f}", s.examples] for s in scores])  # fmt: skip
 
 
-@app.command()
+@app.command(cls=Once)
 def predict(
     prompt: Annotated[str, _option("Prompt folder, folder of prompts, or hub repository.", "PROMPT", "--prompt")],
     input_file: Annotated[
@@ -228,7 +228,7 @@ def predict(
     answer_file(Predictor(_load(backbone, changes, prompts[0], prompt), prompts, config), input_file, output)
 
 
-@app.command()
+@app.command(cls=Once)
 def bench(
     recipe: Annotated[Path, typer.Argument(help="A recipe's YAML file.")],
     out: Annotated[File, _option("In place of the recipe's folder.", "DIR")] = None,
@@ -258,7 +258,7 @@ def bench(
     say(f"Written to {folder / TABLE}", err=True)
 
 
-@app.command()
+@app.command(cls=Once)
 def report(
     run_dir: Annotated[Path, typer.Argument(help="Folder with results.jsonl, as `bench` wrote it.", metavar="RUN_DIR")],
     out: Annotated[File, _option("The page's file; report.html in the folder without it.", "FILE")] = None,
@@ -272,7 +272,7 @@ def report(
     say(f"Written to {file}", err=True)
 
 
-@app.command()
+@app.command(cls=Once)
 def tasks(
     name: Annotated[Text, typer.Argument(help="Show one task in full: a name, NAME@paper, or a YAML file.")] = None,
     as_json: Annotated[bool, _option("One JSON object per task.", name="--json")] = False,
@@ -293,7 +293,7 @@ def tasks(
         say("A public data set under the paper's protocol is NAME@paper, wherever a task is named.", err=True)
 
 
-@app.command()
+@app.command(cls=Once)
 def prompts(as_json: Annotated[bool, _option("One JSON object per prompt.", name="--json")] = False) -> None:
     """List the multitask prompts that come with the package, from which `adapt` starts."""
     from mptune.prompts.folder import shipped_prompts
@@ -310,7 +310,7 @@ def prompts(as_json: Annotated[bool, _option("One JSON object per prompt.", name
         say("`mptune adapt` without --from starts from the one for its backbone.", err=True)
 
 
-@app.command()
+@app.command(cls=Once)
 def show(
     prompt: PromptArgument,
     as_json: Annotated[bool, _option("The card as JSON.", name="--json")] = False,
@@ -326,7 +326,7 @@ def show(
         table(["", ""], card_rows(loaded.card, loaded.prompt_length, loaded.rank, loaded.shared.shape[1]))
 
 
-@app.command("export")
+@app.command("export", cls=Once)
 def export_prompt(
     prompt: PromptArgument,
     to: Annotated[str, _option("peft (multitask) or prompt-tuning (one task, collapsed).")],
@@ -344,7 +344,7 @@ def export_prompt(
     say(f"{out}: an adapter for peft's PeftModel.from_pretrained")
 
 
-@app.command("import")
+@app.command("import", cls=Once)
 def import_prompt(
     folder: Annotated[Path, typer.Argument(help="Folder of a PEFT adapter: multitask or plain prompt tuning.")],
     out: Annotated[Path, _option("Folder of the prompt.", "DIR")],
@@ -363,7 +363,7 @@ def import_prompt(
     say(f"{out}: {', '.join(t.name for t in prompt.tasks)}")
 
 
-@app.command()
+@app.command(cls=Once)
 def doctor(as_json: Annotated[bool, _option("One JSON object per check.", name="--json")] = False) -> None:
     """Check this environment, and say how to mend what is wrong."""
     from mptune.doctor import examine, healthy
@@ -376,7 +376,7 @@ def doctor(as_json: Annotated[bool, _option("One JSON object per check.", name="
     raise typer.Exit(0 if healthy(checks) else 1)
 
 
-@app.command()
+@app.command(cls=Once)
 def schema(what: Annotated[str, typer.Argument(help="task or recipe.")] = "recipe") -> None:
     """Print the JSON Schema of task or recipe files: every field with unit, default, reason and range."""
     from mptune import Task

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
-from mptune.errors import FAILED, WRONG_USE, MptuneError, first_line, reason
+from mptune.errors import FAILED, WRONG_USE, MptuneError, UsageError, first_line, reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 # What the system says of a path that leads nowhere, as against a disk that is full or may not be written.
 NAMES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+LISTS = ("NAMES", "METHOD,TASK")  # what an option is shown to take where commas separate several
 LONGEST_LINE = 2000  # characters of an error or a warning, which may repeat what a stranger wrote
 
 # What moves a terminal's cursor, colours, titles or the direction of writing, but for tabs and new lines.
@@ -48,6 +50,24 @@ def say(text: str, *, err: bool = False) -> None:
 def say_bytes(lines: bytes) -> None:
     """Print lines of results in UTF-8, whatever the locale says."""
     typer.echo(lines, nl=False)
+
+
+class Once(TyperCommand):
+    """A command that refuses an option given twice, unless it collects: the last value would win without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return what is left to parse.
+
+        Raises:
+            UsageError: an option that takes one value is given several times.
+        """
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for option in dict.fromkeys(order):
+            times = order.count(option)
+            if isinstance(option, TyperOption) and times > 1 and not (option.multiple or option.is_flag):
+                more = f", as {option.opts[0]} ONE,TWO" if option.metavar in LISTS else ""
+                raise UsageError(f"{option.opts[0]} stands {times} times, and would be read once; give it once{more}")
+        return super().parse_args(ctx, args)
 
 
 def at_home(given: Any) -> Any:

@@ -69,6 +69,41 @@ def test_before_there_are_results_anything_may_change(toy, folder):
         refuse_change(folder, toy(adapt={"initialise": "closest"}), [line()])
 
 
+@pytest.mark.parametrize(
+    ("method", "changes", "may"),
+    [
+        ("constant", {"teach": {"steps": 7}}, True),
+        ("tf-idf", {"sources": ["speed", "mood"]}, True),
+        ("tf-idf", {"adapt": {"steps": 7}, "lora": {"rank": 3}}, True),
+        ("tf-idf", {"tf_idf": {"strength": 7.0}}, False),
+        ("spot", {"adapt": {"steps": 7}}, True),
+        ("spot", {"teach": {"steps": 7}}, False),
+        ("from:mood", {"distill": {"steps": 7}}, False),
+        ("transfer", {"sources": ["speed", "mood"]}, False),
+        ("mpt", {"adapt": {"steps": 7}}, False),
+        ("mpt", {"lora": {"rank": 3}}, True),
+        ("taught-fine-tuning", {"adapt": {"steps": 7}}, False),
+        ("of-tomorrow", {"lora": {"rank": 3}}, False),
+        ("mpt", {"evaluate": {"rows": 7}}, False),
+        ("mpt", {"data": "elsewhere"}, True),
+    ],
+)
+def test_what_no_result_has_read_may_still_change(toy, folder, method, changes, may):
+    note_recipe(folder, toy(), [])
+    if may:
+        refuse_change(folder, toy(**changes), [line(method=method)])
+        return
+    with pytest.raises(ResumeError, match=f"holds results with {next(iter(changes))}"):
+        refuse_change(folder, toy(**changes), [line(method=method)])
+
+
+def test_a_variants_settings_are_read_as_its_methods_are(toy, folder):
+    variants = {"short": {"of": "lora", "lora": {"rank": 2}}}
+    note_recipe(folder, toy(variants=variants, methods=["short"]), [])
+    with pytest.raises(ResumeError, match=r"holds results with lora\.steps"):
+        refuse_change(folder, toy(variants=variants, methods=["short"], lora={"steps": 7}), [line(method="short")])
+
+
 @pytest.mark.parametrize(("begun", "now"), [(None, "mood"), ("mood", None)])
 def test_spots_source_may_be_named_or_be_the_first(toy, folder, begun, now):
     note_recipe(folder, toy(spot_source=begun), [])

@@ -97,6 +97,7 @@ def _run(loaded: Loaded, folder: Path, trials: Sequence[Trial], watch: Watch) ->
         watch(Standing(len(trials) - len(left), len(trials), title, seconds, standing_table(results())))
 
     sources = Sources(loaded, folder, tell)
+    sources.refuse_unfit({trial.name: trial.contender for trial in to_come}.values())
     for trial in to_come:
         sources.prepare(trial.contender, trial.seed)
         tell(trial.title)

@@ -149,6 +149,13 @@ class Sources:
         elif contender.method.begins_with == "multitask prompt":
             self.multitask(settings, seed)
 
+    def refuse_unfit(self, contenders: Iterable[Contender]) -> None:
+        """Raise BackboneMismatch where a multitask prompt that was there before is for another model."""
+        for contender in contenders:
+            if contender.method.begins_with == "multitask prompt":
+                for prompt in self.loaded.multitask:
+                    prompt.check_backbone(self.backbone(contender.settings))
+
     def backbone(self, recipe: Recipe) -> Backbone:
         """Return the frozen model."""
         if recipe.backbone not in self._backbones:
@@ -173,9 +180,7 @@ class Sources:
     def multitask(self, recipe: Recipe, seed: int = 0) -> MultitaskPrompt:
         """Return the multitask prompt from which a target's seed starts."""
         if given := self.loaded.multitask:
-            prompt = given[seed % len(given)]
-            prompt.check_backbone(self.backbone(recipe))
-            return prompt
+            return given[seed % len(given)]
         recipe, teachers = _of_seed(recipe, seed), self.teachers(recipe)
         folder = self._multitask_folder(recipe)
         return self._kept("source training", folder, folder.name, self._distill, recipe, teachers)
