@@ -56,7 +56,8 @@ HOUSE = [
             "config intervals report/layout results",
             "methods provenance report/charts report/reading",
             "recipe report/findings report/phrases",
-            "guard report/advice report/sections systems trials",
+            "loaded",
+            "guard report/advice report/costs report/sections systems trials",
             "baselines/classic baselines/prompt_tuning baselines/references multitask plan "
             "report/choosing report/markdown similarity",
             "baselines/attempt baselines/dept baselines/in_context baselines/setfit baselines/spot baselines/weights "

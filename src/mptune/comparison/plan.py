@@ -272,8 +272,7 @@ class _Meter:
 
     def __init__(self, loaded: Loaded, scratch: Path, say: Callable[[str], None]) -> None:
         self._loaded, self._scratch, self._say = loaded, scratch, say
-        start = {s: _short(getattr(loaded.recipe, s), 0) for s in ("teach", "distill")}
-        self._sources = Sources(replace(loaded, recipe=loaded.recipe.model_copy(update=start)), scratch, lambda _: None)
+        self._sources = Sources(replace(loaded, recipe=self._bare(loaded.recipe)), scratch, lambda _: None)
         self._texts: dict[str, Texts] = {}
 
     def backbone(self, recipe: Recipe) -> Backbone:

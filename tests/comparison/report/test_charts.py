@@ -15,7 +15,7 @@ SERIES = [charts.Series(style, (0, 5, 10), (FIRM, OPEN, None)) for style in rang
 DRAWN = {
     "forest": lambda: charts.forest(["spot", "a<b&c $x_1$"], [[FIRM, OPEN], [BELOW]], 'MPT "minus" <all>', "points"),
     "scatter": lambda: charts.scatter(
-        [("mpt", 10_240, FIRM), ("lora", 344_064, OPEN)], [("zero-shot", 1.0)], "mpt", "s"
+        [("mpt", 10_240, FIRM), ("lora", 344_064, OPEN)], [("zero-shot", 1.0)], "mpt", "s", "numbers"
     ),
     "curves": lambda: charts.curves([("score", SERIES), ("loss", SERIES)], "curves", "step"),
     "shots": lambda: charts.curves([("score", SERIES)], "by shots", "shots per class", ["4", "16", "all"]),
@@ -90,7 +90,7 @@ def test_series_differ_by_marker_and_dash_and_not_by_colour_alone():
 
 
 def test_the_axis_of_parameters_is_logarithmic():
-    svg = charts.scatter([(str(n), 10**n, FIRM) for n in (3, 5, 7)], [], "", "s")
+    svg = charts.scatter([(str(n), 10**n, FIRM) for n in (3, 5, 7)], [], "", "s", "numbers")
     assert {"1k", "10k", "100k", "1M", "10M"} <= set(texts(svg))
     places = sorted(float(x) for x in re.findall(r'<use xlink:href="[^"]+" x="([\d.]+)"', svg))
     assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.01)
@@ -98,7 +98,7 @@ def test_the_axis_of_parameters_is_logarithmic():
 
 def test_names_of_points_do_not_stand_on_each_other():
     points = [(f"method-{n}", 10_240, Interval(50 + 0.1 * n, 50 + 0.1 * n, 50 + 0.1 * n, 1)) for n in range(8)]
-    svg = charts.scatter([*points, ("far", 10**6, Interval(60, 60, 60, 1))], [], "", "crowd")
+    svg = charts.scatter([*points, ("far", 10**6, Interval(60, 60, 60, 1))], [], "", "crowd", "numbers")
     nodes = [node for node in ElementTree.fromstring(with_names(svg)).iter() if "method" in (node.text or "")]
     boxes = [(float(node.get("x")), float(node.get("y"))) for node in nodes]
     assert len(boxes) == 8

@@ -50,6 +50,16 @@ def test_a_cell_is_the_mean_over_seeds_and_the_mean_is_over_tasks_seed_by_seed()
     assert row(table, "transfer").mean.score == findings.interval([52.5])
 
 
+def test_an_interval_over_tasks_has_a_value_for_each_task():
+    more = [*runs("prompt-tuning", c=[20.0, 30.0, 40.0]), *runs("mpt", c=[26.0, 36.0, 46.0])]
+    gap = findings.gap(Results("r", (*LINES, *more)), "mpt", "prompt-tuning", 4)
+    # Tasks' means: 10, 31/3 and 6 points; seeds agree far better than tasks do.
+    assert gap.over_tasks == findings.interval([10.0, (10 + 12 + 9) / 3, 6.0])
+    assert (gap.over_tasks.low < 3, gap.over_seeds.low > 8) == (True, True)
+    assert gap.tells_of_tasks
+    assert not findings.gap(Results("r", tuple(LINES)), "mpt", "prompt-tuning", 4).tells_of_tasks
+
+
 def test_the_mean_takes_only_seeds_that_every_task_has():
     lines = [one for one in LINES if (one.method, one.task, one.seed) != ("mpt", "b", 2)]
     table = findings.score_table(Results("r", tuple(lines)), 4)

@@ -61,6 +61,14 @@ def test_a_difference_on_some_of_the_tasks_says_so_and_one_seed_has_no_interval(
     assert "- mpt minus prompt-tuning: +10.2 [+9.4, +10.9], 3 seeds, 2 of 3 tasks\n" in page
 
 
+def test_a_difference_on_three_tasks_or_more_has_an_interval_over_tasks():
+    lines = [*LINES, *(line(m, "c", s, v + s) for m, v in (("mpt", 36.0), ("prompt-tuning", 30.0)) for s in range(3))]
+    # 8.67, 9 and 8.67 seed by seed; 10, 10.33 and 6 task by task.
+    assert "- mpt minus prompt-tuning: +8.8 [+8.3, +9.3], 3 seeds; over tasks [+2.8, +14.8]\n" in page_of(
+        lines, METHODS
+    )
+
+
 def test_the_order_of_lines_does_not_matter_to_a_cell_and_a_missing_method_is_a_dash():
     page = page_of(LINES, (*METHODS, "transfer"))
     assert "| mpt | 65.0 ± 11.4 | 55.3 ± 11.7 | **60.2 ± 11.1** |" in page

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mptune.comparison.intervals import interval
-from mptune.comparison.report import write_report
+from mptune.comparison.report import charts, write_report
+from mptune.comparison.report.costs import against_seconds
 from mptune.comparison.report.page import claims, page
 from mptune.comparison.report.reading import Results, read_folder, read_published
 from mptune.comparison.results import Line
@@ -103,7 +104,7 @@ def test_the_verdict_is_yes_when_mpt_leads_every_rival_and_each_is_named_with_di
     assert claim.grounds.startswith("Its mean over 8 target tasks and 5 seeds is ")
     for rival in ("prompt-tuning", "spot", "spot-closest", "attempt", "dept", "transfer"):
         points = r"[+]\d+\.\d"
-        intervals = rf"over rows {points} to {points}, over seeds {points} to {points}"
+        intervals = rf"over rows {points} to {points}, over seeds {points} to {points}, over tasks {points} to {points}"
         assert re.search(rf"{rival} {points} \({intervals}\)", claim.grounds)
     assert "Not run" not in claim.grounds
 
@@ -227,7 +228,7 @@ def test_differences_stand_with_both_intervals_and_a_finding(read):
     table = read.table("MPT against each method, 16 shots per class")
     assert set(table) == {*example_run.METHODS, "mpt-no-distillation"} - {"mpt"}
     assert table["prompt-tuning"][-2:] == ["8 of 8", "MPT leads"]
-    assert all(re.fullmatch(r"[+−][\d.]+ to [+−][\d.]+", cells[i]) for cells in table.values() for i in (1, 3))
+    assert all(re.fullmatch(r"[+−][\d.]+ to [+−][\d.]+", cells[i]) for cells in table.values() for i in (1, 2, 4))
 
 
 def test_published_tables_are_those_of_the_runs_groups_and_shots_and_stand_apart(read):
@@ -245,9 +246,27 @@ def test_published_tables_are_those_of_the_runs_groups_and_shots_and_stand_apart
     assert 'id="published"' not in page(of(("mpt", "a-task-of-mine", 0, 50.0, 4)), read_published())
 
 
+def timed(method, seconds, value=50.0):
+    return [one.model_copy(update={"seconds": s}) for s in seconds for one in of((method, "rte", 0, value, 4)).lines]
+
+
+def test_scores_stand_against_the_median_seconds_of_a_run():
+    lines = (*timed("mpt", [3.0, 1000.0, 4.0]), *timed("lora", [0.0]), *timed("constant", [7.0]))
+    section = against_seconds(Results("r", lines))
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "scatter", lambda points, flat, *_: drawn.append((points, flat)) or "")
+        against_seconds(Results("r", lines))
+    ((points, flat),) = drawn
+    assert [(name, cost) for name, cost, _ in points] == [("mpt", 4.0), ("lora", 0.1)]
+    assert flat == [("constant", 50.0)]
+    assert "seconds of a run" in section.blocks[0].svg
+    assert against_seconds(of_means(mpt=50, spot=40)) is None  # lines that do not say
+
+
 def test_every_figure_has_a_label_and_a_caption(read):
     pictures = [attrs for tag, attrs in read.tags if tag == "svg" and attrs.get("aria-hidden") != "true"]
-    assert len(pictures) == 1 + 1 + 3 * 8 + 2 + 1  # forest, scatter, curves of three families, similarities, gains
+    assert len(pictures) == 1 + 2 + 3 * 8 + 2 + 1  # forest, costs, curves of three families, similarities, gains
     assert all(attrs.get("role") == "img" and attrs.get("aria-label") for attrs in pictures)
     labels = [attrs["aria-label"] for attrs in pictures]
     assert len(labels) == len(set(labels))

@@ -103,14 +103,19 @@ def forest(names: Sequence[str], differences: Sequence[Sequence[Interval]], labe
 
 
 def scatter(
-    points: Sequence[tuple[str, int, Interval]], lines: Sequence[tuple[str, float]], ours: str, label: str
+    points: Sequence[tuple[str, float, Interval]],
+    lines: Sequence[tuple[str, float]],
+    ours: str,
+    label: str,
+    cost: str,
 ) -> str:
-    """Return scores against stored parameters on a log axis, each point with its interval and its name.
+    """Return scores against what they cost on a log axis, each point with its interval and its name.
 
     Args:
-        points: name, parameters stored per task, score.
-        lines: name and score of what stores nothing.
+        points: name, cost, score.
+        lines: name and score of what costs nothing.
         ours: the name of the point that stands out.
+        cost: what it is, below its axis.
     """
     width, height = 760, 430
     with _picture(width, height, label) as (figure, drawn):
@@ -130,7 +135,7 @@ def scatter(
             axes.plot([count, count], [score.low, score.high], color=colour, linewidth=1.4, zorder=2)
             axes.plot([count], [score.mean], color=colour, marker=marker, markersize=7, zorder=3 + (name == ours))
         _name_points(axes, points)
-        axes.set_xlabel("parameters stored per task (log scale)")
+        axes.set_xlabel(cost)
         axes.set_ylabel("mean score")
         axes.xaxis.set_major_locator(LogLocator(10))
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -241,7 +246,7 @@ def _style(number: int) -> dict[str, Any]:
     return {"color": SERIES[which], "marker": MARKERS[which], "linewidth": 2.4 if number == 0 else 1.5, **line}
 
 
-def _name_points(axes: Axes, points: Sequence[tuple[str, int, Interval]]) -> None:
+def _name_points(axes: Axes, points: Sequence[tuple[str, float, Interval]]) -> None:
     """Write each point's name at the nearest free place beside it, with a thread where that is not at its side."""
     size, width_of_letter = 11, 6.2
 

@@ -22,6 +22,7 @@ from mptune.comparison.methods import METHODS
 from mptune.comparison.report.reading import MPT, Results
 from mptune.comparison.results import BALANCED, FROM, Line
 
+FEWEST_TASKS = 3  # of an interval over tasks: that of two is 25 times their spread
 CONSTANT, ZERO_SHOT = "constant", "zero-shot"
 
 
@@ -90,6 +91,19 @@ class Gap:
         """The difference of the credit per test row, in points; paired bootstrap. None without credits."""
         ours, theirs = ([_credit(pair[side]) for pair in self.pairs.values()] for side in (0, 1))
         return paired_bootstrap(ours, theirs) if all([*ours, *theirs]) else None
+
+    @cached_property
+    def over_tasks(self) -> Interval:
+        """The difference of the scores, in points, each task's mean over seeds one value of as many as there are tasks.
+
+        Wider than over seeds: it says what to expect of other tasks like these. Student's t.
+        """
+        return interval([sum(by_seed.values()) / len(by_seed) for by_seed in self._by_task if by_seed])
+
+    @property
+    def tells_of_tasks(self) -> bool:
+        """Whether there are tasks enough for an interval over them."""
+        return self.over_tasks.count >= FEWEST_TASKS
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def results_page(results: Results, notes: Sequence[str]) -> str:
         page += _advice(results, shots)
     page.append(
         "Intervals: 95 %, Student's t, over seeds: of a score, and of a difference of means over tasks, each seed with "
-        "its own examples. "
+        "its own examples; over tasks, each task's mean one value: what to expect of other tasks like these. "
         "`constant` always says the commonest training label; `transfer` is the multitask prompt, unadapted."
     )
     return "\n".join(page) + "\n"
@@ -90,7 +90,8 @@ def _difference(results: Results, method: str, reference: str, shots: int | None
     seeds, tasks = gap.over_seeds, len(results.tasks)
     spread = f" [{seeds.low:+.1f}, {seeds.high:+.1f}], {seeds.count} seeds" if seeds.count > 1 else ", one seed"
     shared = f", {len(gap.tasks)} of {tasks} tasks" if len(gap.tasks) < tasks else ""
-    return f"- {method} minus {reference}: {gap.mean:+.1f}{spread}{shared}"
+    wide = f"; over tasks [{gap.over_tasks.low:+.1f}, {gap.over_tasks.high:+.1f}]" if gap.tells_of_tasks else ""
+    return f"- {method} minus {reference}: {gap.mean:+.1f}{spread}{shared}{wide}"
 
 
 def _titled(note: str) -> str:

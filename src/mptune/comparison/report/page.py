@@ -11,6 +11,7 @@ from mptune.comparison.intervals import Interval
 from mptune.comparison.report import findings, sections
 from mptune.comparison.report.advice import simple_rivals_ahead
 from mptune.comparison.report.choosing import per_class, recommended
+from mptune.comparison.report.costs import against_parameters, against_seconds
 from mptune.comparison.report.findings import Gap, Verdict
 from mptune.comparison.report.phrases import (
     at_shots,
@@ -51,7 +52,8 @@ def page(results: Results, published: Sequence[Mapping[str, Any]]) -> str:
         recommended(results),
         per_class(results),
         sections.published_tables(results, published),
-        sections.against_parameters(results),
+        against_parameters(results),
+        against_seconds(results),
         sections.few_shot_curves(results),
         sections.learning_curves(results),
         sections.similarity(results),
@@ -146,6 +148,7 @@ def _against(gap: Gap, tasks: int) -> str:
     """Return ``spot +3.1 (over rows +1.9 to +4.3, over seeds +0.4 to +5.8)``."""
     parts = [f"over rows {ends_of(gap.over_rows)}"] if gap.over_rows else []
     parts += [f"over seeds {ends_of(gap.over_seeds)}"] if gap.over_seeds.count > 1 else []
+    parts += [f"over tasks {ends_of(gap.over_tasks)}"] if gap.tells_of_tasks else []
     parts += [f"on {len(gap.tasks)} of {tasks} tasks"] if len(gap.tasks) < tasks else []
     return f"{gap.other} {signed(gap.mean)} ({', '.join(parts) or 'one seed, no interval'})"
 

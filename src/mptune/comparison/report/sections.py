@@ -6,7 +6,7 @@ from typing import Any
 
 from mptune.comparison.methods import METHODS
 from mptune.comparison.report import charts, findings
-from mptune.comparison.report.findings import CONSTANT, ZERO_SHOT, Alarm, Gap, ScoreCell, ScoreTable
+from mptune.comparison.report.findings import CONSTANT, Alarm, Gap, ScoreCell, ScoreTable
 from mptune.comparison.report.layout import (
     Block,
     Column,
@@ -104,11 +104,14 @@ def _differences(results: Results, shots: int | None) -> list[Block]:
 
 def _difference_grid(gaps: Sequence[Gap], title: str, *, with_rows: bool) -> Grid:
     columns: list[Column] = [("score", ("MPT minus it",)), ("95 % interval", ("over seeds",))]
+    with_tasks = any(g.tells_of_tasks for g in gaps)
+    columns += [("95 % interval", ("over tasks",))] if with_tasks else []
     columns += [("credit", ("MPT minus it",)), ("95 % interval", ("over test rows",))] if with_rows else []
     columns += [("tasks", ("MPT is above",)), ("finding", ())]
     rows = []
     for g in gaps:
         cells = [Entry(signed(g.mean)), _seeds_entry(g)]
+        cells += [Entry(ends_of(g.over_tasks) if g.tells_of_tasks else "–")] if with_tasks else []
         cells += [Entry(signed(g.over_rows.mean) if g.over_rows else "–"), _rows_entry(g)] if with_rows else []
         cells.append(Entry(f"{g.tasks_ahead} of {len(g.tasks)}"))
         cells.append(Entry("MPT leads" if g.leads else "MPT trails" if g.trails else "open", kind="words"))
@@ -117,10 +120,13 @@ def _difference_grid(gaps: Sequence[Gap], title: str, *, with_rows: bool) -> Gri
         "Credit: what each test row earned, 0 to 100, mean over seeds; paired bootstrap, 10,000 resamples of the rows "
         "within each task."
     )
+    over_tasks = "Over tasks each task's mean is one value: what to expect of other tasks like these."
     notes = (
         "Score: the mean over tasks, seed by seed; Student's t over seeds.",
+        *((over_tasks,) if with_tasks else ()),
         *((credit,) if with_rows else ()),
-        "MPT leads or trails where every interval lies on one side of zero; else the question is open.",
+        "MPT leads or trails on these tasks where every interval over seeds and test rows lies on one side of zero; "
+        "else the question is open.",
     )
     return Grid(title, tuple(columns), grouped(rows), notes)
 
@@ -157,26 +163,6 @@ def published_tables(results: Results, published: Sequence[Mapping[str, Any]]) -
         "typed from notes. They say what to expect in kind; no number here can be set against one above.",
     )
     return Section("published", "Published, not measured here", sentences, tuple(grids))
-
-
-def against_parameters(results: Results) -> Section:
-    """Return mean scores against the parameters that a method stores per task."""
-    title = "Scores against stored parameters"
-    blocks: list[Block] = []
-    for shots in results.shots:
-        means = {row: row.mean.score for row in findings.score_table(results, shots).rows if row.mean.score}
-        points = [(row.method, row.stored[1], mean) for row, mean in means.items() if row.stored and row.stored[1]]
-        if not points:
-            continue
-        lines = [(row.method, mean.mean) for row, mean in means.items() if row.method in (CONSTANT, ZERO_SHOT)]
-        label = f"Mean score against parameters stored per task, {shots_text(shots)}. The score table has the numbers."
-        caption = (
-            f"Mean over tasks, {shots_text(shots)}, with its 95 % interval over seeds. Left is smaller, up is better."
-        )
-        blocks.append(Picture(charts.scatter(points, lines, MPT, label), caption))
-    if not blocks:
-        return Section("parameters", title, ("The results do not say how many parameters the methods store.",))
-    return Section("parameters", title, (), tuple(blocks))
 
 
 def few_shot_curves(results: Results) -> Section | None:
