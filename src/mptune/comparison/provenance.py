@@ -29,7 +29,7 @@ def trainings(cards: Sequence[Card]) -> list[TrainingRecord]:
         shot_rows: dict[str, list[int]] = {}
         for card in alike:
             data |= card.data
-            shot_rows |= card.seeds["shot_rows"]
+            shot_rows |= card.seeds.get("shot_rows") or {}  # an imported prompt says nothing of rows
         broke = {} if stopped is None else {"stopped": stopped}
         records.append(TrainingRecord(stage=stage, config=config, data=data, shot_rows=shot_rows, **broke))
     return records
