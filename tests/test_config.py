@@ -31,7 +31,8 @@ from mptune.config import (
     parse_overrides,
 )
 from mptune.errors import ConfigError, UnknownNameError
-from mptune.tasks.task import Dataset, HubData, Task
+from mptune.tasks.dataset import Dataset, HubData
+from mptune.tasks.task import Task
 
 WEIGHTS = [WeightsConfig, AdaptersConfig, BitFitConfig, Ia3Config, LoraConfig]
 BASELINES = [*WEIGHTS, AttemptConfig, DeptConfig]

@@ -240,6 +240,11 @@ def _refuse_unfolding(node: yaml.Node | None, sizes: dict[int, int]) -> int:
     return size
 
 
+def yaml_text(values: dict[str, Any]) -> str:
+    """Return a mapping as YAML, in its own order, its letters as they are."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds.
 

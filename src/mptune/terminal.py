@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
     from rich.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 # What the system says of a path that leads nowhere, as against a disk that is full or may not be written.
@@ -50,6 +53,12 @@ def say(text: str, *, err: bool = False) -> None:
 def say_bytes(lines: bytes) -> None:
     """Print lines of results in UTF-8, whatever the locale says."""
     typer.echo(lines, nl=False)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Warn of what somebody's data or settings are; a comparison meets them many times."""
+    logger.warning(message)
 
 
 class Once(TyperCommand):

@@ -12,7 +12,7 @@ from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.experiment import Experiment, training_data
 from mptune.stages.teachers import teach
 from mptune.tasks.data import TaskRows
-from mptune.tasks.rows import warn_once
+from mptune.terminal import warn_once
 from support.toys import make_task, toy_rows, write_rows
 from support.trained import trained_backbone
 

@@ -10,7 +10,8 @@ from pyarrow import parquet
 
 from mptune.errors import DataError
 from mptune.tasks.data import load_data
-from mptune.tasks.task import Dataset, Task
+from mptune.tasks.dataset import Dataset
+from mptune.tasks.task import Task
 
 ROWS = [{"text": "a calm day", "label": "good"}, {"text": "a flat tyre", "label": "bad"}]
 

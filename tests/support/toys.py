@@ -6,7 +6,8 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-from mptune.tasks.task import Dataset, Task
+from mptune.tasks.dataset import Dataset
+from mptune.tasks.task import Task
 from support.models import WORDS
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mptune.tasks.rows import warn_once
+from mptune.terminal import warn_once
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from mptune.errors import DataError
-from mptune.tasks.cells import CellError, cell, is_missing
+from mptune.tasks.cells import CellError, cell, is_missing, label_key
 from mptune.tasks.data import load_data
-from mptune.tasks.task import Dataset, Task, label_key
+from mptune.tasks.dataset import Dataset
+from mptune.tasks.task import Task
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.decimals()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)

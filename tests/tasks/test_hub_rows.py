@@ -6,8 +6,9 @@ import datasets
 import pytest
 
 from mptune.tasks.data import load_data
+from mptune.tasks.dataset import Dataset, HubData
 from mptune.tasks.registry import builtin_tasks
-from mptune.tasks.task import Dataset, HubData, Task
+from mptune.tasks.task import Task
 from support.rows import mood, problems, write
 
 PAIRS = {

@@ -65,7 +65,8 @@ def test_a_table_of_text_is_read_as_it_was_written(folder, rows, quoted, ending,
     table = csv.DictWriter(written, list(rows[0]) if rows else COLUMNS, **how)
     table.writeheader()
     table.writerows(rows)
-    assert read(folder, "r.csv", written.getvalue(), mark=mark, compressed=compressed) == (rows, [])
+    kept = [row for row in rows if any(map(str.strip, row.values()))]  # empty rows are passed over
+    assert read(folder, "r.csv", written.getvalue(), mark=mark, compressed=compressed) == (kept, [])
 
 
 @FILES
@@ -84,6 +85,7 @@ def test_no_end_of_a_file_is_lost_without_a_word(folder, rows, data, ending, mar
     text = ending.join(json.dumps(row) for row in rows)
     cut = text[: data.draw(st.integers(0, len(text)))]
     found, problems = read(folder, "r.jsonl", cut, mark=mark, compressed=compressed)
-    whole = len([line for line in cut.split(ending) if line.endswith("}") and line.startswith("{")])
+    lines = [line.rstrip("\r") for line in cut.split(ending)]  # half of an end of line is one
+    whole = len([line for line in lines if line.endswith("}") and line.startswith("{")])
     assert found == rows[: len(found)]
     assert problems or len(found) == whole

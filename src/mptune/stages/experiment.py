@@ -21,8 +21,8 @@ from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.run import Run
 from mptune.tasks.data import TaskRows, draw_rows, draw_shots
 from mptune.tasks.doubts import doubts
-from mptune.tasks.rows import warn_once
 from mptune.tasks.task import Task
+from mptune.terminal import warn_once
 
 C = TypeVar("C", bound=ExamplesConfig)
 

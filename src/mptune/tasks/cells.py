@@ -2,12 +2,15 @@
 
 import math
 import numbers
+import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+_WHOLE = re.compile(r"-?\d+\.0+")
 EXACT = 2**53  # whole floats beyond it are not exact, and keep their exponent
 
 
@@ -59,6 +62,25 @@ def text_cell(value: Any, field: str) -> str:
     if text is None:
         raise KeyError(field)
     return text
+
+
+def label_key(value: Any, field: str = "label") -> str:
+    """Return a row's label value as the text by which a verbalizer knows it; none where it is missing.
+
+    1, 1.0, "1" and "1.0" are one label, and so are true, "true" and "True": files of each format hold their own.
+
+    Raises:
+        CellError: it is neither text nor a number.
+    """
+    text = unicodedata.normalize("NFC", cell(value, field) or "")
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    return text.rstrip("0").removesuffix(".") if _WHOLE.fullmatch(text) else text
+
+
+def column_name(name: str) -> str:
+    """Return a column's name without spaces around it, its letters composed: é is one letter, however it was typed."""
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def is_missing(value: Any) -> bool:

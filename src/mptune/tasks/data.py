@@ -9,10 +9,20 @@ import torch
 
 from mptune.errors import DataError
 from mptune.files import digest
-from mptune.tasks.cells import CellError
-from mptune.tasks.rows import NumberedRows, read_rows, sources_of, unlabelled_sources, warn_once
-from mptune.tasks.splits import gathered, halves, hold_out, normal, to_train_on
-from mptune.tasks.task import SPLITS, Example, Split, Task, label_key, there
+from mptune.tasks.cells import CellError, label_key
+from mptune.tasks.rows import NumberedRows, read_rows, sources_of, unlabelled_sources
+from mptune.tasks.splits import (
+    TEST_SHARE,
+    VALIDATION_SHARE,
+    gathered,
+    halves,
+    hold_out,
+    hold_out_of_each,
+    normal,
+    to_train_on,
+)
+from mptune.tasks.task import SPLITS, Example, Split, Task, there
+from mptune.terminal import warn_once
 
 
 @dataclass(frozen=True)
@@ -142,9 +152,12 @@ class TaskRows:
             _check_overlap(self.task, examples, places, problems)
         if division.halved and "test" in examples:
             examples["validation"], examples["test"] = halves(examples["test"])
-        for split in division.held_out:
-            if examples.get("train"):
-                examples["train"], examples[split] = hold_out(self.task, examples["train"])
+        if self.task.dataset.split == "held-out" and any_training:
+            self._hold_out_of_each(examples)
+        else:
+            for split in division.held_out:
+                if examples.get("train"):
+                    examples["train"], examples[split] = hold_out(self.task, examples["train"])
         if any_training and "train" in asked and not examples["train"]:
             problems.append(f"{places['train']} has no row left to train on: all are kept for validation or test")
         for split in asked:
@@ -157,10 +170,22 @@ class TaskRows:
             examples |= {split: gathered(examples[split]) for split in ("validation", "test") if split in examples}
         return TaskData(self.task, **{split: tuple(examples.get(split, [])) for split in asked})
 
+    def _hold_out_of_each(self, examples: dict[str, list[Example]]) -> None:
+        """Take test and validation rows from the training rows, the same whatever is asked for, and say how many."""
+        train, test = hold_out_of_each(examples["train"], TEST_SHARE)
+        train, validation = hold_out_of_each(train, VALIDATION_SHARE)
+        examples |= {"train": train, "validation": validation, "test": test}
+        warn_once(
+            f"{self.name}: {len(train)} rows are to train on; held out of every class, {len(test)} to test and "
+            f"{len(validation)} to validate"
+        )
+
     def _division(self, asked: tuple[Split, ...]) -> Division:
         """Return which splits are read, and which are taken from others, so that there are those that are asked for."""
         dataset, sources = self.task.dataset, sources_of(self.task, self.data_dir)
         assert dataset is not None
+        if dataset.split == "held-out":
+            return Division(sources, frozenset({"train"}), False, ("test", "validation"))
         halved = dataset.split == "halves" and "test" in sources
         held_out: list[Split] = ["test"] if dataset.test and "test" not in sources else []
         if "validation" in asked and "validation" not in sources and not halved:
@@ -244,15 +269,19 @@ def _kept(task: Task, rows: NumberedRows, place: str, problems: list[str]) -> Nu
 def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -> list[Example]:
     assert task.dataset is not None
     examples = []
+    passed = 0
     for number, row in rows:
         ready = None
         try:
             ready = task.prepared(row)
+            if task.dataset.without_label == "skip" and task.verbalizer and task.is_unlabelled(ready):
+                passed += 1
+                continue
             # Public data have a few blank texts, which their users cannot mend; in a file of one's own it is a slip.
             if lacking := task.lacking(ready, blank=not task.dataset.hub):
                 problems.append(f"{place} row {number}: {lacking}; it has {there(row)}")
                 continue
-            if task.verbalizer and label_key(ready[task.label], task.label) not in task.verbalizer:
+            if task.verbalizer and task.label_value(ready) not in task.verbalizer:
                 problems.append(
                     f"{place} row {number}: the label {ready[task.label]!r} is not in the verbalizer "
                     f"({', '.join(task.verbalizer)})"
@@ -265,6 +294,8 @@ def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -
             # Other rows of this input may have right answers; in public test sets some have none.
             if not task.gather or ready is None:
                 problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
+    if passed:
+        warn_once(f"{task.name}: {passed} rows of {place} have no label and are passed over")
     return examples
 
 

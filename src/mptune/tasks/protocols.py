@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mptune.tasks.task import Dataset, HubData, Task
+from mptune.tasks.dataset import Dataset, HubData
+from mptune.tasks.task import Task
 
 TEST_IS_VALIDATION = {"train": "train", "test": "validation"}
 OWN_SPLITS = {"train": "train", "validation": "validation", "test": "test"}

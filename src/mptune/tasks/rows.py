@@ -1,29 +1,28 @@
 """Files and hub data sets to rows: the one file that touches `datasets`. What cannot be read is said, not raised."""
 
-import csv
 import gzip
 import io
 import json
-import logging
 import sys
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 from mptune.errors import UsageError, first_line, reason
 from mptune.files import json_lines, parsed
+from mptune.tasks.cells import column_name
+from mptune.tasks.dataset import Dataset, HubData
 from mptune.tasks.hub import hub_answers
-from mptune.tasks.task import SPLITS, HubData, Task
+from mptune.tasks.tables import delimited_rows, encoding_of, sheet_rows
+from mptune.tasks.task import SPLITS, Task
+from mptune.terminal import warn_once
 
-logger = logging.getLogger(__name__)
+FORMATS = ("jsonl", "json", "csv", "tsv", "xlsx", "parquet")
 
-FORMATS = ("jsonl", "json", "csv", "parquet")
-
-NumberedRows = list[tuple[int, dict[str, Any]]]  # each with its number: the line of a jsonl file, else from 1
+# Each with its number: the line of a jsonl file, the row of a table with its header as row 1, else from 1.
+NumberedRows = list[tuple[int, dict[str, Any]]]
 
 
 class Missing(str):
@@ -91,7 +90,7 @@ def read_rows(
     if hub is not None and data_dir is None:
         place = "/".join(filter(None, (hub.path, hub.name or hub.folder, source)))
         return _hub_rows(task, hub, source, place, problems), place
-    return _file_rows(Path(source), split, problems), Path(source).name
+    return _file_rows(Path(source), split, problems, task.dataset), Path(source).name
 
 
 def _hub_rows(task: Task, hub: HubData, split: str, place: str, problems: list[str]) -> NumberedRows:
@@ -117,7 +116,7 @@ def _hub_rows(task: Task, hub: HubData, split: str, place: str, problems: list[s
     return list(enumerate(loaded, start=1))
 
 
-def _file_rows(path: Path, split: str, problems: list[str]) -> NumberedRows:
+def _file_rows(path: Path, split: str, problems: list[str], dataset: Dataset) -> NumberedRows:
     """Return the rows of a file, and report those that cannot be read.
 
     Text stays the text of the file: readers of tables take "None" for nothing, "007" for 7 and "2024-01-02" for a date.
@@ -133,7 +132,7 @@ def _file_rows(path: Path, split: str, problems: list[str]) -> NumberedRows:
         problems.append(f"{path.name} ({split}) is none of {', '.join(FORMATS)}, .gz allowed")
     else:
         try:
-            return list(_rows_of(file, ending, path.name, problems))
+            return list(_rows_of(file, ending, path.name, problems, dataset.encoding, dataset.delimiter))
         except (OSError, EOFError, ValueError, zlib.error) as error:
             problems.append(f"{path.name} ({split}) cannot be read as {ending}: {first_line(error)[:200]}")
     return []
@@ -143,17 +142,28 @@ def _ending(path: Path) -> str:
     return path.name.removesuffix(".gz").rpartition(".")[2].lower()
 
 
-def _rows_of(file: Path | None, ending: str, name: str, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows_of(
+    file: Path | None,
+    ending: str,
+    name: str,
+    problems: list[str],
+    encoding: str | None = None,
+    delimiter: str | None = None,
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the numbered rows of a file, or of standard input, one by one; what is wrong goes to ``problems``."""
-    if ending == "parquet":
-        assert file is not None
-        yield from enumerate(_parquet_rows(file), start=1)
+    if file is not None and ending == "parquet":
+        yield from ((number, _composed(row)) for number, row in enumerate(_parquet_rows(file), start=1))
         return
-    with _opened(file, ending) as text:
+    if file is not None and ending == "xlsx":
+        yield from sheet_rows(file, name, problems)
+        return
+    if file is not None and ending in ("csv", "tsv"):
+        with _opened(file, encoding or encoding_of(file), newline="") as text:
+            yield from delimited_rows(text, name, problems, delimiter or ("\t" if ending == "tsv" else None))
+        return
+    with _opened(file) as text:
         rows: Iterable[tuple[int, Any]]
-        if ending == "csv":
-            rows = _csv_rows(text, name, problems)
-        elif ending == "json" and (whole := text.read()).lstrip().startswith("["):
+        if ending == "json" and (whole := text.read()).lstrip().startswith("["):
             rows = enumerate(parsed(whole), start=1)
         else:
             rows = _json_lines(whole if ending == "json" else text, name, problems)
@@ -165,10 +175,13 @@ def _rows_of(file: Path | None, ending: str, name: str, problems: list[str]) -> 
                 )
             elif not isinstance(row, dict):
                 problems.append(f"{name} row {number}: wants {{field: value}}; got {json.dumps(row)[:40]}")
-            elif None in row:
-                problems.append(f"{name} row {number} has more cells than the header; quote a text that has commas")
             else:
-                yield number, row
+                yield number, _composed(row)
+
+
+def _composed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose columns' names have composed letters, as templates have."""
+    return row if all(map(str.isascii, row)) else {column_name(column): value for column, value in row.items()}
 
 
 def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -180,9 +193,9 @@ def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _opened(file: Path | None, ending: str) -> Iterator[IO[str]]:
+def _opened(file: Path | None, encoding: str = "utf-8-sig", newline: str | None = None) -> Iterator[IO[str]]:
     """Open a text in UTF-8, whatever the locale says, by lines of any ending; a table's cells keep theirs."""
-    how: dict[str, Any] = {"encoding": "utf-8-sig", "newline": "" if ending == "csv" else None}
+    how: dict[str, Any] = {"encoding": encoding, "newline": newline}
     if file is not None:
         with (gzip.open if file.name.endswith(".gz") else open)(file, "rt", **how) as opened:
             yield opened
@@ -194,24 +207,6 @@ def _opened(file: Path | None, ending: str) -> Iterator[IO[str]]:
         yield text
     finally:
         text.detach()  # else it would close standard input
-
-
-def _csv_rows(text: Iterable[str], name: str, problems: list[str]) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(2**31 - 1)  # of characters; a long text is cut when it is read, and not refused here
-    reader = csv.DictReader(text, strict=True)
-    number = 0
-    try:
-        columns = list(reader.fieldnames or ())
-        twice = [column for column, count in Counter(columns).items() if count > 1]
-        if twice:
-            problems.append(f"{name}: its header has {', '.join(map(repr, twice))} twice; one would hide the other")
-            return
-        for number, row in enumerate(reader, start=1):
-            yield number, row
-    except csv.Error as error:
-        problems.append(
-            f'{name} row {number + 1}: {error}; close its quotes, and write a quote within them twice: "He said ""no"""'
-        )
 
 
 def _by_columns(row: dict[str, Any]) -> bool:
@@ -245,9 +240,3 @@ def unlabelled_rows(file: Path | None, problems: list[str]) -> Iterator[tuple[in
         raise UsageError(f"{file} cannot be read: {reason(error)}") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
         problems.append(f"{name} cannot be read: {first_line(error)[:200]}")
-
-
-@cache
-def warn_once(message: str) -> None:
-    """Warn of what a task's data are; a comparison reads them many times."""
-    logger.warning(message)

@@ -8,6 +8,8 @@ from mptune.tasks.task import Example, Task
 
 HELD_OUT_ROWS = 1_000  # rows taken from training data for a split that is missing: Raffel et al. 2020
 HELD_OUT_SHARE = 10  # ... but at most every tenth row
+# Of one file's rows, where the task asks for it: a fifth to test, then an eighth of the rest, a tenth of all.
+TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 8
 
 
 def hold_out(task: Task, train: list[Example]) -> tuple[list[Example], list[Example]]:
@@ -25,6 +27,26 @@ def hold_out(task: Task, train: list[Example]) -> tuple[list[Example], list[Exam
     held = [i for i, text in enumerate(texts) if text in held_texts] if task.gather else sorted(drawn)
     gone = set(held) if task.dataset.overlap == "keep" else {i for i, t in enumerate(texts) if t in held_texts}
     return [e for i, e in enumerate(train) if i not in gone], [train[i] for i in held]
+
+
+def hold_out_of_each(train: list[Example], share: float) -> tuple[list[Example], list[Example]]:
+    """Return training rows without, and the, rows that stand in for a missing split: a share of every class.
+
+    A class of three texts or more gives one at least and keeps most; a text that stands several times is on one side.
+    """
+    of_class: dict[str | None, dict[str, None]] = {}
+    seen: set[str] = set()
+    for e in train:
+        if (text := normal(e.input)) not in seen:
+            seen.add(text)
+            of_class.setdefault(e.label, {})[text] = None
+    held: set[str] = set()
+    for texts in of_class.values():
+        units = list(texts)
+        count = max(round(share * len(units)), 1) if len(units) > 2 else 0
+        held |= {units[i] for i in _shuffled(len(units))[:count]}
+    sides = {kept: [e for e in train if (normal(e.input) not in held) == kept] for kept in (True, False)}
+    return sides[True], sides[False]
 
 
 def halves(rows: list[Example]) -> tuple[list[Example], list[Example]]:

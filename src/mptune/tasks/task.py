@@ -11,7 +11,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mptune.config import Config
 from mptune.files import beside
-from mptune.tasks.cells import CellError, cell, is_missing, text_cell
+from mptune.tasks.cells import CellError, column_name, is_missing, label_key, text_cell
+from mptune.tasks.dataset import Dataset
 from mptune.tasks.prepare import PREPARE, Row
 
 METRICS = (
@@ -25,64 +26,8 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 # {name} and {name[key]}, nothing else: a template may come from a stranger's prompt, and attribute access as in
-# {text.__class__} would let it read this program's memory.
-_FIELD = re.compile(r"\w+(\[[^\[\]]+\])*")
-_WHOLE = re.compile(r"-?\d+\.0+")
-
-
-class HubData(Config):
-    """A data set on the Hugging Face hub."""
-
-    path: str
-    """Repository, as ``nyu-mll/glue``."""
-    name: str | None = None
-    """Configuration within it, as ``sst2``."""
-    revision: str | None = None
-    """Commit, tag or branch; the newest where none is named."""
-    folder: str | None = None
-    """Folder within it, where that stands for the configuration, as in the branch ``refs/convert/parquet``."""
-
-
-class Dataset(Config):
-    """Where the rows of a task are: files, or a hub data set."""
-
-    train: str | None = None
-    """File (json, jsonl, csv, parquet; .gz too), or the split's name on the hub."""
-    validation: str | None = None
-    """As ``train``; where absent, a seeded tenth of the training rows, at most 1,000."""
-    test: str | None = None
-    """As ``train``; only `evaluate --split test` needs it."""
-    unlabelled: str | None = None
-    """As ``train``, but no label is read: rows of the task that nobody has labelled, as many as can be had. An
-    adaptation lets teachers answer them, and learns from that too."""
-    hub: HubData | None = None
-    """The hub data set whose splits the three fields name."""
-    split: Literal["own", "halves"] = "own"
-    """``halves``: what ``test`` names is shuffled with seed 42, and its first half is the validation split. The rule of
-    earlier prompt tuning papers for small data sets whose test labels are secret."""
-    train_rows: int | None = Field(None, ge=1)
-    """At most so many training rows, the first, counted after validation rows were held out; all where absent."""
-    overlap: Literal["refuse", "drop", "keep"] = "refuse"
-    """Training rows that stand in the validation or test split too: an error, left out of training, or left in."""
-    where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Only rows whose columns have these values, or one of several, as ``{task: reviews}`` or ``{label: [a, b]}``: one
-    file may hold many tasks."""
-
-    @field_validator("where", mode="before")
-    @classmethod
-    def _wanted_values_are_text(cls, where: Any) -> Any:
-        if not isinstance(where, Mapping):
-            return where
-        listed = {str(c): v if isinstance(v, list | tuple) else (v,) for c, v in where.items()}
-        return {column: tuple(map(label_key, values)) for column, values in listed.items()}
-
-    @model_validator(mode="after")
-    def _some_rows(self) -> Self:
-        if not (self.train or self.validation or self.test):
-            raise ValueError("dataset names no split; give at least one of train, validation, test")
-        if self.split == "halves" and (self.validation or not self.test):
-            raise ValueError("split: halves wants the rows to divide in test, and no validation")
-        return self
+# {text.__class__} would let it read this program's memory. A name is that of a column, as spreadsheets have them.
+_FIELD = re.compile(r"(?:(?!\.__)[^\[\]{}])*\S(\[[^\[\]]+\])*")
 
 
 class Span(NamedTuple):
@@ -122,6 +67,8 @@ class Task(Config):
     """Text of the input with ``{fields}`` of the row; ``{answers[text]}`` reaches into a nested field."""
     verbalizer: dict[str, str] = Field(default_factory=dict)
     """Label value to label word; absent for free text."""
+    relabel: dict[str, str] = Field(default_factory=dict)
+    """Label value to the one that is meant, as typing errors have it: ``{order return: Order Return}``."""
     label: str = "label"
     """The field that holds the label value."""
     target: str | None = None
@@ -160,6 +107,16 @@ class Task(Config):
         if twice is not None:
             raise ValueError(f"the label {twice} stands twice: {dict(verbalizer)}")
         return {k: str(w) for k, w in zip(keys, verbalizer.values(), strict=True)}
+
+    @field_validator("relabel", mode="before")
+    @classmethod
+    def _relabelled_values_are_text(cls, relabel: Any) -> Any:
+        return {label_key(k): label_key(v) for k, v in relabel.items()} if isinstance(relabel, Mapping) else relabel
+
+    @field_validator("label")
+    @classmethod
+    def _label_is_a_column(cls, label: str) -> str:
+        return column_name(label)
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -220,6 +177,10 @@ class Task(Config):
             raise ValueError(f"a label has no word: {self.verbalizer}")
         if len(set(self.verbalizer.values())) < len(self.verbalizer):
             raise ValueError(f"two labels have the same word: {self.verbalizer}")
+        if strange := [f"{old} as {new}" for old, new in self.relabel.items() if new not in self.verbalizer]:
+            raise ValueError(f"relabel leads to what is no label of the verbalizer: {', '.join(strange)}")
+        if both := [old for old in self.relabel if old in self.verbalizer]:
+            raise ValueError(f"relabel replaces labels of the verbalizer: {', '.join(both)}")
         of_classes = [m for m in self.metrics if m in _OF_CLASSES]
         if of_classes and not self.verbalizer:
             raise ValueError(f"{', '.join(of_classes)} needs a verbalizer; free text has {', '.join(_OF_TEXT)}")
@@ -233,7 +194,7 @@ class Task(Config):
         paths = ["{" + path + "}" for path in (self.references, self.subset) if path]
         texts = [self.template, self.target or "", *paths, self.group or ""]
         names = [f.partition("[")[0] for t in texts for _, f, _, _ in string.Formatter().parse(t) if f]
-        return tuple(dict.fromkeys([*names, *([self.label] if self.verbalizer else [])]))
+        return tuple(dict.fromkeys([*map(column_name, names), *([self.label] if self.verbalizer else [])]))
 
     def lacking(self, row: Row, *, blank: bool) -> str | None:
         """Return which fields a prepared row lacks, and which are empty; None where it has them all.
@@ -250,6 +211,19 @@ class Task(Config):
     def label_words(self) -> tuple[str, ...]:
         """The words of the verbalizer, in its order; none for free text."""
         return tuple(self.verbalizer.values())
+
+    def label_value(self, row: Row) -> str:
+        """Return a prepared row's label value, as the verbalizer knows it; none where it is missing.
+
+        Raises:
+            CellError: it is neither text nor a number.
+        """
+        value = label_key(row.get(self.label), self.label)
+        return self.relabel.get(value, value)
+
+    def is_unlabelled(self, row: Row) -> bool:
+        """Return whether a prepared row has its label's column, and nothing in it."""
+        return self.label in row and (is_missing(row[self.label]) or _blank(row[self.label]))
 
     def prepared(self, row: Row) -> Row:
         """Return a row as ``prepare`` makes it.
@@ -292,7 +266,7 @@ class Task(Config):
         group = _filled(self.group, row)[0] if self.group else None
         subset = text_cell(_get(self.subset, row), self.subset) if self.subset else None
         if self.verbalizer:
-            label = label_key(row[self.label], self.label)
+            label = self.label_value(row)
             word = self.verbalizer[label]
             return Example(self.name, number, text, word, label, (word,), group, subset, spans)
         target, _ = _filled(self.target or "", row)
@@ -331,20 +305,6 @@ def named_rows(numbers: Sequence[int]) -> str:
     return f"row {first}" if len(numbers) == 1 else f"{len(numbers)} rows ({first})"
 
 
-def label_key(value: Any, field: str = "label") -> str:
-    """Return a row's label value as the text by which a verbalizer knows it; none where it is missing.
-
-    1, 1.0, "1" and "1.0" are one label, and so are true, "true" and "True": files of each format hold their own.
-
-    Raises:
-        CellError: it is neither text nor a number.
-    """
-    text = cell(value, field) or ""
-    if text.lower() in ("true", "false"):
-        return text.lower()
-    return text.rstrip("0").removesuffix(".") if _WHOLE.fullmatch(text) else text
-
-
 def _filled(template: str, row: Mapping[str, Any]) -> tuple[str, tuple[Span, ...]]:
     """Return a template with the fields of a row, and where they stand."""
     text, spans = "", []
@@ -361,7 +321,7 @@ def _get(path: str, row: Mapping[str, Any]) -> Any:
     """Return the field that ``answers[text][0]`` names."""
     name, *keys = re.findall(r"[^\[\]]+", path)
     try:
-        value: Any = row[name]
+        value: Any = row[column_name(name)]
         for key in keys:
             value = value[int(key)] if isinstance(value, list | tuple) else value[key]
     except (LookupError, TypeError, ValueError):

@@ -1,0 +1,102 @@
+"""Tasks, and rows to answer: init, tasks, predict."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mptune.commands.options import BackboneOption, File, SetOption, Text, configured, load, names, option
+from mptune.errors import UsageError
+from mptune.terminal import say, table
+
+if TYPE_CHECKING:
+    from mptune import Backbone, Task
+
+
+def init(
+    data: Annotated[
+        Path, typer.Argument(help="A table with labelled rows: csv, tsv, xlsx, json, jsonl, parquet.", metavar="DATA")
+    ],
+    text: Annotated[Text, option("The column to read; several, separated by commas.", "COLUMN")] = None,
+    label: Annotated[Text, option("The column that holds the labels.", "COLUMN")] = None,
+    out: Annotated[File, option("The task's file; DATA's name with .yaml without it.", "FILE")] = None,
+    backbone: BackboneOption = None,
+) -> None:
+    """Look at a table, write the task that it is, and show what a model would read."""
+    from mptune.files import refuse_lost, write_file, yaml_text
+    from mptune.tasks.guess import guess_task, task_name
+    from mptune.tasks.registry import load_task
+
+    file = out or Path(f"{task_name(data)}.yaml")
+    if file.exists():
+        raise UsageError(f"{file} is there already; remove it, or name another with --out")
+    refuse_lost(file, "--out")
+    guess = guess_task(data, task_name(file), names(text, "--text"), label, file.parent)
+    values = guess.task.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    write_file(file, yaml_text(values))
+    say(f"{file}: the text is {', '.join(guess.text)}, the label {guess.label}")
+    for each in guess.said:
+        say(each)
+    _show(load_task(file), load(backbone, {}))
+    say(f"Look at {file}, change what is wrong, then: mptune adapt --task {file} --out {file.stem}-prompt", err=True)
+
+
+def _show(task: "Task", model: "Backbone") -> None:
+    """Print what a task's rows are."""
+    from mptune.stages.check import check
+    from mptune.tasks.data import TaskRows
+
+    seen = check(TaskRows(task), model)
+    if seen.classes:
+        table(["label", "word", *seen.splits], [[value, word, *counts] for value, word, counts in seen.classes])
+    for example, tokens in seen.texts:
+        say(f"Row {example.row}, {tokens} tokens: {example.input} → {example.target}")
+    say(f"The longest text has {seen.longest} tokens.")
+    for doubt in seen.doubts:
+        say(doubt)
+
+
+def tasks(
+    name: Annotated[Text, typer.Argument(help="Show one task in full: a name, NAME@paper, or a YAML file.")] = None,
+    as_json: Annotated[bool, option("One JSON object per task.", name="--json")] = False,
+    backbone: BackboneOption = None,
+) -> None:
+    """List the built-in tasks, or show one; of a YAML file its rows too, and what is doubtful of them."""
+    from mptune.tasks.registry import builtin_tasks, get_task
+
+    chosen = [get_task(name)] if name else list(builtin_tasks().values())
+    if as_json:
+        say("\n".join(task.model_dump_json(exclude_none=True) for task in chosen))
+    elif name:
+        table(["field", "value"], [item for item in chosen[0].model_dump(exclude_none=True).items() if item[1]])
+        if name.endswith((".yaml", ".yml")):
+            _show(chosen[0], load(backbone, {}))
+    else:
+        table(
+            ["task", "labels", "metric", "what it asks"],
+            [[t.name, ", ".join(t.label_words) or "free text", t.metrics[0], t.description] for t in chosen],
+        )
+        say("A public data set under the paper's protocol is NAME@paper, wherever a task is named.", err=True)
+
+
+def predict(
+    prompt: Annotated[str, option("Prompt folder, folder of prompts, or hub repository.", "PROMPT", "--prompt")],
+    input_file: Annotated[
+        File,
+        option("Rows: jsonl, json, csv, parquet, .gz; JSON lines from standard input without it.", "FILE", "--input"),
+    ] = None,
+    output: Annotated[
+        File, option("Answers as JSON lines, gone on with after a kill; standard output without it.", "FILE")
+    ] = None,
+    backbone: BackboneOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Answer rows: JSON lines, CSV or Parquet in, JSON lines out."""
+    from mptune import EvaluateConfig, Predictor
+    from mptune.answers.streaming import answer_file, check_places
+    from mptune.prompts.prompt import load_prompts
+
+    config, changes = configured(EvaluateConfig, "evaluate", settings)
+    check_places(input_file, output)
+    prompts = load_prompts(prompt)
+    answer_file(Predictor(load(backbone, changes, prompts[0], prompt), prompts, config), input_file, output)

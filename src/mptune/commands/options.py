@@ -1,0 +1,98 @@
+"""What several commands take, and how they read it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from mptune.errors import UsageError
+from mptune.terminal import at_home, loading, saved
+
+if TYPE_CHECKING:
+    from mptune import Backbone, MultitaskPrompt, Task
+    from mptune.config import Config
+
+Stage = TypeVar("Stage", bound="Config")
+
+
+def option(text: str, metavar: str | None = None, name: str = "", **limits: Any) -> Any:
+    """Return an option, called as its parameter where it has no other name; shells leave ``--out=~/x`` as it is."""
+    return typer.Option(*([name] if name else []), help=text, metavar=metavar, callback=at_home, **limits)
+
+
+# Options that may be left out.
+Text = str | None
+File = Path | None
+Number = int | None
+BackboneOption = Annotated[
+    Text,
+    option("Hugging Face id or folder of the frozen model; the prompt's own, or `embedded`, without it.", "ID",
+            "--backbone"),
+]  # fmt: skip
+DataOption = Annotated[
+    File,
+    option("Folder with local rows of hub tasks, <task>.<split>.jsonl[.gz].", "DIR", "--data", exists=True),
+]
+SetOption = Annotated[
+    list[str] | None,
+    option("A field of a stage that this command runs, as distill.temperature=2; repeatable.", "STAGE.FIELD=VALUE",
+            "--set"),
+]  # fmt: skip
+TrackersOption = Annotated[Text, option("Trackers by name: tensorboard,wandb,trackio,mlflow.", "NAMES", "--report-to")]
+SeedOption = Annotated[Number, option("Decides initialisation, order and few-shot rows.", min=0)]
+ShotsOption = Annotated[Number, option("Training examples per class; all without it.", min=1)]
+PromptArgument = Annotated[str, typer.Argument(help="Prompt: folder or hub repository.")]
+
+
+def names(text: str | None, option: str) -> list[str]:
+    """Return the names of a list with commas between; none where the option is left out.
+
+    Raises:
+        UsageError: it is there, and empty.
+    """
+    listed = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not listed:
+        raise UsageError(f"{option} wants one name or more, with commas between; got {text!r}")
+    return listed
+
+
+def named_tasks(text: str | None, option: str) -> "list[Task]":
+    """Return the tasks of such a list."""
+    from mptune.tasks.registry import get_tasks
+
+    return get_tasks(names(text, option))
+
+
+def configured(
+    kind: type[Stage], stage: str, settings: list[str] | None, **options: Any
+) -> tuple[Stage, dict[str, Any]]:
+    """Return a stage's configuration, by --set and by options that are fields of it; and --set's of the backbone."""
+    from mptune.comparison.methods import sections
+    from mptune.config import parse_overrides
+
+    values = parse_overrides(settings or [], sections())
+    foreign = [section for section in values if section not in (stage, "backbone")]
+    if foreign:
+        raise UsageError(f"--set {foreign[0]}.… has no effect here; this command reads {stage}, backbone")
+    given = {field: value for field, value in options.items() if value is not None}
+    return kind.read({**values.get(stage, {}), **given}, stage), values.get("backbone", {})
+
+
+def load(
+    name: str | None, changes: dict[str, Any], prompt: "MultitaskPrompt | None" = None, folder: str | Path | None = None
+) -> "Backbone":
+    """Return the frozen model that is named, else the prompt's own, with what --set changes of it."""
+    from mptune import load_backbone
+    from mptune.prompts.prompt import backbone_of
+
+    with loading():
+        return load_backbone(backbone_of(prompt, folder, name, changes))
+
+
+def say_saved(folder: Path | None, prompt: "MultitaskPrompt") -> None:
+    """Print where a prompt was saved, and what it scores; of several processes the first does."""
+    from mptune.stages.run import first_process
+
+    if folder is not None and first_process():
+        card = prompt.card
+        saved(folder, card.scores, kept_start=card.kept_start, stopped=card.stopped)

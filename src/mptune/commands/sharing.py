@@ -1,0 +1,76 @@
+"""Prompts as they are kept and handed on: prompts, show, export, import."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mptune.commands.options import BackboneOption, PromptArgument, Text, load, named_tasks, option
+from mptune.errors import one_of
+from mptune.terminal import say, say_json, table
+
+
+def prompts(as_json: Annotated[bool, option("One JSON object per prompt.", name="--json")] = False) -> None:
+    """List the multitask prompts that come with the package, from which `adapt` starts."""
+    from mptune.prompts.folder import shipped_prompts
+    from mptune.prompts.prompt import MultitaskPrompt
+
+    found = [(name, MultitaskPrompt.from_pretrained(name)) for name in shipped_prompts()]
+    if as_json:
+        for name, prompt in found:
+            say_json({"name": name, "backbone": prompt.card.backbone, "prompt_length": prompt.prompt_length,
+                      "tasks": [task.name for task in prompt.tasks]})  # fmt: skip
+    else:
+        rows = [[name, p.card.backbone, p.prompt_length, ", ".join(t.name for t in p.tasks)] for name, p in found]
+        table(["prompt", "backbone", "soft tokens", "has seen"], rows)
+        say("`mptune adapt` without --from starts from the one for its backbone.", err=True)
+
+
+def show(
+    prompt: PromptArgument,
+    as_json: Annotated[bool, option("The card as JSON.", name="--json")] = False,
+) -> None:
+    """Show a prompt's card: what it is for, which model it fits, what it scored."""
+    from mptune import MultitaskPrompt
+    from mptune.prompts.modelcard import card_rows
+
+    loaded = MultitaskPrompt.from_pretrained(prompt)
+    if as_json:
+        say(loaded.card.model_dump_json(exclude_none=True, indent=2))
+    else:
+        table(["", ""], card_rows(loaded.card, loaded.prompt_length, loaded.rank, loaded.shared.shape[1]))
+
+
+def export_prompt(
+    prompt: PromptArgument,
+    to: Annotated[str, option("peft (multitask) or prompt-tuning (one task, collapsed).")],
+    out: Annotated[Path, option("Folder of the adapter.", "DIR")],
+    task: Annotated[Text, option("The task, where a prompt has several.", "NAME")] = None,
+    backbone: BackboneOption = None,
+) -> None:
+    """Write a prompt as an adapter that PEFT opens."""
+    from mptune import MultitaskPrompt
+    from mptune.prompts.peft import ADAPTER_KINDS, export_peft
+
+    kind = one_of("format", to, ADAPTER_KINDS)
+    loaded = MultitaskPrompt.from_pretrained(prompt)
+    export_peft(loaded, out, kind, backbone=load(backbone, {}, loaded, prompt), task=task)
+    say(f"{out}: an adapter for peft's PeftModel.from_pretrained")
+
+
+def import_prompt(
+    folder: Annotated[Path, typer.Argument(help="Folder of a PEFT adapter: multitask or plain prompt tuning.")],
+    out: Annotated[Path, option("Folder of the prompt.", "DIR")],
+    tasks: Annotated[Text, option("Its tasks, in the adapter's order.", "NAMES")] = None,
+    backbone: BackboneOption = None,
+) -> None:
+    """Read a PEFT adapter as a prompt."""
+    from mptune.files import refuse_existing
+    from mptune.prompts.peft import import_peft, refuse_foreign
+
+    refuse_foreign(folder)
+    chosen = named_tasks(tasks, "--tasks")
+    refuse_existing(out)
+    prompt = import_peft(folder, backbone=load(backbone, {}), tasks=chosen)
+    prompt.save_pretrained(out)
+    say(f"{out}: {', '.join(t.name for t in prompt.tasks)}")

@@ -1,0 +1,147 @@
+"""The three stages and their scores: teach, distill, adapt, evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+from mptune.commands.options import (
+    BackboneOption,
+    DataOption,
+    Number,
+    SeedOption,
+    SetOption,
+    ShotsOption,
+    Text,
+    TrackersOption,
+    configured,
+    load,
+    named_tasks,
+    names,
+    option,
+    say_saved,
+)
+from mptune.errors import UsageError, one_of
+from mptune.terminal import say_json, table
+
+
+def teach_tasks(
+    tasks: Annotated[str, option("Built-in names and YAML files, separated by commas.", "NAMES")],
+    out: Annotated[Path, option("Folder for one teacher prompt per task.", "DIR")],
+    backbone: BackboneOption = None,
+    shots: ShotsOption = None,
+    seed: SeedOption = None,
+    data: DataOption = None,
+    settings: SetOption = None,
+    report_to: TrackersOption = None,
+) -> None:
+    """Stage 1: train one teacher prompt per source task (also plain prompt tuning)."""
+    from mptune import TeachConfig, teach
+    from mptune.stages.run import try_out
+    from mptune.tasks.data import TaskRows
+
+    config, changes = configured(TeachConfig, "teach", settings, shots=shots, seed=seed)
+    trackers = names(report_to, "--report-to")
+    read = TaskRows.checked(named_tasks(tasks, "--tasks"), data)
+    for rows in read:
+        try_out(out / rows.name)
+    model = load(backbone, changes)
+    for rows in read:
+        say_saved(out / rows.name, teach(rows, model, config, out=out / rows.name, report_to=trackers))
+
+
+def distill_teachers(
+    teachers: Annotated[Path, option("Folder of teacher prompts, as `teach` made it.", "DIR")],
+    out: Annotated[Path, option("Folder of the multitask prompt.", "DIR")],
+    tasks: Annotated[Text, option("Source tasks; those of the teachers without it.", "NAMES")] = None,
+    backbone: BackboneOption = None,
+    seed: SeedOption = None,
+    data: DataOption = None,
+    settings: SetOption = None,
+    report_to: TrackersOption = None,
+) -> None:
+    """Stage 2, source training: distil teachers into one multitask prompt."""
+    from mptune import DistillConfig, distill
+    from mptune.prompts.folder import prompt_folders, rows_of
+    from mptune.prompts.prompt import load_prompts
+    from mptune.stages.run import try_out
+
+    config, changes = configured(DistillConfig, "distill", settings, seed=seed)
+    folders = prompt_folders(teachers)  # never a name of the hub
+    prompts = load_prompts(teachers)
+    trackers = names(report_to, "--report-to")
+    rows = rows_of(folders, named_tasks(tasks, "--tasks"), data)
+    try_out(out)
+    model = load(backbone, changes, prompts[0], folders[0])
+    say_saved(out, distill(rows, prompts, model, config, out=out, report_to=trackers))
+
+
+def adapt_prompt(
+    task: Annotated[str, option("Target task; several, separated by commas, share one prompt.", "NAMES")],
+    out: Annotated[Path, option("Folder of the target prompt.", "DIR")],
+    source: Annotated[
+        Text,
+        option("Multitask prompt: folder or hub repository; without it, one that comes along.", "PROMPT", "--from"),
+    ] = None,
+    shots: ShotsOption = None,
+    seed: SeedOption = None,
+    seeds: Annotated[Number, option("Adapt so many times side by side, each into DIR/seed-N.", min=1, max=10)] = None,
+    backbone: BackboneOption = None,
+    data: DataOption = None,
+    settings: SetOption = None,
+    report_to: TrackersOption = None,
+) -> None:
+    """Stage 3: adapt a multitask prompt to a target task."""
+    from mptune import AdaptConfig, MultitaskPrompt
+    from mptune.prompts.shipped import shipped_for
+    from mptune.stages.adaptation import Target
+    from mptune.stages.ensemble import adapt_by_all_rows
+    from mptune.stages.run import try_out
+    from mptune.tasks.data import TaskRows
+
+    if seed is not None and seeds is not None:
+        raise UsageError("adapt wants --seed N for one seed, or --seeds N for the first N seeds; got both")
+    config, changes = configured(AdaptConfig, "adapt", settings, shots=shots, seed=seed)
+    trackers = names(report_to, "--report-to")
+    tasks = named_tasks(task, "--task")
+    chosen = source or shipped_for(changes.get("name", backbone))
+    prompt = MultitaskPrompt.from_pretrained(chosen)
+    rows = TaskRows.checked(tasks, data)
+    targets = [Target(rows, config, out)] if seeds is None else Target.of_seeds(rows, config, out, seeds)
+    for target in targets:
+        try_out(target.out or out)
+    model = load(backbone, changes, prompt, chosen)
+    for target, adapted in zip(targets, adapt_by_all_rows(prompt, targets, model, report_to=trackers), strict=True):
+        say_saved(target.out, adapted)
+
+
+def evaluate_prompt(
+    prompt: Annotated[
+        # By name, here and in `predict`: typer 0.27 takes a metavar of the same letters for the option itself.
+        Text,
+        option("Prompt: folder or hub repository; the bare backbone without it.", "PROMPT", "--prompt"),
+    ] = None,
+    task: Annotated[Text, option("Tasks to score; the prompt's without it.", "NAMES")] = None,
+    split: Annotated[str, option("validation, test or train.")] = "validation",
+    as_json: Annotated[bool, option("One JSON object per score.", name="--json")] = False,
+    backbone: BackboneOption = None,
+    data: DataOption = None,
+    settings: SetOption = None,
+) -> None:  # fmt: skip
+    """Score a prompt on a split of its task."""
+    from mptune import EvaluateConfig, MultitaskPrompt, evaluate
+    from mptune.prompts.folder import rows_of
+    from mptune.tasks.task import SPLITS
+
+    part = one_of("split", split, SPLITS)
+    if prompt is None and task is None:
+        raise UsageError("evaluate wants --prompt, or --task to score the bare backbone; got neither")
+    config, changes = configured(EvaluateConfig, "evaluate", settings)
+    loaded = MultitaskPrompt.from_pretrained(prompt) if prompt else None
+    read = rows_of([Path(prompt)] if prompt else [], named_tasks(task, "--task"), data)
+    model = load(backbone, changes, loaded, prompt)
+    scores = [score for rows in read for score in evaluate(loaded, rows, model, split=part, config=config)]
+    if as_json:
+        for score in scores:
+            say_json(score.as_dict())
+    else:
+        table(["task", "split", "metric", "score", "examples"],
+              [[s.task, s.split, s.metric, f"{s.value:.1f}", s.examples] for s in scores])  # fmt: skip

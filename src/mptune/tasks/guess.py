@@ -1,0 +1,213 @@
+"""A table that somebody labelled to the task that it is: which column is the text, which the label, and what it asks.
+
+Nothing is guessed that the table leaves open: what two columns could be is asked.
+"""
+
+import difflib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mptune.errors import DataError, UsageError
+from mptune.tasks.cells import CellError, column_name, is_missing, label_key
+from mptune.tasks.dataset import Dataset
+from mptune.tasks.rows import unlabelled_rows
+from mptune.tasks.task import Task
+
+# What columns of labels are called, in the languages of most tables that are met; folded as `_folded` does.
+LABELS = frozenset((
+    "label", "labels", "class", "category", "topic", "intent", "sentiment", "tag", "type", "queue", "kategorie",
+    "klasse", "thema", "catégorie", "categoría", "categoria", "clase", "classe",
+))  # fmt: skip
+MOST_CLASSES = 200
+LONGEST_LABEL = 60  # characters, in the mean of a column
+NAMED_CLASSES = 8  # that a question names
+SLIPS = 10  # a spelling that is met so many times less often than one nearly like it is a slip of the hand
+ALIKE = 0.85  # from which likeness on two spellings are held against each other
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A task that a table seems to be, and what to say of how it was taken."""
+
+    task: Task
+    text: tuple[str, ...]
+    label: str
+    said: tuple[str, ...]
+
+
+def guess_task(
+    file: Path, name: str, text: Sequence[str] = (), label: str | None = None, beside: Path | None = None
+) -> Guess:
+    """Return the task of a file of labelled rows, with all its splits taken from that file.
+
+    Args:
+        file: csv, tsv, xlsx, json, jsonl or parquet.
+        name: of the task.
+        text: the columns that are read; the one with the longest texts without any.
+        label: the column that holds the labels; the one that can be no other without it.
+        beside: the folder to which the file's path is written relative.
+
+    Raises:
+        UsageError: there is no such file or column, or several columns could be the label.
+        DataError: rows that cannot be read, or that have fewer than two labels.
+    """
+    problems: list[str] = []
+    rows = [row for _, row in unlabelled_rows(file, problems)]
+    if problems or not rows:
+        raise DataError(name, problems or [f"{file.name} has no rows"])
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    chosen = _known(column_name(label), columns, file) if label else _label_column(rows, columns, text, file)
+    texts = tuple(_known(column_name(t), columns, file) for t in text) or (_text_column(rows, columns, chosen, file),)
+    values = _values(rows, chosen, file)
+    counts = Counter(value for value in values if value)
+    if len(counts) < 2:
+        raise DataError(
+            name, [f"{file.name}: column {chosen!r} has {len(counts)} label; a task tells two or more apart"]
+        )
+    relabel, said = _spellings(counts)
+    kept = sorted(value for value in counts if value not in relabel)
+    dataset = Dataset(
+        train=_relative(file, beside), split="held-out", without_label="skip" if not all(values) else "refuse"
+    )
+    task = Task(
+        name=name,
+        dataset=dataset,
+        template=_question(chosen, texts, words := _words(kept)),
+        verbalizer=words,
+        relabel=relabel,
+        label=chosen,
+        metrics=("accuracy", "f1_macro"),
+    )
+    return Guess(task, texts, chosen, tuple(said))
+
+
+def task_name(file: Path) -> str:
+    """Return a task's name for a file: its own, without endings and with plain letters."""
+    stem = file.name.removesuffix(".gz").rpartition(".")[0] or file.name
+    stem = "".join(c for c in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(c))
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._") or "mine"
+
+
+def _label_column(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], text: Sequence[str], file: Path) -> str:
+    may = [column for column in columns if column not in text and _may_be_label([row.get(column) for row in rows])]
+    named = [column for column in may if _folded(column) in LABELS]
+    if len(named) == 1:
+        return named[0]
+    if len(may) == 1:
+        return may[0]
+    if not may:
+        raise UsageError(
+            f"no column of {file.name} looks like a label: a few values that many rows share. Name it: --label COLUMN, "
+            f"one of {', '.join(columns)}"
+        )
+    shown = ", ".join(f"{c} ({len(set(_values(rows, c, file)) - {''})} values)" for c in named or may)
+    raise UsageError(f"{file.name} has several columns that may be the label: {shown}. Name it: --label COLUMN")
+
+
+def _may_be_label(cells: Sequence[Any]) -> bool:
+    """Return whether a column has a few short values, most of which many rows share."""
+    try:
+        values = [key for c in cells if (key := label_key(c).strip())]
+    except CellError:
+        return False
+    classes = len(set(values))
+    return 2 <= classes <= min(MOST_CLASSES, len(values) / 2) and sum(map(len, values)) / len(values) <= LONGEST_LABEL
+
+
+def _text_column(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], label: str, file: Path) -> str:
+    """Return the column with the longest texts."""
+    lengths = {column: _length([row.get(column) for row in rows]) for column in columns if column != label}
+    best = max(lengths, key=lambda column: lengths[column], default="")
+    if not best or not lengths[best]:
+        raise UsageError(
+            f"no column of {file.name} looks like a text; it has {', '.join(columns)}. Name it: --text COLUMN"
+        )
+    return best
+
+
+def _length(cells: Iterable[Any]) -> float:
+    """Return the mean characters of a column's texts; numbers are none."""
+    given = [c for c in cells if not is_missing(c)]
+    texts = [c for c in given if isinstance(c, str) and not re.fullmatch(r"[\d.,:\s/-]*", c)]
+    return sum(map(len, texts)) / len(given) if given else 0
+
+
+def _known(column: str, columns: Sequence[str], file: Path) -> str:
+    if column not in columns:
+        near = difflib.get_close_matches(column, columns, 1, 0.6)
+        raise UsageError(
+            f"{file.name} has no column {column!r}; it has {', '.join(columns)}."
+            + (f" Did you mean {near[0]!r}?" if near else "")
+        )
+    return column
+
+
+def _values(rows: Sequence[Mapping[str, Any]], column: str, file: Path) -> list[str]:
+    """Return each row's label value; none where it is empty."""
+    try:
+        return [value if (value := label_key(row.get(column), column)).strip() else "" for row in rows]
+    except CellError as error:
+        raise DataError(file.name, [str(error)]) from None
+
+
+def _spellings(counts: Counter[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the label values that are another one, misspelt, and what to say of those and of what may be."""
+    of_fold: dict[str, list[str]] = {}
+    for value, _ in counts.most_common():
+        of_fold.setdefault(_folded(value), []).append(value)
+    relabel = {other: first for first, *others in of_fold.values() for other in others}
+    said = [f"{other!r} × {counts[other]} is read as {first!r}" for other, first in relabel.items()]
+    firsts = {fold: values[0] for fold, values in of_fold.items()}
+    for fold, value in firsts.items():
+        near = difflib.get_close_matches(fold, [other for other in firsts if other != fold], 1, ALIKE)
+        if not near or _number_apart(fold, near[0]) or counts[value] >= counts[meant := firsts[near[0]]]:
+            continue
+        if counts[value] * SLIPS <= counts[meant]:
+            relabel[value] = meant
+            said.append(
+                f"{value!r} × {counts[value]} is read as {meant!r}, which it nearly is; if it is a label of its own, move "
+                "it in the task's file from relabel: to verbalizer:"
+            )
+        else:
+            said.append(
+                f"{value!r} × {counts[value]}: did you mean {meant!r}? If so, in the task's file, take it out of "
+                f"verbalizer: and write relabel: {{{value}: {meant}}}"
+            )
+    return {value: relabel.get(meant, meant) for value, meant in relabel.items()}, said
+
+
+def _number_apart(one: str, other: str) -> bool:
+    """Return whether two spellings differ in their numbers, as level 1 and level 2 do."""
+    return re.findall(r"\d+", one) != re.findall(r"\d+", other)
+
+
+def _words(values: Sequence[str]) -> dict[str, str]:
+    """Return label value to label word: with spaces for underscores, as long as that tells all of them apart."""
+    words = {value: re.sub(r"[_\s]+", " ", value).strip() for value in values}
+    return words if len(set(words.values())) == len(words) else {value: value for value in values}
+
+
+def _question(label: str, texts: Sequence[str], words: Mapping[str, str]) -> str:
+    asked = _plain(re.sub(r"[_\s]+", " ", label).strip().lower())
+    listed = [_plain(word) for word in words.values()]
+    named = f": {', '.join(listed[:-1])} or {listed[-1]}" if len(listed) <= NAMED_CLASSES else ""
+    fields = f"{{{texts[0]}}}" if len(texts) == 1 else " ".join(f"{_plain(t)}: {{{t}}}" for t in texts)
+    return f"Which {asked} is it{named}? {fields}"
+
+
+def _plain(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _folded(text: str) -> str:
+    return " ".join(re.sub(r"[_\s]+", " ", text.casefold()).split())
+
+
+def _relative(file: Path, beside: Path | None) -> str:
+    there, folder = file.absolute(), (beside or Path()).absolute()
+    return str(there.relative_to(folder)) if there.is_relative_to(folder) else str(there)
