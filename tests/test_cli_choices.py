@@ -358,8 +358,8 @@ def test_one_task_of_several_is_exported_by_name(cli, made, tmp_path):
 def test_an_adapter_is_imported_with_its_tasks_and_never_over_something(cli, made, tmp_path):
     cli("export", made / "multitask", "--to", "peft", "--out", tmp_path / "peft")
     names = f"{made / 'colour.yaml'},{made / 'speed.yaml'}"
-    command = ("import", tmp_path / "peft", "--backbone", made / "model", "--tasks", names, "--out", tmp_path / "in")
-    code, out, err = cli(*command)
+    command = ("import", tmp_path / "peft", "--tasks", names, "--out", tmp_path / "in")
+    code, out, err = cli(*command, "--backbone", made / "model")
     assert (code, out) == (0, f"{tmp_path / 'in'}: colour, speed\n"), err
     before = {path.name: path.read_bytes() for path in (tmp_path / "in").iterdir()}
     code, _, err = cli(*command, "--backbone", tmp_path / "none")  # said before a model is loaded

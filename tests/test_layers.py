@@ -20,7 +20,7 @@ HOUSE = [
             "dataset prepare tables",
             "task",
             "protocols rows splits",
-            "data doubts glue mrqa nlg others superglue",
+            "data doubts glue guess mrqa nlg others superglue",
             "registry",
         ],
     ),
@@ -37,11 +37,11 @@ HOUSE = [
         ],
     ),
     ("prompts", ["card vectors", "modelcard", "folder", "prompt", "peft shipped"]),
-    ("answers", ["cider reader", "metrics", "evaluation", "prediction", "streaming"]),
+    ("answers", ["cider reader sheets", "metrics", "evaluation", "prediction", "streaming"]),
     (
         "stages",
         [
-            "losses optimization run sampling teacher_outputs",
+            "check losses optimization run sampling teacher_outputs",
             "pseudo_labels",
             "experiment",
             "training",
@@ -77,7 +77,7 @@ RANK = {
 }
 FILES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-ROOMS = ("about", "comparing", "data", "options", "sharing", "training")  # of commands
+ROOMS = ("about", "comparing", "data", "options", "sharing")  # of commands; arguments are typer's
 DOORS = {
     "accelerate": {"stages/training"},
     "datasets": {"comparison/baselines/setfit", "tasks/rows"},  # what SetFit's trainer takes rows as

@@ -296,6 +296,11 @@ class StepProgress:
         self._task = bar.add_task(visible(title), total=total, values="") if bar else None
         self._start = time.monotonic()
 
+    @property
+    def drawn(self) -> bool:
+        """Whether somebody sees a bar."""
+        return self._bar is not None
+
     def show(self, step: int, **values: Any) -> None:
         """Move to a step; ``values`` are what is worth seeing of it."""
         if self._within is not None:

@@ -36,11 +36,11 @@ def write(path, rows):
     return path
 
 
-def mood(verbalizer=None, **dataset):
+def mood(verbalizer=None, template="mood: {text}", relabel=None, **dataset):
     """A task of classes over files."""
     dataset = {k: v if k in ("hub", "where", "overlap", "train_rows") else str(v) for k, v in dataset.items()}
     words = verbalizer or {"bad": "no", "good": "yes"}
-    return Task(name="mood", template="mood: {text}", verbalizer=words, dataset=Dataset(**dataset))
+    return Task(name="mood", template=template, verbalizer=words, relabel=relabel or {}, dataset=Dataset(**dataset))
 
 
 def free(**dataset):

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,10 +22,11 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from mptune.answers.prediction import Predictor
+from mptune.answers.sheets import is_table, refuse_too_many, write_table
 from mptune.errors import DataError, UsageError
-from mptune.files import followed, open_new, refuse_lost, settle
+from mptune.files import SCRATCH, followed, open_new, refuse_lost, settle
 from mptune.tasks.rows import unlabelled_rows
-from mptune.terminal import say_bytes, visible
+from mptune.terminal import say_bytes, step_progress, visible
 
 BATCHES = 32  # batches whose rows are in memory at a time; a kill loses no more answers than theirs
 MOST_PROBLEMS = 1000  # that are looked for before the rows are given back
@@ -42,6 +44,12 @@ def check_places(source: Path | None, output: Path | None) -> None:
     if output is None:
         return
     followed(output)
+    if is_table(output) and (source is None or not source.is_file()):
+        raise UsageError(
+            f"{output} is to be a table, which wants the rows in a file; name it, or JSON lines as --output"
+        )
+    if is_table(output) and output.exists() and not output.is_file():
+        raise UsageError(f"{output} is no file, and a table cannot go there; name a file, or one of JSON lines")
     if output.is_dir():
         raise UsageError(f"--output wants a file; {output} is a folder")
     refuse_lost(output, "--output")
@@ -51,12 +59,14 @@ def check_places(source: Path | None, output: Path | None) -> None:
         raise UsageError(f"{output} cannot be written; give --output a place that can be")
 
 
-def answer_file(predictor: Predictor, source: Path | None, output: Path | None) -> None:
-    """Write an answer to every row of a file, or of standard input, as JSON lines, in the rows' order.
+def answer_file(predictor: Predictor, source: Path | None, output: Path | None, *, probabilities: bool = False) -> None:
+    """Write an answer to every row of a file, or of standard input, in the rows' order.
 
     Args:
-        source: JSON lines, JSON, CSV or Parquet; standard input, as JSON lines, where None.
-        output: a file, which appears when all is answered; or a device or pipe. Standard output where None.
+        source: JSON lines, JSON, CSV, TSV, XLSX or Parquet; standard input, as JSON lines, where None.
+        output: a file, which appears when all is answered: a table of rows and answers where its name is that of one,
+            else JSON lines; or a device or pipe. Standard output where None.
+        probabilities: whether a table has a column for each label word.
 
     Raises:
         DataError: every row that cannot be answered; of a file, before any is. Of a pipe, in its turn.
@@ -64,12 +74,26 @@ def answer_file(predictor: Predictor, source: Path | None, output: Path | None) 
     """
     checked = source is not None and source.is_file()
     identity = None
+    total = 0
     if checked and source is not None:
-        _check(predictor, source)
+        total = _check(predictor, source)
+        refuse_too_many(output, total)
         identity = f"{predictor.identity}{_digest(source)}"
     size = BATCHES * predictor.config.batch_size
-    with _answers(output, identity, size) as (done, write):
-        problems: list[str] = []
+    words = tuple(dict.fromkeys(w for t in predictor.tasks for w in t.label_words)) if probabilities else None
+
+    def laid_out(answers: Path, scratch: Path) -> None:
+        with answers.open(encoding="utf-8") as lines:
+            rows = (row for _, row in unlabelled_rows(source, []))
+            pairs = zip(rows, map(json.loads, lines), strict=True)
+            write_table(scratch, str(output).rpartition(".")[2].lower(), pairs, words, source)
+
+    title = source.name if source else "standard input"
+    with (
+        _answers(output, identity, size, laid_out if is_table(output) else None) as (done, write),
+        step_progress(title, total, done, shown=bool(total)) as progress,
+    ):
+        began, first, problems = time.monotonic(), done, list[str]()
         rows = itertools.islice(unlabelled_rows(source, problems), done, None)
         while (portion := list(itertools.islice(rows, size))) or problems:
             if not checked:
@@ -79,17 +103,27 @@ def answer_file(predictor: Predictor, source: Path | None, output: Path | None) 
             answers = predictor.predict([row for _, row in portion])
             lines = [json.dumps(answer.as_dict(), ensure_ascii=False) for answer in answers]
             write("".join(f"{visible(line)}\n" for line in lines).encode())
+            done += len(portion)
+            if progress.drawn:
+                progress.show(done, rows_a_second=(done - first) / (time.monotonic() - began))
 
 
-def _check(predictor: Predictor, source: Path) -> None:
-    """Raise DataError with every row of a file that cannot be answered."""
+def _check(predictor: Predictor, source: Path) -> int:
+    """Return how many rows a file has.
+
+    Raises:
+        DataError: every row that cannot be answered.
+    """
     problems: list[str] = []
+    count = 0
     for numbered in unlabelled_rows(source, problems):
+        count += 1
         problems += _problems(predictor, [numbered])
         if len(problems) >= MOST_PROBLEMS:
             break
     if problems:
         raise _unanswerable(predictor, source, problems)
+    return count
 
 
 def _problems(predictor: Predictor, rows: Numbered) -> Iterator[str]:
@@ -111,11 +145,14 @@ def _digest(source: Path) -> str:
 
 
 @contextmanager
-def _answers(output: Path | None, identity: str | None, portion: int) -> Iterator[tuple[int, Callable[[bytes], None]]]:
+def _answers(
+    output: Path | None, identity: str | None, portion: int, laid_out: Callable[[Path, Path], None] | None
+) -> Iterator[tuple[int, Callable[[bytes], None]]]:
     """Yield how many answers stand already, whole portions of them, and what takes more; then put them in place.
 
     Args:
         identity: of the work; None where it cannot be gone on with, since its rows come from a pipe.
+        laid_out: makes another file of that of the answers, which takes its place; None where they stay JSON lines.
     """
     if output is None:
         yield 0, say_bytes
@@ -135,7 +172,16 @@ def _answers(output: Path | None, identity: str | None, portion: int) -> Iterato
     try:
         with open_new(partial, append=True) as file:
             yield _whole_lines(file, portion), _kept(file)
-        _replace(partial, real)
+        if laid_out is None:
+            _replace(partial, real)
+            return
+        scratch = real.with_name(f".{secrets.token_hex(8)}{SCRATCH}")
+        try:
+            laid_out(partial, scratch)
+            _replace(scratch, real)
+        finally:
+            scratch.unlink(missing_ok=True)
+        partial.unlink()
     finally:
         if identity is None or (partial.exists() and not partial.stat().st_size):
             partial.unlink(missing_ok=True)

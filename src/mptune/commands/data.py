@@ -7,7 +7,7 @@ import typer
 
 from mptune.commands.options import BackboneOption, File, SetOption, Text, configured, load, names, option
 from mptune.errors import UsageError
-from mptune.terminal import say, table
+from mptune.terminal import at_home, say, table
 
 if TYPE_CHECKING:
     from mptune import Backbone, Task
@@ -69,7 +69,7 @@ def tasks(
         say("\n".join(task.model_dump_json(exclude_none=True) for task in chosen))
     elif name:
         table(["field", "value"], [item for item in chosen[0].model_dump(exclude_none=True).items() if item[1]])
-        if name.endswith((".yaml", ".yml")):
+        if chosen[0].dataset and not chosen[0].dataset.hub and name.endswith((".yaml", ".yml")):
             _show(chosen[0], load(backbone, {}))
     else:
         table(
@@ -81,22 +81,42 @@ def tasks(
 
 def predict(
     prompt: Annotated[str, option("Prompt folder, folder of prompts, or hub repository.", "PROMPT", "--prompt")],
-    input_file: Annotated[
+    rows: Annotated[
         File,
-        option("Rows: jsonl, json, csv, parquet, .gz; JSON lines from standard input without it.", "FILE", "--input"),
+        typer.Argument(
+            help="Rows: csv, tsv, xlsx, jsonl, json, parquet, .gz; JSON lines from standard input without it.",
+            metavar="ROWS",
+            callback=at_home,
+        ),
     ] = None,
+    input_file: Annotated[File, option("The same as ROWS.", "FILE", "--input")] = None,
     output: Annotated[
-        File, option("Answers as JSON lines, gone on with after a kill; standard output without it.", "FILE")
+        File,
+        option(
+            "Answers, gone on with after a kill: a table with all columns where it ends in .csv, .tsv, .xlsx or "
+            ".parquet, else JSON lines; standard output without it.",
+            "FILE",
+        ),
     ] = None,
+    probabilities: Annotated[
+        bool, option("A column of a table for each label word's probability.", name="--probabilities")
+    ] = False,
     backbone: BackboneOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Answer rows: JSON lines, CSV or Parquet in, JSON lines out."""
+    """Answer rows: a table in, the table with answers out; or JSON lines."""
     from mptune import EvaluateConfig, Predictor
+    from mptune.answers.sheets import is_table
     from mptune.answers.streaming import answer_file, check_places
     from mptune.prompts.prompt import load_prompts
 
+    if rows is not None and input_file is not None:
+        raise UsageError("predict wants ROWS or --input, which are the same; got both")
+    if probabilities and not is_table(output):
+        raise UsageError("--probabilities wants a table as --output, .csv or .xlsx say; JSON lines have them anyway")
+    source = rows if rows is not None else input_file
     config, changes = configured(EvaluateConfig, "evaluate", settings)
-    check_places(input_file, output)
+    check_places(source, output)
     prompts = load_prompts(prompt)
-    answer_file(Predictor(load(backbone, changes, prompts[0], prompt), prompts, config), input_file, output)
+    predictor = Predictor(load(backbone, changes, prompts[0], prompt), prompts, config)
+    answer_file(predictor, source, output, probabilities=probabilities)

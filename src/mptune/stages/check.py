@@ -15,7 +15,7 @@ SHOWN = 3  # rendered rows
 
 
 @dataclass(frozen=True)
-class Check:
+class TaskCheck:
     """What there is to see of a task's rows."""
 
     classes: tuple[tuple[str, str, tuple[int, ...]], ...]  # label value, label word, rows of every split there is
@@ -25,7 +25,7 @@ class Check:
     doubts: tuple[str, ...]
 
 
-def check(rows: TaskRows, backbone: Backbone, config: AdaptConfig | None = None) -> Check:
+def check(rows: TaskRows, backbone: Backbone, config: AdaptConfig | None = None) -> TaskCheck:
     """Return what a task's rows are; what would be cut of them is logged.
 
     Args:
@@ -47,7 +47,7 @@ def check(rows: TaskRows, backbone: Backbone, config: AdaptConfig | None = None)
     # One row of each class in turn, so that what is shown is not all of one kind.
     firsts = list({e.label: i for i, e in reversed(list(enumerate(data.train)))}.values())
     others = [i for i in range(len(data.train)) if i not in firsts]
-    return Check(
+    return TaskCheck(
         tuple((v, w, tuple(counts[s][v] for s in there)) for v, w in rows.task.verbalizer.items()),
         there,
         tuple((data.train[i], len(encoded.inputs[i])) for i in sorted([*firsts, *others][:SHOWN])),

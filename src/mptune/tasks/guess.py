@@ -170,8 +170,8 @@ def _spellings(counts: Counter[str]) -> tuple[dict[str, str], list[str]]:
         if counts[value] * SLIPS <= counts[meant]:
             relabel[value] = meant
             said.append(
-                f"{value!r} × {counts[value]} is read as {meant!r}, which it nearly is; if it is a label of its own, move "
-                "it in the task's file from relabel: to verbalizer:"
+                f"{value!r} × {counts[value]} is read as {meant!r}, which it nearly is; if it is a label of its own, "
+                "move it in the task's file from relabel: to verbalizer:"
             )
         else:
             said.append(

@@ -9,7 +9,8 @@ import csv
 import gzip
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -18,6 +19,7 @@ from mptune.terminal import warn_once
 
 DELIMITERS = (",", ";", "\t", "|")
 LOOKED_AT = 2**16  # characters in which a delimiter is looked for
+MOST_ROWS, LONGEST_CELL = 1_048_576, 32_767  # of an XLSX sheet, and characters
 RECORDS = 50  # whose cells are counted for it
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -68,7 +70,7 @@ def delimited_rows(
         delimiter = delimiter or head[0][4]  # a spreadsheet's own way to say it
         head[0] = "\n"  # the row is counted
     csv.field_size_limit(2**31 - 1)  # of characters; a long text is cut when it is read, and not refused here
-    reader = csv.reader(_chained(head, lines), delimiter=delimiter or delimiter_of(head), strict=True)
+    reader = csv.reader(chain(head, lines), delimiter=delimiter or delimiter_of(head), strict=True)
     read = 0
 
     def counted() -> Iterator[tuple[int, list[Any]]]:
@@ -107,17 +109,52 @@ def sheet_rows(file: Path, name: str, problems: list[str]) -> Iterator[NumberedR
         book.close()
 
 
+def write_sheet(file: Path, head: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
+    """Write an XLSX file of one sheet; what begins with = is a text and no formula, which strangers' rows may hold."""
+    from openpyxl import Workbook
+    from openpyxl.cell import WriteOnlyCell  # type: ignore[import-untyped]
+
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("answers")
+    for line in chain([head], lines):
+        sheet.append([_sheet_cell(WriteOnlyCell, sheet, value) for value in line])
+    book.save(file)
+
+
+def _sheet_cell(kind: Any, sheet: Any, value: Any) -> Any:
+    if not isinstance(value, str):
+        return kind(sheet, value=value)
+    if len(value) > LONGEST_CELL:
+        warn_once(
+            f"an XLSX cell holds {LONGEST_CELL:,} characters, and longer texts are cut; name a .csv file for them"
+        )
+    made = kind(sheet, value=value[:LONGEST_CELL])
+    made.data_type = "s"
+    return made
+
+
+def first_delimiter(file: Path | None) -> str:
+    """Return what divides the cells of a csv file; a comma where the file is none."""
+    if file is None or not file.name.lower().removesuffix(".gz").endswith(".csv"):
+        return DELIMITERS[0]
+    with _bytes_of(file) as opened:
+        head = opened.read(LOOKED_AT).decode(encoding_of(file), errors="ignore").splitlines(keepends=True)
+    return head[0][4] if head and head[0].lower().startswith("sep=") else delimiter_of(head[:-1] or head)
+
+
 def delimiter_of(lines: Iterable[str]) -> str:
-    """Return what divides the cells of some lines: what gives header and rows as many, the most; else a comma."""
-    suited: dict[str, int] = {}
+    """Return what divides the cells of some lines: what gives most rows as many as the header; else a comma."""
+    suited: dict[str, tuple[float, int]] = {}
     listed = list(lines)
     for delimiter in DELIMITERS:
         try:
-            counts = [len(row) for row in csv.reader(listed, delimiter=delimiter) if any(map(str.strip, row))]
+            rows = [row for row in csv.reader(listed, delimiter=delimiter) if any(map(str.strip, row))]
         except csv.Error:
             continue
-        if counts and counts[0] > 1 and all(count == counts[0] for count in counts[1 : RECORDS - 1]):
-            suited[delimiter] = counts[0]
+        counts = [len(row) for row in rows[:RECORDS]]
+        alike = sum(count == counts[0] for count in counts) / max(1, len(counts))
+        if alike > 0.5 and counts[0] > 1:
+            suited[delimiter] = (alike, counts[0])
     return max(suited, key=lambda delimiter: suited[delimiter], default=DELIMITERS[0])
 
 
@@ -157,11 +194,6 @@ def _head(lines: Iterator[str]) -> list[str]:
         if size > LOOKED_AT or len(head) >= 4 * RECORDS:
             break
     return head
-
-
-def _chained(head: Iterable[str], rest: Iterable[str]) -> Iterator[str]:
-    yield from head
-    yield from rest
 
 
 def _bytes_of(file: Path) -> IO[bytes]:
