@@ -97,6 +97,16 @@ def test_what_no_result_has_read_may_still_change(toy, folder, method, changes, 
         refuse_change(folder, toy(**changes), [line(method=method)])
 
 
+def test_a_field_that_the_version_of_the_results_did_not_have_had_its_default(toy, folder):
+    note_recipe(folder, toy(), [])
+    noted = json.loads((folder / "recipe.json").read_text())
+    del noted["multitask"], noted["tuning_rows"]
+    (folder / "recipe.json").write_text(json.dumps(noted))
+    refuse_change(folder, toy(), [line()])
+    with pytest.raises(ResumeError, match="holds results with tuning_rows = null, and now it is 7"):
+        refuse_change(folder, toy(tuning_rows=7), [line()])
+
+
 def test_a_variants_settings_are_read_as_its_methods_are(toy, folder):
     variants = {"short": {"of": "lora", "lora": {"rank": 2}}}
     note_recipe(folder, toy(variants=variants, methods=["short"]), [])

@@ -36,6 +36,7 @@ def refuse_change(folder: Path, loaded: Loaded, lines: Sequence[Line]) -> None:
         return
     now, free = _of_now(loaded), {*FREE, *_unread(before, lines)}
     kept = [{k: v for k, v in each.items() if k not in free} for each in (before, now)]
+    kept[1] = {k: v for k, v in kept[1].items() if k in before or v != _default(loaded, k)}
     for each in kept if loaded.sources else ():  # of the same sources, which are compared too
         each["spot_source"] = each.get("spot_source") or loaded.sources[0].name
     for part, of in (("variants", "method"), ("tasks", "task")):  # those without results may change
@@ -153,6 +154,13 @@ def _noted(folder: Path) -> dict[str, Any]:
     if problems:
         raise ResumeError(f"{folder} holds no comparison that can go on: {problems[0]}; choose another --out")
     return values
+
+
+def _default(loaded: Loaded, field: str) -> Any:
+    """Return the default of a recipe's field: what it had been in versions that did not have it."""
+    known = type(loaded.recipe).model_fields.get(field)
+    value = known.get_default(call_default_factory=True) if known else None
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _unread(before: Mapping[str, Any], lines: Sequence[Line]) -> set[str]:
