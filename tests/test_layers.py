@@ -17,7 +17,7 @@ HOUSE = [
         "tasks",
         [
             "cells hub",
-            "dataset prepare tables",
+            "dataset prepare tables templates",
             "task",
             "protocols rows splits",
             "data doubts glue guess mrqa nlg others superglue",

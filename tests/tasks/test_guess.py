@@ -127,6 +127,12 @@ def test_a_question_names_few_labels_and_no_braces_of_theirs(tmp_path):
     assert braces.render({"Message Body": "x", "Category": "b"}).input == "Which category is it: b or {a}? x"
 
 
+def test_a_column_that_no_template_can_name_is_told(tmp_path):
+    file = table(tmp_path, ["a", "b"] * 6, head="te{x}t;Category")
+    with pytest.raises(UsageError, match=r"a template cannot name the column 'te\{x\}t' of tickets\.csv; rename it"):
+        guess_task(file, "t")
+
+
 def test_one_label_alone_is_refused(tmp_path):
     with pytest.raises(DataError, match="column 'Category' has 1 label; a task tells two or more apart"):
         guess_task(table(tmp_path, ["a"] * 12), "t", label="Category")

@@ -129,7 +129,9 @@ def test_names_of_columns_lose_spaces_around_them_and_are_one_however_their_lett
     assert load_data(task, ["train"]).train[0].input == "x"
 
 
-@pytest.mark.parametrize("name", ["Message Body", "review-text", "टिप्पणी", "Ref. no", "#", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["Message Body", "review-text", "टिप्पणी", "Ref. no", "#", "a/b", "Betreff: neu", "Urgent! (y/n)"]
+)
 def test_a_template_names_columns_as_they_stand(tmp_path, name):
     (tmp_path / "a.csv").write_text(f"{name},label\nx,good\n", encoding="utf-8")
     task = mood(template=f"say: {{{name}}}", train=tmp_path / "a.csv")
@@ -224,7 +226,7 @@ def test_rows_without_a_label_are_passed_over_where_the_task_says_so(tmp_path, c
     file = table(tmp_path, {"good": 1, "bad": 1}, extra=["open,", "open too,  "])
     assert problems(mood(train=file))[0] == "all.csv row 4: empty label; it has text"
     assert len(load_data(mood(train=file, without_label="skip"), ["train"]).train) == 2
-    assert "2 rows of all.csv have no label and are passed over" in caplog.text
+    assert "all.csv has rows without a label, which are passed over: 2" in caplog.text
     with pytest.raises(DataError, match="row 2: no txt; it has text, label"):  # a row that lacks more is none of these
         load_data(mood(train=file, template="{txt}", without_label="skip"), ["train"])
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mptune import Backbone, Task
 
 
+MOST_SHOWN = 400  # characters of a row's text
+
+
 def init(
     data: Annotated[
         Path, typer.Argument(help="A table with labelled rows: csv, tsv, xlsx, json, jsonl, parquet.", metavar="DATA")
@@ -50,7 +53,9 @@ def _show(task: "Task", model: "Backbone") -> None:
     if seen.classes:
         table(["label", "word", *seen.splits], [[value, word, *counts] for value, word, counts in seen.classes])
     for example, tokens in seen.texts:
-        say(f"Row {example.row}, {tokens} tokens: {example.input} → {example.target}")
+        text = example.input
+        read = text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 80]} [...] {text[-80:]}"
+        say(f"Row {example.row}, {tokens} tokens: {read} → {example.target}")
     say(f"The longest text has {seen.longest} tokens.")
     for doubt in seen.doubts:
         say(doubt)

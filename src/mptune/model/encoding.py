@@ -160,15 +160,25 @@ def label_ids(task: Task, backbone: Backbone) -> list[list[int]]:
     alike: dict[tuple[int, ...], list[str]] = {}  # by their first tokens
     for word, tokens in zip(words, ids, strict=True):
         before = alike.setdefault(tuple(tokens[:SAME_START]), [])
-        problems += [
-            f"the label words {other!r} and {word!r} have the same first tokens in "
-            f"{backbone.config.name}; choose words that differ at their start"
-            for other in before
-        ]
+        problems += [_alike(backbone, other, word, tokens) for other in before]
         before.append(word)
     if problems:
         raise DataError(task.name, problems)
     return ids
+
+
+def _alike(backbone: Backbone, other: str, word: str, tokens: Sequence[int]) -> str:
+    """Return why two label words cannot be told apart."""
+    name, unknown = backbone.config.name, backbone.tokenizer.unk_token_id
+    if unknown is not None and unknown in tokens[:SAME_START]:
+        return (
+            f"the tokenizer of {name} does not know the label words {other!r} and {word!r}, and reads both as "
+            f"{backbone.tokenizer.unk_token}; choose words in letters that it knows"
+        )
+    return (
+        f"the label words {other!r} and {word!r} have the same first tokens in {name}; choose words that differ at "
+        "their start"
+    )
 
 
 def distinguishing_depth(label_ids: Sequence[Sequence[int]]) -> int:

@@ -295,7 +295,7 @@ def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -
             if not task.gather or ready is None:
                 problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
     if passed:
-        warn_once(f"{task.name}: {passed} rows of {place} have no label and are passed over")
+        warn_once(f"{task.name}: {place} has rows without a label, which are passed over: {passed}")
     return examples
 
 

@@ -17,6 +17,7 @@ from mptune.tasks.cells import CellError, column_name, is_missing, label_key
 from mptune.tasks.dataset import Dataset
 from mptune.tasks.rows import unlabelled_rows
 from mptune.tasks.task import Task
+from mptune.tasks.templates import is_field, plain
 
 # What columns of labels are called, in the languages of most tables that are met; folded as `_folded` does.
 LABELS = frozenset((
@@ -63,6 +64,8 @@ def guess_task(
     columns = list(dict.fromkeys(column for row in rows for column in row))
     chosen = _known(column_name(label), columns, file) if label else _label_column(rows, columns, text, file)
     texts = tuple(_known(column_name(t), columns, file) for t in text) or (_text_column(rows, columns, chosen, file),)
+    if strange := [column for column in texts if not is_field(column)]:
+        raise UsageError(f"a template cannot name the column {strange[0]!r} of {file.name}; rename it, without braces")
     values = _values(rows, chosen, file)
     counts = Counter(value for value in values if value)
     if len(counts) < 2:
@@ -193,15 +196,11 @@ def _words(values: Sequence[str]) -> dict[str, str]:
 
 
 def _question(label: str, texts: Sequence[str], words: Mapping[str, str]) -> str:
-    asked = _plain(re.sub(r"[_\s]+", " ", label).strip().lower())
-    listed = [_plain(word) for word in words.values()]
+    asked = plain(re.sub(r"[_\s]+", " ", label).strip().lower())
+    listed = [plain(word) for word in words.values()]
     named = f": {', '.join(listed[:-1])} or {listed[-1]}" if len(listed) <= NAMED_CLASSES else ""
-    fields = f"{{{texts[0]}}}" if len(texts) == 1 else " ".join(f"{_plain(t)}: {{{t}}}" for t in texts)
+    fields = f"{{{texts[0]}}}" if len(texts) == 1 else " ".join(f"{plain(t)}: {{{t}}}" for t in texts)
     return f"Which {asked} is it{named}? {fields}"
-
-
-def _plain(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _folded(text: str) -> str:

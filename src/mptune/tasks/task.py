@@ -1,7 +1,6 @@
 """A task is a value: a data set, a template, a verbalizer. Adding one is adding a row or a YAML file."""
 
 import re
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from mptune.files import beside
 from mptune.tasks.cells import CellError, column_name, is_missing, label_key, text_cell
 from mptune.tasks.dataset import Dataset
 from mptune.tasks.prepare import PREPARE, Row
+from mptune.tasks.templates import fields, is_field, pieces
 
 METRICS = (
     "accuracy", "f1", "f1_macro", "matthews", "exact_match", "squad_f1", "group_exact_match", "pearson", "spearman",
@@ -24,10 +24,6 @@ _OF_TEXT = tuple(m for m in METRICS if m not in _OF_CLASSES)
 SMALLER_IS_BETTER = ("ter",)
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
-# {name} and {name[key]}, nothing else: a template may come from a stranger's prompt, and attribute access as in
-# {text.__class__} would let it read this program's memory. A name is that of a column, as spreadsheets have them.
-_FIELD = re.compile(r"(?:(?!\.__)[^\[\]{}])*\S(\[[^\[\]]+\])*")
 
 
 class Span(NamedTuple):
@@ -154,14 +150,12 @@ class Task(Config):
             return None
         template = "{" + text + "}" if info.field_name in ("references", "subset") else text
         try:
-            fields = [(f, spec, conv) for _, f, spec, conv in string.Formatter().parse(template) if f is not None]
+            named = fields(template)
         except ValueError as error:
             raise ValueError(f"is no template ({error}); write {{{{ and }}}} for braces; got {text!r}") from None
-        for name, spec, conversion in fields:
-            if spec or conversion or not _FIELD.fullmatch(name):
-                got = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
-                raise ValueError(f"may use {{field}} and {{field[key]}} only; got {{{got}}}")
-        if not fields and (text or info.field_name == "template"):
+        if strange := [name for name in named if not is_field(name)]:
+            raise ValueError(f"may use {{field}} and {{field[key]}} only; got {{{strange[0]}}}")
+        if not named and (text or info.field_name == "template"):
             raise ValueError(f"names no {{field}} of the rows; got {text!r}")
         return text
 
@@ -193,7 +187,7 @@ class Task(Config):
         """The fields of a prepared row that rendering reads, each once."""
         paths = ["{" + path + "}" for path in (self.references, self.subset) if path]
         texts = [self.template, self.target or "", *paths, self.group or ""]
-        names = [f.partition("[")[0] for t in texts for _, f, _, _ in string.Formatter().parse(t) if f]
+        names = [field.partition("[")[0] for text in texts for field in fields(text)]
         return tuple(dict.fromkeys([*map(column_name, names), *([self.label] if self.verbalizer else [])]))
 
     def lacking(self, row: Row, *, blank: bool) -> str | None:
@@ -308,7 +302,7 @@ def named_rows(numbers: Sequence[int]) -> str:
 def _filled(template: str, row: Mapping[str, Any]) -> tuple[str, tuple[Span, ...]]:
     """Return a template with the fields of a row, and where they stand."""
     text, spans = "", []
-    for words, path, _, _ in string.Formatter().parse(template):
+    for words, path in pieces(template):
         text += words
         if path is not None:
             held = text_cell(_get(path, row), path)

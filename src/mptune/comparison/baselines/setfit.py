@@ -1,6 +1,5 @@
 """SetFit: few labels for a small sentence encoder. The door to its library."""
 
-import string
 import tempfile
 from collections.abc import Sequence
 from importlib.resources import files
@@ -15,6 +14,7 @@ from mptune.config import EvaluateConfig
 from mptune.errors import BackboneError, MissingExtraError, first_line
 from mptune.stages.experiment import Experiment
 from mptune.tasks.task import Example, Task
+from mptune.tasks.templates import pieces
 
 
 def setfit(trial: Trial, sources: Sources) -> list[System]:
@@ -77,7 +77,7 @@ def _trained(library: Any, examples: Sequence[Example], task: Task, config: SetF
 def bare(task: Task, text: str) -> str:
     """Return a rendered input without the template's own words, which a sentence encoder would read as the row's."""
     rest, kept = text, list[str]()
-    for literal in (each for each, *_ in string.Formatter().parse(task.template) if each):
+    for literal in (words for words, _ in pieces(task.template) if words):
         before, _, rest = rest.partition(literal)
         kept.append(before)
     return " ".join(part.strip() for part in [*kept, rest] if part.strip())
