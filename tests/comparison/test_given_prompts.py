@@ -74,7 +74,9 @@ def test_seeds_take_turns_with_several_prompts(given, tmp_path):
     prompt.save_pretrained(tmp_path / "other")
     loaded = Loaded.from_file(given(multitask=["there", "other"], methods=["transfer"], seeds=3))
     folder = run_recipe(loaded, only=("colour",))
-    assert [(line.method, line.seed) for line in read_results(folder)] == [("transfer", 0), ("transfer", 1)]
+    lines = read_results(folder)
+    assert [(line.method, line.seed) for line in lines] == [("transfer", 0), ("transfer", 1)]
+    assert lines[0].credit != lines[1].credit
 
 
 def test_results_of_one_prompt_are_not_added_to_by_another(given, tmp_path):

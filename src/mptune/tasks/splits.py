@@ -35,11 +35,8 @@ def hold_out_of_each(train: list[Example], share: float) -> tuple[list[Example],
     A class of three texts or more gives one at least and keeps most; a text that stands several times is on one side.
     """
     of_class: dict[str | None, dict[str, None]] = {}
-    seen: set[str] = set()
     for e in train:
-        if (text := normal(e.input)) not in seen:
-            seen.add(text)
-            of_class.setdefault(e.label, {})[text] = None
+        of_class.setdefault(e.label, {})[normal(e.input)] = None
     held: set[str] = set()
     for texts in of_class.values():
         units = list(texts)
