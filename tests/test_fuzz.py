@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 
 import mptune.cli
 from mptune.stages.run import Run
+from mptune.tasks.tables import write_sheet
 from support.models import make_backbone, saved
 from support.mutations import changed_bytes, changed_json
 from support.toys import task_yaml
@@ -68,6 +69,7 @@ class Target:
     key: str = ""  # of the header
 
 
+INIT = ("init", "labelled.csv", "--backbone", "model", "--out", "t.yaml")
 TARGETS = {
     "a card, shown": Target(CARD, "header", ("show", "prompt"), "card"),
     "a card, used": Target(CARD, "header", (*PREDICT, "--input", "rows.jsonl"), "card"),
@@ -91,6 +93,8 @@ TARGETS = {
     "rows": Target("rows.jsonl", "bytes", (*PREDICT, "--input", "rows.jsonl")),
     "a list": Target("rows.json", "json", (*PREDICT, "--input", "rows.json")),
     "columns": Target("rows.parquet", "bytes", (*PREDICT, "--input", "rows.parquet")),
+    "a sheet": Target("rows.xlsx", "bytes", (*PREDICT, "--input", "rows.xlsx")),
+    "a labelled table": Target("labelled.csv", "bytes", INIT),
     "compressed rows": Target("rows.jsonl.gz", "bytes", (*PREDICT, "--input", "rows.jsonl.gz")),
 }  # fmt: skip
 
@@ -116,6 +120,9 @@ def made(folder: Path) -> Path:
     (folder / "rows.jsonl").write_text(lines)
     (folder / "rows.json").write_text(json.dumps(rows))
     (folder / "rows.csv").write_text("id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in rows))
+    write_sheet(folder / "rows.xlsx", ["id", "text"], [[row["id"], row["text"]] for row in rows])
+    labelled = [f"the {word} day {number},{word}" for number in range(6) for word in ("good", "bad")]
+    (folder / "labelled.csv").write_text("\n".join(["text,label", *labelled]) + "\n")
     (folder / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     parquet.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
     with contextlib.chdir(folder):
