@@ -1,6 +1,7 @@
 """A table in, the same table with answers out: every column, in the rows' order, as spreadsheets open it."""
 
 import csv
+import json
 
 import pyarrow as arrow
 import pytest
@@ -80,6 +81,17 @@ def test_columns_of_parquet_keep_their_kinds(predictor, tmp_path):
     assert written.select(["text", "n", "at"]).to_pylist() == table.to_pylist()
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet", "xlsx"])
+def test_cells_stay_as_they_stand_and_no_column_is_lost_that_a_late_row_has(predictor, tmp_path, ending):
+    rows = [{"text": f"blue {n}"} for n in range(1100)] + [{"text": "red", "late": "\u200fשלום \x1b[1m"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer_file(predictor, tmp_path / "rows.jsonl", tmp_path / f"answers.{ending}")
+    written = read(tmp_path / f"answers.{ending}")
+    assert len(written) == 1101
+    held = "\ufffd" if ending == "xlsx" else "\x1b"  # which XML cannot hold
+    assert written[-1]["late"] == f"\u200fשלום {held}[1m"
+
+
 def test_nested_cells_stay_as_json(predictor, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "blue", "tags": ["a", "ü"]}\n{"text": "red"}\n')
     answer_file(predictor, tmp_path / "rows.jsonl", tmp_path / "answers.csv")
@@ -131,7 +143,7 @@ def test_more_rows_than_a_sheet_has_are_refused_before_the_work(tmp_path):
 
 def test_free_text_has_no_confidence(tmp_path):
     answered = [({"text": "x"}, {"task": "t", "answer": "some words"})]
-    write_table(tmp_path / "a.csv", "csv", answered, None, None)
+    write_table(tmp_path / "a.csv", "csv", answered, ["text"], None, None)
     assert (tmp_path / "a.csv").read_text(encoding="utf-8-sig") == "text,answer,confidence\nx,some words,\n"
 
 

@@ -3,14 +3,13 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mptune.errors import DataError
 from mptune.tasks.cells import CellError, cell
 from mptune.tasks.tables import MOST_ROWS, first_delimiter, write_sheet
-from mptune.terminal import visible
 
 TABLES = ("csv", "tsv", "xlsx", "parquet")
 PORTION = 1000  # rows in memory at a time
@@ -34,7 +33,12 @@ def refuse_too_many(file: Path | None, rows: int) -> None:
 
 
 def write_table(
-    file: Path, ending: str, answered: Iterable[Answered], words: Sequence[str] | None, source: Path | None
+    file: Path,
+    ending: str,
+    answered: Iterable[Answered],
+    columns: Sequence[str],
+    words: Sequence[str] | None,
+    source: Path | None,
 ) -> None:
     """Write rows with their answers beside them.
 
@@ -44,20 +48,18 @@ def write_table(
     Args:
         file: where it is written.
         ending: of the name it will have.
+        columns: those of the rows.
         words: label words whose probabilities get a column each; none where None.
         source: the file of the rows, whose delimiter a csv file takes over.
 
     Raises:
         DataError: a cell that is no text and no number.
     """
-    portions = iter(answered)
-    first = list(islice(portions, PORTION))
-    columns = list(dict.fromkeys(column for row, _ in first for column in row))
     more = _names(columns, words)
     if ending == "parquet":
-        _write_parquet(file, chain(first, portions), columns, more, source)
+        _write_parquet(file, iter(answered), columns, more, source)
         return
-    lines = _lines(chain(first, portions), columns, more)
+    lines = _lines(answered, columns, more)
     if ending == "xlsx":
         write_sheet(file, [*columns, *more], lines)
         return
@@ -81,7 +83,7 @@ def _names(columns: Sequence[str], words: Sequence[str] | None) -> dict[str, str
 def _lines(answered: Iterable[Answered], columns: Sequence[str], more: Mapping[str, str | None]) -> Iterator[list[Any]]:
     for number, (row, answer) in enumerate(answered, start=1):
         try:
-            kept = [visible(_text(row.get(column), column)) for column in columns]
+            kept = [_text(row.get(column), column) for column in columns]
         except CellError as error:
             raise DataError("the answers", [f"row {number}: {error}"]) from None
         yield [*kept, *_added(answer, more)]

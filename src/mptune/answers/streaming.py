@@ -74,9 +74,9 @@ def answer_file(predictor: Predictor, source: Path | None, output: Path | None, 
     """
     checked = source is not None and source.is_file()
     identity = None
-    total = 0
+    total, columns = 0, list[str]()
     if checked and source is not None:
-        total = _check(predictor, source)
+        total, columns = _check(predictor, source)
         refuse_too_many(output, total)
         identity = f"{predictor.identity}{_digest(source)}"
     size = BATCHES * predictor.config.batch_size
@@ -86,7 +86,7 @@ def answer_file(predictor: Predictor, source: Path | None, output: Path | None, 
         with answers.open(encoding="utf-8") as lines:
             rows = (row for _, row in unlabelled_rows(source, []))
             pairs = zip(rows, map(json.loads, lines), strict=True)
-            write_table(scratch, str(output).rpartition(".")[2].lower(), pairs, words, source)
+            write_table(scratch, str(output).rpartition(".")[2].lower(), pairs, columns, words, source)
 
     title = source.name if source else "standard input"
     with (
@@ -108,22 +108,23 @@ def answer_file(predictor: Predictor, source: Path | None, output: Path | None, 
                 progress.show(done, rows_a_second=(done - first) / (time.monotonic() - began))
 
 
-def _check(predictor: Predictor, source: Path) -> int:
-    """Return how many rows a file has.
+def _check(predictor: Predictor, source: Path) -> tuple[int, list[str]]:
+    """Return how many rows a file has, and which columns any of them has.
 
     Raises:
         DataError: every row that cannot be answered.
     """
     problems: list[str] = []
-    count = 0
+    count, columns = 0, dict[str, None]()
     for numbered in unlabelled_rows(source, problems):
         count += 1
+        columns |= dict.fromkeys(numbered[1])
         problems += _problems(predictor, [numbered])
         if len(problems) >= MOST_PROBLEMS:
             break
     if problems:
         raise _unanswerable(predictor, source, problems)
-    return count
+    return count, list(columns)
 
 
 def _problems(predictor: Predictor, rows: Numbered) -> Iterator[str]:

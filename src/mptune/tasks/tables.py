@@ -7,6 +7,7 @@ that a spreadsheet shows, so that the header is row 1.
 import codecs
 import csv
 import gzip
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ DELIMITERS = (",", ";", "\t", "|")
 LOOKED_AT = 2**16  # characters in which a delimiter is looked for
 MOST_ROWS, LONGEST_CELL = 1_048_576, 32_767  # of an XLSX sheet, and characters
 RECORDS = 50  # whose cells are counted for it
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")  # which XML cannot hold
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 NumberedRow = tuple[int, dict[str, Any]]
@@ -128,7 +130,7 @@ def _sheet_cell(kind: Any, sheet: Any, value: Any) -> Any:
         warn_once(
             f"an XLSX cell holds {LONGEST_CELL:,} characters, and longer texts are cut; name a .csv file for them"
         )
-    made = kind(sheet, value=value[:LONGEST_CELL])
+    made = kind(sheet, value=_UNPRINTABLE.sub("\ufffd", value[:LONGEST_CELL]))
     made.data_type = "s"
     return made
 
