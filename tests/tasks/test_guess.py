@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mptune.errors import DataError, UsageError
+from mptune.errors import ConfigError, DataError, UsageError
 from mptune.tasks.data import load_data
 from mptune.tasks.guess import guess_task, task_name
 from mptune.tasks.registry import load_task
@@ -131,6 +131,11 @@ def test_a_column_that_no_template_can_name_is_told(tmp_path):
     file = table(tmp_path, ["a", "b"] * 6, head="te{x}t;Category")
     with pytest.raises(UsageError, match=r"a template cannot name the column 'te\{x\}t' of tickets\.csv; rename it"):
         guess_task(file, "t")
+
+
+def test_a_name_that_no_task_may_have_is_told_in_a_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"the task of tickets\.csv: name: may not end in \.partial"):
+        guess_task(table(tmp_path, ["a", "b"] * 6), "a.partial")
 
 
 def test_one_label_alone_is_refused(tmp_path):

@@ -14,7 +14,6 @@ from typing import Any
 
 from mptune.errors import DataError, UsageError
 from mptune.tasks.cells import CellError, column_name, is_missing, label_key
-from mptune.tasks.dataset import Dataset
 from mptune.tasks.rows import unlabelled_rows
 from mptune.tasks.task import Task
 from mptune.tasks.templates import is_field, plain
@@ -56,6 +55,7 @@ def guess_task(
     Raises:
         UsageError: there is no such file or column, or several columns could be the label.
         DataError: rows that cannot be read, or that have fewer than two labels.
+        ConfigError: a name that no task may have.
     """
     problems: list[str] = []
     rows = [row for _, row in unlabelled_rows(file, problems)]
@@ -74,18 +74,22 @@ def guess_task(
         )
     relabel, said = _spellings(counts)
     kept = sorted(value for value in counts if value not in relabel)
-    dataset = Dataset(
-        train=_relative(file, beside), split="held-out", without_label="skip" if not all(values) else "refuse"
-    )
-    task = Task(
-        name=name,
-        dataset=dataset,
-        template=_question(chosen, texts, words := _words(kept)),
-        verbalizer=words,
-        relabel=relabel,
-        label=chosen,
-        metrics=("accuracy", "f1_macro"),
-    )
+    dataset = {
+        "train": _relative(file, beside),
+        "split": "held-out",
+        "without_label": "refuse" if all(values) else "skip",
+    }
+    words = _words(kept)
+    fields = {
+        "name": name,
+        "dataset": dataset,
+        "template": _question(chosen, texts, words),
+        "verbalizer": words,
+        "relabel": relabel,
+        "label": chosen,
+        "metrics": ("accuracy", "f1_macro"),
+    }
+    task = Task.read(fields, f"the task of {file.name}")
     return Guess(task, texts, chosen, tuple(said))
 
 
