@@ -37,7 +37,7 @@ HOUSE = [
         ],
     ),
     ("prompts", ["card vectors", "modelcard", "folder", "prompt", "peft shipped"]),
-    ("answers", ["cider reader sheets", "metrics", "evaluation", "prediction", "streaming"]),
+    ("answers", ["cider classes reader sheets", "metrics", "evaluation", "prediction", "streaming"]),
     (
         "stages",
         [

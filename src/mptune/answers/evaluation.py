@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mptune.answers.classes import ClassScore, by_class, confusion
 from mptune.answers.metrics import Score, score
 from mptune.answers.reader import Baseline, Reader
 from mptune.config import EvaluateConfig, ExamplesConfig, TrainingConfig
@@ -150,6 +151,19 @@ def evaluate(
         BackboneMismatch: the prompt was made for another model.
         DataError: rows that do not fit the task.
     """
+    return evaluate_classes(prompt, task, backbone, split=split, config=config, data_dir=data_dir)[0]
+
+
+def evaluate_classes(
+    prompt: MultitaskPrompt | None,
+    task: Task | TaskRows,
+    backbone: Backbone | None = None,
+    *,
+    split: Split = "validation",
+    config: EvaluateConfig | None = None,
+    data_dir: Path | None = None,
+) -> tuple[list[Score], list[ClassScore]]:
+    """As `evaluate`, with what was answered to the rows of each label; nothing of free text."""
     config = config or EvaluateConfig()
     backbone = backbone or load_backbone(prompt.backbone_config if prompt else None)
     rows = TaskRows.of(task, data_dir)
@@ -158,7 +172,9 @@ def evaluate(
         prompt.check_backbone(backbone)
         collapsed = prompt.collapse()[0 if len(prompt.tasks) == 1 else prompt.task_number(rows.task.name)]
     examples, texts = answer_rows(collapsed, len(collapsed), rows, backbone, split, config)
-    return score(rows.task, split, examples, texts)
+    counts = confusion(rows.task, examples, texts)
+    classes = by_class(rows.task.label_words, counts) if counts is not None else []
+    return score(rows.task, split, examples, texts), classes
 
 
 def answer_rows(

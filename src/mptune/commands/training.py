@@ -1,7 +1,7 @@
 """The three stages and their scores: teach, distill, adapt, evaluate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mptune.commands.options import (
     BackboneOption,
@@ -21,6 +21,13 @@ from mptune.commands.options import (
 )
 from mptune.errors import UsageError, one_of
 from mptune.terminal import say_json, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mptune.answers.classes import ClassScore
+
+MOST_LABELS = 12  # whose answers are shown by label
 
 
 def teach_tasks(
@@ -121,13 +128,15 @@ def evaluate_prompt(
     ] = None,
     task: Annotated[Text, option("Tasks to score; the prompt's without it.", "NAMES")] = None,
     split: Annotated[str, option("validation, test or train.")] = "validation",
+    classes: Annotated[bool, option("Recall, precision and answers of each label too.", name="--classes")] = False,
     as_json: Annotated[bool, option("One JSON object per score.", name="--json")] = False,
     backbone: BackboneOption = None,
     data: DataOption = None,
     settings: SetOption = None,
 ) -> None:  # fmt: skip
     """Score a prompt on a split of its task."""
-    from mptune import EvaluateConfig, MultitaskPrompt, evaluate
+    from mptune import EvaluateConfig, MultitaskPrompt
+    from mptune.answers.evaluation import evaluate_classes
     from mptune.prompts.folder import rows_of
     from mptune.tasks.task import SPLITS
 
@@ -138,10 +147,24 @@ def evaluate_prompt(
     loaded = MultitaskPrompt.from_pretrained(prompt) if prompt else None
     read = rows_of([Path(prompt)] if prompt else [], named_tasks(task, "--task"), data)
     model = load(backbone, changes, loaded, prompt)
-    scores = [score for rows in read for score in evaluate(loaded, rows, model, split=part, config=config)]
+    found = [(rows.task, *evaluate_classes(loaded, rows, model, split=part, config=config)) for rows in read]
     if as_json:
-        for score in scores:
-            say_json(score.as_dict())
-    else:
-        table(["task", "split", "metric", "score", "examples"],
-              [[s.task, s.split, s.metric, f"{s.value:.1f}", s.examples] for s in scores])  # fmt: skip
+        for scored, scores, labels in found:
+            for score in scores:
+                say_json(score.as_dict())
+            for label in labels if classes else ():
+                say_json({"task": scored.name, "split": part, **label.as_dict()})
+        return
+    lines = [[s.task, s.split, s.metric, f"{s.value:.1f}", s.examples] for _, scores, _ in found for s in scores]
+    table(["task", "split", "metric", "score", "examples"], lines)
+    for scored, _, labels in found if classes else ():
+        _say_classes(scored.name, labels)
+
+
+def _say_classes(task: str, labels: "Sequence[ClassScore]") -> None:
+    """Print recall, precision and rows of each label, and of few labels what their rows were given."""
+    words = [label.word for label in labels]
+    shown = [*words, "no label"] if len(words) <= MOST_LABELS else []
+    table([task, "recall", "precision", "rows", *(f"given {word}" for word in shown)],
+          [[label.word, *("–" if share is None else f"{share:.1f}" for share in (label.recall, label.precision)),
+            label.rows, *label.given[: len(shown)]] for label in labels])  # fmt: skip

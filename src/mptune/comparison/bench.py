@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from mptune.answers.classes import confusion
 from mptune.answers.metrics import credits, require_libraries, score
 from mptune.comparison.guard import note_recipe, refuse_bad_rows, refuse_change, refuse_other_rows, rows_digest
 from mptune.comparison.loaded import Loaded
@@ -180,7 +181,7 @@ def _outcome(trial: Trial, sources: Sources, lines: Sequence[Line]) -> list[Line
             seed=trial.seed,
             scores=score(_with_macro_f1(rows.task), "test", examples, texts),
             credit=_credit(rows.task, examples, texts),
-            confusion=_confusion(rows.task, examples, texts),
+            confusion=confusion(rows.task, examples, texts),
             test_rows=rows_digest(examples),
             parameters=Parameters(trained=system.trained, stored=system.stored),
             curve=system.metrics,
@@ -236,17 +237,6 @@ def _credit(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> 
     """Return each row's share of the score, to four places; None where rows have none."""
     each = credits(task, examples, answers)
     return None if each is None else [round(credit, 4) for credit in each]
-
-
-def _confusion(task: Task, examples: Sequence[Example], answers: Sequence[str]) -> list[list[int]] | None:
-    """Return test rows by class and answer [C, C + 1], text that is no label last; None for free text."""
-    if not task.verbalizer:
-        return None
-    place = {word: number for number, word in enumerate(task.label_words)}
-    counts = [[0] * (len(place) + 1) for _ in place]
-    for example, answer in zip(examples, answers, strict=True):
-        counts[place[example.target]][place.get(answer, len(place))] += 1
-    return counts
 
 
 def _beginning(loaded: Loaded) -> str:

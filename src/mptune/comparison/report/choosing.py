@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mptune.answers.classes import by_class
 from mptune.comparison.report.advice import advice, stood_still
 from mptune.comparison.report.layout import Block, Column, Entry, Grid, Named, Section
 from mptune.comparison.report.phrases import listed, number, shots_text
@@ -60,21 +61,14 @@ def confusion(results: Results, method: str, task: str, shots: int | None) -> li
 
 
 def _grid(caption: str, words: Sequence[str], counts: Sequence[Sequence[int]]) -> Grid:
-    answered = [sum(row[c] for row in counts) for c in range(len(words))]
     shown = [*words, "no label"] if len(words) <= MOST else []
     columns: list[Column] = [("recall", ("%",)), ("precision", ("%",)), ("rows", ()), *((w, ("given",)) for w in shown)]
     rows = []
-    for c, word in enumerate(words):
-        of_class = sum(counts[c])
-        shares = [_share(counts[c][c], of_class), _share(counts[c][c], answered[c])]
-        rows.append(
-            (word, tuple(Entry(text) for text in (*shares, f"{of_class:,}", *map(str, counts[c][: len(shown)]))))
-        )
+    for each in by_class(words, counts):
+        shares = ["–" if share is None else number(share) for share in (each.recall, each.precision)]
+        cells = (*shares, f"{each.rows:,}", *map(str, each.given[: len(shown)]))
+        rows.append((each.word, tuple(Entry(text) for text in cells)))
     return Grid(caption, tuple(columns), (("", tuple(rows)),))
-
-
-def _share(part: int, whole: int) -> str:
-    return number(100 * part / whole) if whole else "–"
 
 
 def _words(results: Results, task: str) -> list[str]:
