@@ -124,7 +124,8 @@ def test_a_command_or_option_that_does_not_exist_would_be_seen():
 @pytest.mark.parametrize(
     ("page", "begins", "ends", "folder"),
     [
-        ("docs/results.md", "## The quick start", "## Eight public tasks", "quickstart"),
+        ("docs/results.md", "## The quick start", "## Few labels, seven", "quickstart"),
+        ("docs/results.md", "## Few labels, seven", "## Eight public tasks", "few/confirming"),
         ("results/README.md", "(`real/`)", "(`small/fewshot/`)", "real"),
     ],
 )
