@@ -149,8 +149,10 @@ def test_other_settings_need_another_folder_and_more_methods_do_not(small):
     run_recipe(recipe)
     more, _ = small("first", methods=["constant", "zero-shot"], seeds=2)
     run_recipe(more)
-    other, _ = small("first", methods=["constant"], lora={"steps": 7})
-    with pytest.raises(ResumeError, match=r"holds results with lora\.steps = 6, and now it is 7"):
+    unread, _ = small("first", methods=["constant"], lora={"steps": 7})  # no result has read them
+    run_recipe(unread)
+    other, _ = small("first", methods=["constant"], evaluate={"rows": 7})
+    with pytest.raises(ResumeError, match=r"holds results with evaluate\.rows = 15, and now it is 7"):
         run_recipe(other)
 
 
