@@ -4,6 +4,8 @@ import json
 
 from mptune.answers.classes import ClassScore, by_class, confusion
 from mptune.answers.evaluation import evaluate, evaluate_classes
+from mptune.config import EvaluateConfig
+from mptune.tasks.data import TaskRows
 from mptune.tasks.task import Example
 from support.prompts import random_prompt
 from support.toys import make_task
@@ -32,7 +34,7 @@ def test_recall_is_of_a_labels_rows_and_precision_of_those_that_were_given_it():
 def test_classes_are_of_the_answers_that_are_scored(backbone, tmp_path):
     task = make_task(tmp_path, "mood")
     prompt = random_prompt(backbone, [task])
-    scores, classes = evaluate_classes(prompt, task, backbone, split="test")
+    scores, classes = evaluate_classes(prompt, TaskRows.of(task), backbone, "test", EvaluateConfig())
     assert scores == evaluate(prompt, task, backbone, split="test")
     assert sum(each.rows for each in classes) == scores[0].examples == 20
     right = sum(each.given[n] for n, each in enumerate(classes))

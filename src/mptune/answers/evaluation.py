@@ -151,22 +151,15 @@ def evaluate(
         BackboneMismatch: the prompt was made for another model.
         DataError: rows that do not fit the task.
     """
-    return evaluate_classes(prompt, task, backbone, split=split, config=config, data_dir=data_dir)[0]
+    backbone = backbone or load_backbone(prompt.backbone_config if prompt else None)
+    rows = TaskRows.of(task, data_dir)
+    return evaluate_classes(prompt, rows, backbone, split, config or EvaluateConfig())[0]
 
 
 def evaluate_classes(
-    prompt: MultitaskPrompt | None,
-    task: Task | TaskRows,
-    backbone: Backbone | None = None,
-    *,
-    split: Split = "validation",
-    config: EvaluateConfig | None = None,
-    data_dir: Path | None = None,
+    prompt: MultitaskPrompt | None, rows: TaskRows, backbone: Backbone, split: Split, config: EvaluateConfig
 ) -> tuple[list[Score], list[ClassScore]]:
-    """As `evaluate`, with what was answered to the rows of each label; nothing of free text."""
-    config = config or EvaluateConfig()
-    backbone = backbone or load_backbone(prompt.backbone_config if prompt else None)
-    rows = TaskRows.of(task, data_dir)
+    """Return what `evaluate` does, and what was answered to the rows of each label; nothing of free text."""
     collapsed = torch.zeros(0, backbone.width)
     if prompt is not None:
         prompt.check_backbone(backbone)

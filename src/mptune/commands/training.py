@@ -147,7 +147,7 @@ def evaluate_prompt(
     loaded = MultitaskPrompt.from_pretrained(prompt) if prompt else None
     read = rows_of([Path(prompt)] if prompt else [], named_tasks(task, "--task"), data)
     model = load(backbone, changes, loaded, prompt)
-    found = [(rows.task, *evaluate_classes(loaded, rows, model, split=part, config=config)) for rows in read]
+    found = [(rows.task, *evaluate_classes(loaded, rows, model, part, config)) for rows in read]
     if as_json:
         for scored, scores, labels in found:
             for score in scores:
