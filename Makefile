@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A worker takes over what another has not begun; tests of one file mostly stay together, and share what is set up once.
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: quickstart test test-fast sweep check fix docs reports site small real general bench clean
+.PHONY: quickstart test test-fast sweep check fix docs notebook reports site small real general bench clean
 
 quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks
 	$(BIN)/mptune bench recipes/quickstart.yaml
@@ -30,6 +30,11 @@ fix: .venv/installed  ## what ruff can mend by itself
 
 docs: .venv/installed  ## write docs/cli.md from the help pages
 	$(BIN)/python tests/test_docs.py --write
+
+notebook: .venv/installed  ## run docs/first_hour.ipynb anew, and keep what it shows
+	PYTHONWARNINGS=ignore $(BIN)/python -m nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.record_timing=False docs/first_hour.ipynb
+	$(BIN)/python -m nbconvert --to notebook --inplace --coalesce-streams docs/first_hour.ipynb
 
 reports: .venv/installed  ## the HTML reports of committed results, into build/reports
 	mkdir -p build/reports

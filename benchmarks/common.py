@@ -18,9 +18,9 @@ from rich.table import Table
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from mptune.comparison.provenance import commit
-from mptune.config import BackboneConfig, TrainingConfig
+from mptune.config import EMBEDDED, BackboneConfig, TrainingConfig
 from mptune.model.backbone import Backbone
-from mptune.model.embedded import EMBEDDED, build_embedded
+from mptune.model.embedded import build_embedded
 from mptune.model.encoding import Encoded, encode
 from mptune.model.loading import load_backbone
 from mptune.model.memory import keep_pages

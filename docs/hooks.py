@@ -15,6 +15,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
 
 logger = logging.getLogger("mkdocs.hooks.site")
 ROOT = Path(__file__).parents[1]
@@ -49,6 +50,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if source != "README.md":
             add(files, config, page, (ROOT / source).read_text(encoding="utf-8"))
     add(files, config, "decisions/index.md", decisions_page())
+    notebook, _ = MarkdownExporter().from_filename(str(ROOT / "docs" / "first_hour.ipynb"))
+    add(files, config, "first_hour.md", notebook)
     for table in sorted((ROOT / "results").rglob("results.md")):
         files.append(kept(table, config))
     reports = reports_of(Path(str(config.extra["reports"])))

@@ -14,8 +14,8 @@ from typer.models import OptionInfo
 
 import mptune.cli
 from mptune.answers.prediction import Prediction, Predictor
+from mptune.commands.doctor import Check
 from mptune.config import AdaptConfig, DistillConfig, TeachConfig
-from mptune.doctor import Check
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.adaptation import adapt
@@ -345,7 +345,7 @@ def test_doctor_names_what_is_there(cli):
 @pytest.mark.parametrize(("states", "expected"), [(("ok", "note"), 0), (("ok", "fail"), 1)])
 def test_doctor_fails_where_a_check_fails(cli, monkeypatch, states, expected):
     checks = [Check(state, f"check {n}", "something", "do this") for n, state in enumerate(states)]
-    monkeypatch.setattr("mptune.doctor.examine", lambda: checks)
+    monkeypatch.setattr("mptune.commands.doctor.examine", lambda: checks)
     code, out, _ = cli("doctor")
     assert code == expected
     assert out.splitlines()[1:] == [f"{c.state}\t{c.name}\tsomething\tdo this" for c in checks]
@@ -425,3 +425,35 @@ def test_an_option_with_a_placeholder_of_its_own_letters_is_named_outright():
                 if isinstance(info, OptionInfo) and (info.metavar or "").lower() == name:
                     alike[command.callback.__name__, name] = info.default  # in an annotation, the first of the names
     assert alike == {("evaluate_prompt", "prompt"): "--prompt", ("predict", "prompt"): "--prompt"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("show", "general"), 0, "soft tokens"),
+        (("prompts",), 0, "general"),
+        (("show", "nowhere"), 2, "nowhere is no prompt folder"),
+        (("teach", "--tasks", "nowhere", "--out", "x"), 2, "no task is called 'nowhere'"),
+        (("distill", "--teachers", "nowhere", "--out", "x"), 2, "nowhere holds no prompt"),
+        (("adapt", "--task", "nowhere.yaml", "--out", "x"), 2, "nowhere.yaml"),
+        (("adapt", "--task", "teams", "--out", "x", "--from", "nowhere"), 2, "nowhere is no prompt folder"),
+        (("adapt", "--task", "teams", "--out", "x", "--backbone", "./other"), 2, "no multitask prompt comes"),
+        (("adapt", "--task", "teams", "--out", "x", "--steps", "-1"), 2, "--steps"),
+        (("evaluate", "--prompt", "nowhere"), 2, "nowhere is no prompt folder"),
+        (("predict", "nowhere.csv", "--prompt", "general"), 2, "nowhere.csv cannot be read"),
+        (("export", "nowhere", "--to", "peft", "--out", "x"), 2, "nowhere is no prompt folder"),
+        (("init", "nowhere.csv"), 2, "nowhere.csv cannot be read"),
+    ],
+)
+def test_what_needs_no_model_loads_no_torch(tmp_path, arguments, code, said):
+    program = (
+        "import sys; sys.argv[0] = 'mptune'\n"
+        "import mptune.cli\n"
+        "try: mptune.cli.main()\n"
+        "finally: print('loaded:', *({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert answer.returncode == code, answer.stderr
+    assert said in answer.stdout + answer.stderr
+    assert answer.stdout.splitlines()[-1].strip() == "loaded:"

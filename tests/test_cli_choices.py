@@ -13,8 +13,8 @@ import mptune.cli
 from mptune.config import AdaptConfig, DistillConfig, TeachConfig
 from mptune.errors import DataError
 from mptune.model.loading import load_backbone
-from mptune.prompts.folder import CONFIG_FILE
 from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.stored import CONFIG_FILE
 from mptune.stages.adaptation import adapt
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach

@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from mptune import doctor
-from mptune.doctor import GIB, examine
+from mptune.commands import doctor
+from mptune.commands.doctor import GIB, examine
 
 
 def found(name):

@@ -1,6 +1,5 @@
-"""What long work shows: bars on a terminal, JSON lines elsewhere."""
+"""What is printed: results, warnings and errors, for people and for programs."""
 
-import json
 import logging
 import os
 import re
@@ -10,149 +9,8 @@ from pathlib import Path
 import pytest
 
 from mptune.errors import MptuneError
-from mptune.terminal import ShownHandler, Standing, board, ended, saved, say, step_progress, table
-
-
-def shown(capsys):
-    """Return what stands on the captured terminal, without its control sequences."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", err)
-
-
-def test_elsewhere_each_validation_is_a_json_line_on_standard_error(capsys):
-    with step_progress("teach mood", 10) as progress:
-        progress.show(5, loss=0.5)
-    out, err = capsys.readouterr()
-    line = json.loads(err)
-    assert out == ""
-    assert line.pop("seconds") < 1
-    assert line == {"run": "teach mood", "step": 5, "of": 10, "loss": 0.5}
-
-
-def test_elsewhere_a_step_without_values_says_nothing(capsys):
-    with step_progress("teach mood", 10) as progress:
-        progress.show(5)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_a_terminal_shows_title_steps_values_and_time_left(terminal, capsys):
-    with step_progress("teach mood", 10) as progress:
-        progress.show(7, loss=0.51234, task="mood")
-    text = shown(capsys)
-    assert "teach mood" in text
-    assert "━" in text
-    assert "7/10" in text
-    assert "loss 0.512  task mood" in text
-    assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", text)
-
-
-def test_values_stay_until_newer_ones_come(terminal, capsys):
-    with step_progress("teach mood", 10) as progress:
-        progress.show(5, loss=0.5)
-        progress.show(6)
-    assert re.search(r"6/10.*loss 0\.5", shown(capsys))
-
-
-def test_a_resumed_run_starts_where_it_stopped(terminal, capsys):
-    with step_progress("teach mood", 10, start=4):
-        pass
-    assert "4/10" in shown(capsys)
-
-
-def test_on_a_terminal_no_json_line_tears_the_bar(terminal, capsys):
-    with step_progress("teach mood", 10) as progress:
-        progress.show(5, loss=0.5)
-    assert '"step"' not in shown(capsys)
-
-
-@pytest.mark.usefixtures("terminal")
-def test_processes_that_are_not_asked_draw_no_bar(capsys):
-    with step_progress("teach mood", 10, shown=False):
-        pass
-    assert shown(capsys) == ""
-
-
-# -- a board over many runs -------------------------------------------------------------------------------------------
-
-HALF = Standing(3, 6, "mpt, mood, 16 shots, seed 1", 754.0, (("method", "mood"), ("constant", "50.0")))
-
-
-def test_elsewhere_a_board_says_in_a_json_line_what_begins(capsys):
-    with board("toy") as watch:
-        watch.show(Standing(0, 6, "constant, mood", None))
-        watch.show(HALF)
-        watch.show(Standing(6, 6, "", 0.0))
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert [json.loads(line) for line in err.splitlines()] == [
-        {"bench": "toy", "done": 0, "of": 6, "run": "constant, mood"},
-        {"bench": "toy", "done": 3, "of": 6, "seconds_left": 754, "run": "mpt, mood, 16 shots, seed 1"},
-    ]
-
-
-def test_a_terminal_shows_one_bar_the_time_left_and_the_table_so_far(terminal, capsys):
-    with board("toy") as watch:
-        watch.show(HALF)
-    text = shown(capsys)
-    for part in ("toy", "3/6", "about 13 min left", "method", "mood", "constant", "50.0", "16 shots, seed 1"):
-        assert part in text
-    assert "{" not in text
-
-
-def test_before_the_first_result_there_is_a_bar_alone(terminal, capsys):
-    with board("toy") as watch:
-        watch.show(Standing(0, 6, "constant, mood", None))
-    text = shown(capsys)
-    assert "0/6" in text
-    assert "left" not in text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (3_540, "59 min"), (3_600, "1 h 0 min"), (9_000, "2 h 30 min")],
-)
-def test_the_time_left_is_as_exact_as_it_is_known(terminal, capsys, seconds, said):
-    with board("toy") as watch:
-        watch.show(Standing(1, 2, "x", seconds))
-    assert f"about {said} left" in shown(capsys)
-
-
-def test_what_looks_like_markup_is_shown_as_it_is(terminal, capsys):
-    with board("toy") as watch:
-        watch.show(Standing(1, 2, "[bold]x", 1.0, (("method", "[red]task"), ("[b]pt", "1"))))
-    text = shown(capsys)
-    assert all(part in text for part in ("[bold]x", "[red]task", "[b]pt"))
-
-
-def test_a_training_within_a_board_is_a_line_of_it(terminal, capsys):
-    with board("toy") as watch:
-        watch.show(HALF)
-        with step_progress("adapt mood", 30) as progress:
-            progress.show(7, loss=0.5)
-    text = shown(capsys)
-    assert "mpt, mood, 16 shots, seed 1  step 7/30" in text
-    assert "adapt mood" not in text
-    assert "7/30" not in text.replace("step 7/30", "")
-
-
-def test_elsewhere_a_training_within_a_board_says_nothing_of_its_own(capsys):
-    with board("toy") as watch:
-        watch.show(HALF)
-        with step_progress("adapt mood", 30) as progress:
-            progress.show(7, loss=0.5)
-    assert len(capsys.readouterr().err.splitlines()) == 1
-    with step_progress("adapt mood", 30) as progress:  # the board is gone, and with it its hold on trainings
-        progress.show(7, loss=0.5)
-    assert json.loads(capsys.readouterr().err)["run"] == "adapt mood"
-
-
-def test_a_board_that_ends_in_an_error_lets_go_of_trainings_too(capsys):
-    with pytest.raises(KeyboardInterrupt), board("toy"):
-        raise KeyboardInterrupt
-    with step_progress("adapt mood", 30) as progress:
-        progress.show(7, loss=0.5)
-    assert json.loads(capsys.readouterr().err)["run"] == "adapt mood"
+from mptune.progress import Standing, board, step_progress
+from mptune.terminal import ShownHandler, ended, saved, say, table
 
 
 def test_what_was_saved_is_said_with_its_scores_and_whether_training_helped(capsys):
@@ -180,7 +38,7 @@ def test_what_nobody_reads_any_more_never_ends_a_training(monkeypatch, stream):
         with step_progress("teach mood", 10) as progress, board("toy") as watch:
             for step in range(3):
                 progress.show(step, loss=0.5)
-                watch.show(HALF)
+                watch.show(Standing(3, 6, "mpt, mood", 754.0, (("method", "mood"), ("constant", "50.0"))))
                 saved(Path("out"), [])
         assert getattr(sys, stream) is not gone, "what it holds would fail again at the end of the process"
         with pytest.raises(OSError, match=r"Broken pipe|No space left"):

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from mptune.prompts.card import Card
     from mptune.prompts.prompt import MultitaskPrompt
     from mptune.stages.adaptation import adapt
+    from mptune.stages.classifier import PromptClassifier
     from mptune.stages.distillation import distill
     from mptune.stages.teachers import teach
+    from mptune.tasks.data import TaskRows
     from mptune.tasks.registry import get_task, load_task
     from mptune.tasks.task import Task
 
@@ -33,8 +35,10 @@ __all__ = [
     "MultitaskPrompt",
     "Prediction",
     "Predictor",
+    "PromptClassifier",
     "Score",
     "Task",
+    "TaskRows",
     "TeachConfig",
     "adapt",
     "distill",
@@ -58,8 +62,10 @@ _HOME = {
     "prompts.card": ("Card",),
     "prompts.prompt": ("MultitaskPrompt",),
     "stages.adaptation": ("adapt",),
+    "stages.classifier": ("PromptClassifier",),
     "stages.distillation": ("distill",),
     "stages.teachers": ("teach",),
+    "tasks.data": ("TaskRows",),
     "tasks.registry": ("get_task", "load_task"),
     "tasks.task": ("Task",),
 }

@@ -4,7 +4,7 @@ Heavy modules are imported inside the commands, so that --help is instant.
 
 No environment variable is read here, since the package must work without this file. Those that are have one place each:
 `model.embedded` reads MPTUNE_CACHE and XDG_CACHE_HOME; `model.loading` reads LOCAL_RANK, and `stages.run` WORLD_SIZE
-and RANK, as torchrun and `accelerate launch` set them; `doctor` reads HF_HUB_OFFLINE. Where they are not set,
+and RANK, as torchrun and `accelerate launch` set them; `commands.doctor` reads HF_HUB_OFFLINE. Where they are not set,
 `model.memory` sets ONEDNN_PRIMITIVE_CACHE_CAPACITY and LRU_CACHE_CAPACITY.
 """
 

@@ -18,6 +18,8 @@ MOST_TOKENS = 100_000  # of a prompt, a text or an answer; numbers beyond it are
 MOST_RANK = 10_000
 MOST_ROWS = 10**6  # of a batch
 LARGEST_SCORE = 1e9  # of any metric; larger ones would not fit where they are shown, nor their sums be finite
+EMBEDDED = "embedded"  # the name of the backbone that an extra brings
+EMBEDDED_IS = "a FLAN-T5-small derivative"
 STARTS = ("mean-vectors", "mean-matrices", "closest", "shared")  # of a target's vectors; or a source task's name
 
 
@@ -45,7 +47,7 @@ class Config(BaseModel):
 class BackboneConfig(Config):
     """Which frozen model, in which numbers, where."""
 
-    name: str = "embedded"
+    name: str = EMBEDDED
     """``embedded``, a Hugging Face id, or a folder with ``config.json``."""
     revision: str | None = None
     """Commit or tag on the hub; the newest where none is named."""

@@ -1,4 +1,4 @@
-"""What a person or a program sees: lines, tables, errors, bars with the time left, and an exit code.
+"""What a person or a program sees: lines, tables, errors, and an exit code.
 
 All that this package prints goes through `say`. rich is imported where a terminal wants it, so that help is instant.
 """
@@ -9,14 +9,11 @@ import logging
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -25,8 +22,6 @@ from mptune.errors import FAILED, WRONG_USE, MptuneError, UsageError, first_line
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.live import Live
-    from rich.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -198,139 +193,17 @@ def _brief(text: str) -> str:
 
 def loading() -> AbstractContextManager[Any]:
     """Show on a terminal, for the time of a block, that a model loads."""
-    console = _standard_error()
+    console = standard_error()
     return console.status("loading the backbone") if console.is_terminal else nullcontext()
 
 
-def _standard_error() -> "Console":
+def standard_output() -> IO[str]:
+    """Return where a notebook shows what is no warning."""
+    return sys.stdout
+
+
+def standard_error() -> "Console":
+    """Return the terminal that standard error is, or what is none."""
     from rich.console import Console
 
     return Console(stderr=True)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far a comparison is."""
-
-    done: int  # runs
-    total: int  # runs
-    title: str  # what begins; empty at the end
-    seconds_left: float | None  # as far as finished runs tell
-    table: Sequence[Sequence[str]] = ()  # the results so far: a head, then rows
-
-
-class Board:
-    """What is seen of many runs: the table so far, and one bar over all of them with the time left."""
-
-    def __init__(self, name: str, live: "Live | None") -> None:
-        self._name, self._live = visible(name), live
-        self._standing = Standing(0, 1, "", None)
-
-    def show(self, standing: Standing) -> None:
-        """Say how far the comparison is."""
-        self._standing = standing
-        if self._live is not None:
-            self._draw(self._live, "")
-        elif standing.title:
-            line: dict[str, Any] = {"bench": self._name, "done": standing.done, "of": standing.total}
-            if standing.seconds_left is not None:
-                line["seconds_left"] = round(standing.seconds_left)
-            tell({**line, "run": standing.title})
-
-    def step(self, step: int, total: int) -> None:
-        """Say how far the present run is."""
-        if self._live is not None:
-            self._draw(self._live, f"step {step}/{total}")
-
-    def _draw(self, live: "Live", step: str) -> None:
-        from rich import box
-        from rich.console import Group
-        from rich.markup import escape
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.table import Table
-        from rich.text import Text
-
-        now = self._standing
-        bar = Progress(TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
-                       TextColumn("{task.fields[left]}"), console=live.console)  # fmt: skip
-        left = "" if now.seconds_left is None else f"about {_duration(now.seconds_left)} left"
-        bar.add_task(self._name, total=now.total, completed=now.done, left=left)
-        head, *rows = now.table or [[]]
-        results = Table(*map(escape, head), box=box.SIMPLE, show_header=bool(rows))
-        for row in rows:
-            results.add_row(*(Text(visible(cell)) for cell in row))
-        title = Text(visible(f"{now.title}  {step}".strip()))
-        live.update(Group(*([results] if rows else []), bar.get_renderable(), title))
-
-
-_BOARD: ContextVar[Board | None] = ContextVar("board", default=None)
-
-
-@contextmanager
-def board(name: str) -> Iterator[Board]:
-    """Show a comparison for the time of a block; trainings within it are a line of it, not bars of their own."""
-    from rich.live import Live
-
-    console = _standard_error()
-    with Live(console=console, transient=True) if console.is_terminal else nullcontext() as live:
-        shown = Board(name, live)
-        token = _BOARD.set(shown)
-        try:
-            yield shown
-        finally:
-            _BOARD.reset(token)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-class StepProgress:
-    """The progress of one training: steps taken, and the latest values."""
-
-    def __init__(self, title: str, total: int, bar: "Progress | None", within: Board | None = None) -> None:
-        self._title, self._total, self._bar, self._within = title, total, bar, within
-        self._task = bar.add_task(visible(title), total=total, values="") if bar else None
-        self._start = time.monotonic()
-
-    @property
-    def drawn(self) -> bool:
-        """Whether somebody sees a bar."""
-        return self._bar is not None
-
-    def show(self, step: int, **values: Any) -> None:
-        """Move to a step; ``values`` are what is worth seeing of it."""
-        if self._within is not None:
-            self._within.step(step, self._total)
-        elif self._bar is not None and self._task is not None:
-            text = "  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
-            fields: dict[str, Any] = {"values": visible(text)} if text else {}
-            self._bar.update(self._task, completed=step, **fields)
-        elif values:
-            seconds = round(time.monotonic() - self._start, 1)
-            tell({"run": self._title, "step": step, "of": self._total, "seconds": seconds, **values})
-
-
-@contextmanager
-def step_progress(title: str, total: int, start: int = 0, *, shown: bool = True) -> Iterator[StepProgress]:
-    """Show the progress of one training for the time of a block."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console, within = _standard_error(), _BOARD.get()
-    if within is not None or not shown or not console.is_terminal:
-        yield StepProgress(title, total, None, within)
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[values]}", markup=False),
-    )
-    with Progress(*columns, console=console) as bar:
-        progress = StepProgress(title, total, bar)
-        progress.show(start)
-        yield progress

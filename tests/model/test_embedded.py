@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mptune.doctor import examine
+from mptune.commands.doctor import examine
 from mptune.errors import BackboneError, MissingExtraError
 from mptune.model import embedded
 from mptune.model.embedded import build_embedded, cache_folder

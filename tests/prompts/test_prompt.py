@@ -15,8 +15,8 @@ from mptune.config import BackboneConfig, TeachConfig
 from mptune.errors import ArtifactError, BackboneError, BackboneMismatch, ShapeError, UnknownNameError, UsageError
 from mptune.model.loading import load_backbone
 from mptune.prompts.card import Card
-from mptune.prompts.folder import stored_config
 from mptune.prompts.prompt import MultitaskPrompt, load_prompts
+from mptune.prompts.stored import stored_config
 from mptune.prompts.vectors import TaskVectors
 from mptune.stages.teachers import teach
 from support.models import make_backbone
@@ -300,3 +300,21 @@ def test_no_line_of_the_package_reads_or_writes_a_pickle():
     assert [
         f"{file.name}: {line}" for file in files for line in file.read_text().splitlines() if forbidden.search(line)
     ] == []
+
+
+def test_a_prompt_is_shown_as_its_card_is(prompt, cli, tmp_path):
+    prompt.save_pretrained(tmp_path / "prompt")
+    code, out, _ = cli("show", str(tmp_path / "prompt"))
+    assert code == 0
+    first, *lines = repr(prompt).splitlines()
+    assert first == "MultitaskPrompt"
+    assert [re.split(r"  +", line.strip(), maxsplit=1) for line in lines] == [
+        list(filter(None, line.split("\t"))) for line in out.splitlines()
+    ]
+    assert "mood validation accuracy  62.5, 16 rows" in repr(prompt)
+
+
+def test_what_a_stranger_wrote_into_a_card_moves_no_terminal(prompt):
+    prompt.card = prompt.card.model_copy(update={"backbone": "evil\x1b[2J"})
+    assert "\x1b" not in repr(prompt)
+    assert "evil\\u001b[2J" in repr(prompt)

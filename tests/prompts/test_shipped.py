@@ -8,9 +8,9 @@ import torch
 import yaml
 
 from mptune.errors import UsageError
-from mptune.prompts.folder import shipped_prompts
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.shipped import shipped_for
+from mptune.prompts.stored import shipped_prompts
 from mptune.tasks.registry import builtin_tasks
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 from mptune.answers.prediction import Predictor
 from mptune.errors import ArtifactError, BackboneMismatch, MptuneError
-from mptune.prompts.folder import stored_config
 from mptune.prompts.peft import import_peft
 from mptune.prompts.prompt import MultitaskPrompt, backbone_of
+from mptune.prompts.stored import stored_config
 
 TASK = {"name": "mood", "template": "mood: {text}", "verbalizer": {"0": "bad", "1": "good"}}
 SCORE = {"task": "mood", "split": "test", "metric": "accuracy", "value": 91.25, "examples": 40}

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from torch import Tensor
 
 from mptune.answers.evaluation import answer
+from mptune.answers.frames import is_table_in_memory, with_answers
 from mptune.config import EvaluateConfig, ExamplesConfig
 from mptune.errors import BackboneError, DataError, UnknownNameError, UsageError
 from mptune.files import digest
@@ -16,6 +17,7 @@ from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts, refuse_namesakes
 from mptune.tasks.cells import cell
+from mptune.tasks.memory import rows_in_memory
 from mptune.tasks.task import Example, Task, there
 
 TASK_FIELD = "task"  # the field of a row that names its task, where a predictor knows several
@@ -29,6 +31,11 @@ class Prediction:
     answer: str  # the label word, or the free text
     label: str | None = None  # the verbalizer's label value
     probabilities: Mapping[str, float] | None = None  # by label word
+
+    @property
+    def confidence(self) -> float | None:
+        """The answer's probability among the label words; None for free text."""
+        return None if self.probabilities is None else self.probabilities[self.answer]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON holds it."""
@@ -78,15 +85,32 @@ class Predictor:
         """The tasks it can answer."""
         return tuple(task for task, _ in self._tasks.values())
 
-    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    @overload
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]: ...
+
+    @overload
+    def predict(self, rows: Any) -> Any: ...
+
+    def predict(self, rows: Any) -> Any:
         """Return one answer per row, in their order.
+
+        A pandas DataFrame or a ``datasets.Dataset`` comes back with the columns ``answer`` and ``confidence``; a list
+        of ``{field: value}`` gives a list of `Prediction`.
 
         Args:
             rows: the fields of each task's template; ``task`` names it where the predictor knows several.
 
         Raises:
+            UsageError: what is no table.
             DataError: every row that names no known task, or lacks a field.
         """
+        if not is_table_in_memory(rows):
+            return self._predictions(rows)
+        found = self._predictions(rows_in_memory(rows, "predict"))
+        return with_answers(rows, [each.answer for each in found], [each.confidence for each in found])
+
+    def _predictions(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """Return the answers to rows, in their order."""
         problems: list[str] = []
         inputs: dict[str, list[Example]] = {}
         for number, row in enumerate(rows, start=1):

@@ -55,7 +55,7 @@ def write_table(
     Raises:
         DataError: a cell that is no text and no number.
     """
-    more = _names(columns, words)
+    more = answer_columns(columns, words)
     if ending == "parquet":
         _write_parquet(file, iter(answered), columns, more, source)
         return
@@ -70,7 +70,7 @@ def write_table(
         table.writerows(lines)
 
 
-def _names(columns: Sequence[str], words: Sequence[str] | None) -> dict[str, str | None]:
+def answer_columns(columns: Sequence[str], words: Sequence[str] | None) -> dict[str, str | None]:
     """Return the added columns' names, and of which word each holds the probability; None for the first two."""
     named: dict[str, str | None] = {}
     for name, word in [("answer", None), ("confidence", None), *((f"P({word})", word) for word in words or ())]:

@@ -17,16 +17,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from mptune.answers.prediction import Predictor
 from mptune.answers.sheets import is_table, refuse_too_many, write_table
 from mptune.errors import DataError, UsageError
 from mptune.files import SCRATCH, followed, open_new, refuse_lost, settle
+from mptune.progress import step_progress
 from mptune.tasks.rows import unlabelled_rows
-from mptune.terminal import say_bytes, step_progress, visible
+from mptune.terminal import say_bytes, visible
+
+if TYPE_CHECKING:
+    from mptune.answers.prediction import Predictor
 
 BATCHES = 32  # batches whose rows are in memory at a time; a kill loses no more answers than theirs
 MOST_PROBLEMS = 1000  # that are looked for before the rows are given back
@@ -59,7 +62,9 @@ def check_places(source: Path | None, output: Path | None) -> None:
         raise UsageError(f"{output} cannot be written; give --output a place that can be")
 
 
-def answer_file(predictor: Predictor, source: Path | None, output: Path | None, *, probabilities: bool = False) -> None:
+def answer_file(
+    predictor: "Predictor", source: Path | None, output: Path | None, *, probabilities: bool = False
+) -> None:
     """Write an answer to every row of a file, or of standard input, in the rows' order.
 
     Args:
@@ -108,7 +113,7 @@ def answer_file(predictor: Predictor, source: Path | None, output: Path | None, 
                 progress.show(done, rows_a_second=(done - first) / (time.monotonic() - began))
 
 
-def _check(predictor: Predictor, source: Path) -> tuple[int, list[str]]:
+def _check(predictor: "Predictor", source: Path) -> tuple[int, list[str]]:
     """Return how many rows a file has, and which columns any of them has.
 
     Raises:
@@ -127,7 +132,7 @@ def _check(predictor: Predictor, source: Path) -> tuple[int, list[str]]:
     return count, list(columns)
 
 
-def _problems(predictor: Predictor, rows: Numbered) -> Iterator[str]:
+def _problems(predictor: "Predictor", rows: Numbered) -> Iterator[str]:
     for number, row in rows:
         try:
             predictor.rendered(row)
@@ -135,7 +140,7 @@ def _problems(predictor: Predictor, rows: Numbered) -> Iterator[str]:
             yield f"row {number}: {error}"
 
 
-def _unanswerable(predictor: Predictor, source: Path | None, problems: Sequence[str]) -> DataError:
+def _unanswerable(predictor: "Predictor", source: Path | None, problems: Sequence[str]) -> DataError:
     tasks = ", ".join(task.name for task in predictor.tasks)
     return DataError(tasks, problems, f"the rows of {source.name if source else 'standard input'} cannot be answered:")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def doctor(as_json: Annotated[bool, option("One JSON object per check.", name="--json")] = False) -> None:
     """Check this environment, and say how to mend what is wrong."""
-    from mptune.doctor import examine, healthy
+    from mptune.commands.doctor import examine, healthy
 
     checks = examine()
     if as_json:

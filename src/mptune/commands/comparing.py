@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from mptune.commands.options import File, SetOption, Text, names, option
-from mptune.terminal import board, say, table
+from mptune.progress import board
+from mptune.terminal import say, table
 
 
 def bench(

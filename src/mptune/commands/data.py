@@ -110,10 +110,10 @@ def predict(
     settings: SetOption = None,
 ) -> None:
     """Answer rows: a table in, the table with answers out; or JSON lines."""
-    from mptune import EvaluateConfig, Predictor
+    from mptune import EvaluateConfig
     from mptune.answers.sheets import is_table
     from mptune.answers.streaming import answer_file, check_places
-    from mptune.prompts.prompt import load_prompts
+    from mptune.prompts.stored import prompt_folders, stored_prompt
 
     if rows is not None and input_file is not None:
         raise UsageError("predict wants ROWS or --input, which are the same; got both")
@@ -122,6 +122,11 @@ def predict(
     source = rows if rows is not None else input_file
     config, changes = configured(EvaluateConfig, "evaluate", settings)
     check_places(source, output)
+    for place in prompt_folders(prompt) if Path(prompt).is_dir() else [prompt]:
+        stored_prompt(place)  # what is wrong is said before the libraries are loaded that compute
+    from mptune import Predictor
+    from mptune.prompts.prompt import load_prompts
+
     prompts = load_prompts(prompt)
     predictor = Predictor(load(backbone, changes, prompts[0], prompt), prompts, config)
     answer_file(predictor, source, output, probabilities=probabilities)

@@ -24,6 +24,7 @@ def option(text: str, metavar: str | None = None, name: str = "", **limits: Any)
 Text = str | None
 File = Path | None
 Number = int | None
+Rate = float | None
 BackboneOption = Annotated[
     Text,
     option("Hugging Face id or folder of the frozen model; the prompt's own, or `embedded`, without it.", "ID",
@@ -39,6 +40,7 @@ SetOption = Annotated[
             "--set"),
 ]  # fmt: skip
 TrackersOption = Annotated[Text, option("Trackers by name: tensorboard,wandb,trackio,mlflow.", "NAMES", "--report-to")]
+StepsOption = Annotated[Number, option("Optimizer updates, as --set STAGE.steps=N.", min=0)]
 SeedOption = Annotated[Number, option("Decides initialisation, order and few-shot rows.", min=0)]
 ShotsOption = Annotated[Number, option("Training examples per class; all without it.", min=1)]
 PromptArgument = Annotated[str, typer.Argument(help="Prompt: folder or hub repository.")]
@@ -78,15 +80,33 @@ def configured(
     return kind.read({**values.get(stage, {}), **given}, stage), values.get("backbone", {})
 
 
+def open_prompt(name: str) -> "MultitaskPrompt":
+    """Return a prompt; that it is not there, or no prompt, is said before the libraries are loaded that compute."""
+    from mptune.prompts.stored import stored_prompt
+
+    stored_prompt(name)
+    from mptune import MultitaskPrompt
+
+    return MultitaskPrompt.from_pretrained(name)
+
+
 def load(
     name: str | None, changes: dict[str, Any], prompt: "MultitaskPrompt | None" = None, folder: str | Path | None = None
 ) -> "Backbone":
-    """Return the frozen model that is named, else the prompt's own, with what --set changes of it."""
+    """Return the frozen model that is named, else the prompt's own, with what --set changes of it.
+
+    Its dtype is the one that the processor is fastest in, where neither --set nor the prompt's folder says another.
+    """
     from mptune import load_backbone
     from mptune.prompts.prompt import backbone_of
+    from mptune.prompts.stored import stored_config
 
+    config = backbone_of(prompt, folder, name, changes)
+    trained_with = stored_config(folder).get("backbone") if folder is not None and name is None else None
+    if "dtype" not in changes and not trained_with:
+        config = config.model_copy(update={"dtype": "auto"})
     with loading():
-        return load_backbone(backbone_of(prompt, folder, name, changes))
+        return load_backbone(config)
 
 
 def say_saved(folder: Path | None, prompt: "MultitaskPrompt") -> None:

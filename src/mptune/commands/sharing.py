@@ -5,23 +5,22 @@ from typing import Annotated
 
 import typer
 
-from mptune.commands.options import BackboneOption, PromptArgument, Text, load, named_tasks, option
+from mptune.commands.options import BackboneOption, PromptArgument, Text, load, named_tasks, open_prompt, option
 from mptune.errors import one_of
 from mptune.terminal import say, say_json, table
 
 
 def prompts(as_json: Annotated[bool, option("One JSON object per prompt.", name="--json")] = False) -> None:
     """List the multitask prompts that come with the package, from which `adapt` starts."""
-    from mptune.prompts.folder import shipped_prompts
-    from mptune.prompts.prompt import MultitaskPrompt
+    from mptune.prompts.stored import shipped_prompts, stored_prompt
 
-    found = [(name, MultitaskPrompt.from_pretrained(name)) for name in shipped_prompts()]
+    found = [(name, stored_prompt(name)) for name in shipped_prompts()]
     if as_json:
         for name, prompt in found:
-            say_json({"name": name, "backbone": prompt.card.backbone, "prompt_length": prompt.prompt_length,
-                      "tasks": [task.name for task in prompt.tasks]})  # fmt: skip
+            say_json({"name": name, "backbone": prompt.card.backbone, "prompt_length": prompt.length,
+                      "tasks": [task.name for task in prompt.card.tasks]})  # fmt: skip
     else:
-        rows = [[name, p.card.backbone, p.prompt_length, ", ".join(t.name for t in p.tasks)] for name, p in found]
+        rows = [[name, p.card.backbone, p.length, ", ".join(t.name for t in p.card.tasks)] for name, p in found]
         table(["prompt", "backbone", "soft tokens", "has seen"], rows)
         say("`mptune adapt` without --from starts from the one for its backbone.", err=True)
 
@@ -31,14 +30,14 @@ def show(
     as_json: Annotated[bool, option("The card as JSON.", name="--json")] = False,
 ) -> None:
     """Show a prompt's card: what it is for, which model it fits, what it scored."""
-    from mptune import MultitaskPrompt
     from mptune.prompts.modelcard import card_rows
+    from mptune.prompts.stored import stored_prompt
 
-    loaded = MultitaskPrompt.from_pretrained(prompt)
+    stored = stored_prompt(prompt)
     if as_json:
-        say(loaded.card.model_dump_json(exclude_none=True, indent=2))
+        say(stored.card.model_dump_json(exclude_none=True, indent=2))
     else:
-        table(["", ""], card_rows(loaded.card, loaded.prompt_length, loaded.rank, loaded.shared.shape[1]))
+        table(["", ""], card_rows(stored.card, stored.length, stored.rank, stored.width))
 
 
 def export_prompt(
@@ -49,11 +48,12 @@ def export_prompt(
     backbone: BackboneOption = None,
 ) -> None:
     """Write a prompt as an adapter that PEFT opens."""
-    from mptune import MultitaskPrompt
-    from mptune.prompts.peft import ADAPTER_KINDS, export_peft
+    from mptune.prompts.stored import ADAPTER_KINDS
 
     kind = one_of("format", to, ADAPTER_KINDS)
-    loaded = MultitaskPrompt.from_pretrained(prompt)
+    loaded = open_prompt(prompt)
+    from mptune.prompts.peft import export_peft
+
     export_peft(loaded, out, kind, backbone=load(backbone, {}, loaded, prompt), task=task)
     say(f"{out}: an adapter for peft's PeftModel.from_pretrained")
 

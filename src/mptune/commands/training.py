@@ -7,19 +7,23 @@ from mptune.commands.options import (
     BackboneOption,
     DataOption,
     Number,
+    Rate,
     SeedOption,
     SetOption,
     ShotsOption,
+    StepsOption,
     Text,
     TrackersOption,
     configured,
     load,
     named_tasks,
     names,
+    open_prompt,
     option,
     say_saved,
 )
 from mptune.errors import UsageError, one_of
+from mptune.progress import trainings
 from mptune.terminal import say_json, table
 
 if TYPE_CHECKING:
@@ -35,24 +39,30 @@ def teach_tasks(
     out: Annotated[Path, option("Folder for one teacher prompt per task.", "DIR")],
     backbone: BackboneOption = None,
     shots: ShotsOption = None,
+    steps: StepsOption = None,
+    lr: Annotated[Rate, option("Learning rate, in units of the embeddings' RMS.", "RATE")] = None,
     seed: SeedOption = None,
     data: DataOption = None,
     settings: SetOption = None,
     report_to: TrackersOption = None,
 ) -> None:
     """Stage 1: train one teacher prompt per source task (also plain prompt tuning)."""
-    from mptune import TeachConfig, teach
+    from mptune import TeachConfig
+
+    config, changes = configured(TeachConfig, "teach", settings, shots=shots, steps=steps, lr=lr, seed=seed)
+    trackers = names(report_to, "--report-to")
+    chosen = named_tasks(tasks, "--tasks")
+    from mptune import teach
     from mptune.stages.run import try_out
     from mptune.tasks.data import TaskRows
 
-    config, changes = configured(TeachConfig, "teach", settings, shots=shots, seed=seed)
-    trackers = names(report_to, "--report-to")
-    read = TaskRows.checked(named_tasks(tasks, "--tasks"), data)
+    read = TaskRows.checked(chosen, data)
     for rows in read:
         try_out(out / rows.name)
     model = load(backbone, changes)
-    for rows in read:
-        say_saved(out / rows.name, teach(rows, model, config, out=out / rows.name, report_to=trackers))
+    with trainings(sum(not (out / rows.name).exists() for rows in read)):
+        for rows in read:
+            say_saved(out / rows.name, teach(rows, model, config, out=out / rows.name, report_to=trackers))
 
 
 def distill_teachers(
@@ -60,22 +70,28 @@ def distill_teachers(
     out: Annotated[Path, option("Folder of the multitask prompt.", "DIR")],
     tasks: Annotated[Text, option("Source tasks; those of the teachers without it.", "NAMES")] = None,
     backbone: BackboneOption = None,
+    steps: StepsOption = None,
+    lr: Annotated[Rate, option("Learning rate of the shared prompt, in units of the embeddings' RMS.", "RATE")] = None,
     seed: SeedOption = None,
     data: DataOption = None,
     settings: SetOption = None,
     report_to: TrackersOption = None,
 ) -> None:
     """Stage 2, source training: distil teachers into one multitask prompt."""
-    from mptune import DistillConfig, distill
-    from mptune.prompts.folder import prompt_folders, rows_of
+    from mptune import DistillConfig
+    from mptune.prompts.stored import prompt_folders
+
+    config, changes = configured(DistillConfig, "distill", settings, steps=steps, shared_lr=lr, seed=seed)
+    folders = prompt_folders(teachers)  # never a name of the hub
+    trackers = names(report_to, "--report-to")
+    chosen = named_tasks(tasks, "--tasks")
+    from mptune import distill
+    from mptune.prompts.folder import rows_of
     from mptune.prompts.prompt import load_prompts
     from mptune.stages.run import try_out
 
-    config, changes = configured(DistillConfig, "distill", settings, seed=seed)
-    folders = prompt_folders(teachers)  # never a name of the hub
     prompts = load_prompts(teachers)
-    trackers = names(report_to, "--report-to")
-    rows = rows_of(folders, named_tasks(tasks, "--tasks"), data)
+    rows = rows_of(folders, chosen, data)
     try_out(out)
     model = load(backbone, changes, prompts[0], folders[0])
     say_saved(out, distill(rows, prompts, model, config, out=out, report_to=trackers))
@@ -89,6 +105,8 @@ def adapt_prompt(
         option("Multitask prompt: folder or hub repository; without it, one that comes along.", "PROMPT", "--from"),
     ] = None,
     shots: ShotsOption = None,
+    steps: StepsOption = None,
+    lr: Annotated[Rate, option("Learning rate of the shared prompt, in units of the embeddings' RMS.", "RATE")] = None,
     seed: SeedOption = None,
     seeds: Annotated[Number, option("Adapt so many times side by side, each into DIR/seed-N.", min=1, max=10)] = None,
     backbone: BackboneOption = None,
@@ -97,20 +115,21 @@ def adapt_prompt(
     report_to: TrackersOption = None,
 ) -> None:
     """Stage 3: adapt a multitask prompt to a target task."""
-    from mptune import AdaptConfig, MultitaskPrompt
+    from mptune import AdaptConfig
     from mptune.prompts.shipped import shipped_for
+
+    if seed is not None and seeds is not None:
+        raise UsageError("adapt wants --seed N for one seed, or --seeds N for the first N seeds; got both")
+    config, changes = configured(AdaptConfig, "adapt", settings, shots=shots, steps=steps, shared_lr=lr, seed=seed)
+    trackers = names(report_to, "--report-to")
+    tasks = named_tasks(task, "--task")
+    chosen = source or shipped_for(changes.get("name", backbone))
+    prompt = open_prompt(chosen)
     from mptune.stages.adaptation import Target
     from mptune.stages.ensemble import adapt_by_all_rows
     from mptune.stages.run import try_out
     from mptune.tasks.data import TaskRows
 
-    if seed is not None and seeds is not None:
-        raise UsageError("adapt wants --seed N for one seed, or --seeds N for the first N seeds; got both")
-    config, changes = configured(AdaptConfig, "adapt", settings, shots=shots, seed=seed)
-    trackers = names(report_to, "--report-to")
-    tasks = named_tasks(task, "--task")
-    chosen = source or shipped_for(changes.get("name", backbone))
-    prompt = MultitaskPrompt.from_pretrained(chosen)
     rows = TaskRows.checked(tasks, data)
     targets = [Target(rows, config, out)] if seeds is None else Target.of_seeds(rows, config, out, seeds)
     for target in targets:
@@ -135,17 +154,19 @@ def evaluate_prompt(
     settings: SetOption = None,
 ) -> None:  # fmt: skip
     """Score a prompt on a split of its task."""
-    from mptune import EvaluateConfig, MultitaskPrompt
-    from mptune.answers.evaluation import evaluate_classes
-    from mptune.prompts.folder import rows_of
+    from mptune import EvaluateConfig
     from mptune.tasks.task import SPLITS
 
     part = one_of("split", split, SPLITS)
     if prompt is None and task is None:
         raise UsageError("evaluate wants --prompt, or --task to score the bare backbone; got neither")
     config, changes = configured(EvaluateConfig, "evaluate", settings)
-    loaded = MultitaskPrompt.from_pretrained(prompt) if prompt else None
-    read = rows_of([Path(prompt)] if prompt else [], named_tasks(task, "--task"), data)
+    chosen = named_tasks(task, "--task")
+    loaded = open_prompt(prompt) if prompt else None
+    from mptune.answers.evaluation import evaluate_classes
+    from mptune.prompts.folder import rows_of
+
+    read = rows_of([Path(prompt)] if prompt else [], chosen, data)
     model = load(backbone, changes, loaded, prompt)
     found = [(rows.task, *evaluate_classes(loaded, rows, model, part, config)) for rows in read]
     if as_json:

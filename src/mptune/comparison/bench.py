@@ -37,10 +37,10 @@ from mptune.comparison.trials import Trial, chosen_trials, rows_needed, unfinish
 from mptune.errors import MissingExtraError, UsageError
 from mptune.files import beside, clean, write_file
 from mptune.model.memory import give_back
+from mptune.progress import Standing
 from mptune.stages.experiment import versions
 from mptune.stages.run import processes
 from mptune.tasks.task import Example, Split, Task
-from mptune.terminal import Standing
 
 Watch = Callable[[Standing], None]
 

@@ -11,8 +11,8 @@ from mptune.comparison.recipe import Recipe, known_to, over, recipe_model
 from mptune.config import PUBLISHED_SEEDS, STARTS, AdaptConfig, ExamplesConfig
 from mptune.errors import ConfigError
 from mptune.files import beside, read_yaml
-from mptune.prompts.folder import shipped_prompts
 from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.stored import shipped_prompts
 from mptune.tasks.data import TaskRows
 from mptune.tasks.registry import get_tasks
 from mptune.tasks.task import Task

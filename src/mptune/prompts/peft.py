@@ -15,21 +15,22 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mptune.config import EMBEDDED
 from mptune.errors import ArtifactError, BackboneMismatch, MissingArtifact, UsageError
 from mptune.files import json_object, refuse_existing, write_file, write_folder
 from mptune.model.backbone import Backbone
-from mptune.model.embedded import EMBEDDED
 from mptune.model.shapes import check_shape
 from mptune.prompts.card import Card, public_name
-from mptune.prompts.folder import first_problem, refuse_unsound
+from mptune.prompts.folder import refuse_unsound
 from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.stored import AdapterKind, first_problem
 from mptune.prompts.vectors import TaskVectors
 from mptune.tasks.task import Task
 
@@ -38,8 +39,6 @@ logger = logging.getLogger(__name__)
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_TENSORS = "adapter_model.safetensors"
 ADAPTER_PICKLE = "adapter_model.bin"
-AdapterKind = Literal["peft", "prompt-tuning"]
-ADAPTER_KINDS: tuple[AdapterKind, ...] = ("peft", "prompt-tuning")
 SHARED, U, V = "prompt_embeddings", "prefix_task_cols", "prefix_task_rows"
 MULTITASK_TUNING, PLAIN_TUNING = "MULTITASK_PROMPT_TUNING", "PROMPT_TUNING"
 TENSORS_OF = {MULTITASK_TUNING: {SHARED, U, V}, PLAIN_TUNING: {SHARED}}

@@ -14,9 +14,12 @@ from mptune.files import digest, refuse_existing, write_folder
 from mptune.model.backbone import Backbone
 from mptune.model.shapes import check_shape
 from mptune.prompts.card import Card
-from mptune.prompts.folder import CONFIG_FILE, prompt_folders, read_prompt, stored_config, upload, write_prompt
+from mptune.prompts.folder import read_prompt, upload, write_prompt
+from mptune.prompts.modelcard import card_rows
+from mptune.prompts.stored import CONFIG_FILE, prompt_folders, stored_config
 from mptune.prompts.vectors import TaskVectors, compose
 from mptune.tasks.task import Task
+from mptune.terminal import visible
 
 
 class MultitaskPrompt(nn.Module):
@@ -114,6 +117,12 @@ class MultitaskPrompt(nn.Module):
                 f"the prompt of {', '.join(t.name for t in self.tasks)} is {self.shared.shape[1]} wide, and "
                 f"{backbone.config.name} {backbone.width}: it was never trained for that model. Train or copy it again."
             )
+
+    def __repr__(self) -> str:
+        """Return the card, as `mptune show` has it."""
+        rows = card_rows(self.card, self.prompt_length, self.rank, self.shared.shape[1])
+        room = max(len(name) for name, _ in rows)
+        return "\n".join(["MultitaskPrompt", *(f"  {name:{room}}  {visible(value)}" for name, value in rows)])
 
     # -- files --------------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,7 @@
 
 from mptune.config import BackboneConfig
 from mptune.errors import UsageError
-from mptune.prompts.folder import shipped_prompts
-from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.stored import shipped_prompts, stored_prompt
 
 
 def shipped_for(backbone: str | None = None) -> str:
@@ -14,7 +13,7 @@ def shipped_for(backbone: str | None = None) -> str:
     """
     wanted = backbone or BackboneConfig().name
     for name in shipped_prompts():
-        if MultitaskPrompt.from_pretrained(name).card.backbone == wanted:
+        if stored_prompt(name).card.backbone == wanted:
             return name
     raise UsageError(
         f"no multitask prompt comes with the package for {wanted}; give --from PROMPT. `mptune teach` and "

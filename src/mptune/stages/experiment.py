@@ -91,7 +91,7 @@ class Experiment(Generic[C]):
         self.data = training_data(rows, backbone, config, prompt_length)
         self.config = _in_steps(config, sum(self.data.sizes))
         self.random = torch.Generator().manual_seed(config.seed)
-        self.run = Run(out, {**self._identity(), **(also or {})}, self._local(rows[0].data_dir))
+        self.run = Run(out, {**self._identity(), **(also or {})}, self._local(rows))
 
     def __enter__(self) -> Self:
         return self
@@ -140,12 +140,12 @@ class Experiment(Generic[C]):
             "data": self.data.digests,
         }
 
-    def _local(self, data_dir: Path | None) -> dict[str, Any]:
+    def _local(self, rows: Sequence[TaskRows]) -> dict[str, Any]:
         """Return what a later command on this machine needs beside the card: where data and backbone are."""
         return {
             "backbone": self.backbone.config.model_dump(mode="json"),
-            "tasks": [task.model_dump(mode="json", exclude_none=True) for task in self.tasks],
-            "data_dir": str(data_dir.resolve()) if data_dir else None,
+            "tasks": [each.task_to_save.model_dump(mode="json", exclude_none=True) for each in rows],
+            "data_dir": str(data_dir.resolve()) if (data_dir := rows[0].data_dir) else None,
             "versions": versions(),
         }
 

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from mptune.errors import ArtifactError, MptuneError, ResumeError, UsageError, first_line
 from mptune.files import JsonLine, append_line, clean, followed, is_scratch, json_lines, settle, write_file
-from mptune.prompts.folder import CONFIG_FILE, PROMPT_FILE, stored_config
 from mptune.prompts.prompt import MultitaskPrompt
+from mptune.prompts.stored import CONFIG_FILE, PROMPT_FILE, stored_config
 
 STATE = "state.safetensors"
 METRICS_FILE = "metrics.jsonl"

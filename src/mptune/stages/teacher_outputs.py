@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch, Output, Pick
 from mptune.model.encoding import Encoded, by_length, collate
-from mptune.terminal import step_progress
+from mptune.progress import step_progress
 
 ROWS_AT_ONCE = 32
 

@@ -26,13 +26,18 @@ from mptune.errors import DivergedError, UsageError, one_of
 from mptune.model.backbone import Backbone
 from mptune.model.batch import UNLABELLED, Batch, Pick
 from mptune.model.encoding import collate
+from mptune.model.loading import multiplies_bfloat16
+from mptune.progress import StepProgress, step_progress
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.experiment import Experiment, section_of
 from mptune.stages.optimization import warmup_then_linear
 from mptune.stages.run import interruptible, pack_state, processes, unpack_state
-from mptune.terminal import StepProgress, step_progress
 
 logger = logging.getLogger(__name__)
+
+SHORT_TEXT = 128  # tokens: half of the default, and what most labelled texts fit in
+
+SHORT_TEXT = 128  # tokens: half of the default, and what most labelled texts fit in
 
 
 @dataclass
@@ -165,7 +170,7 @@ class Training:
             learner.begin(accelerator)
         start = min(learner.step for learner in learners)
         progress = self._stack.enter_context(
-            step_progress(self._title, config.steps, start, shown=accelerator.is_main_process)
+            step_progress(self._title, config.steps, start, shown=accelerator.is_main_process, cheaper=self._cheaper())
         )
         self._stack.callback(backbone.set_dropout, False)
         stopped = self._stack.enter_context(interruptible())
@@ -247,6 +252,16 @@ class Training:
             progress.show(learner.step, **values)
         if self._tracked:
             self._accelerator.log(values, step=learner.step)
+
+    def _cheaper(self) -> str:
+        """Return which settings would make the training cheaper, for who learns that it will take long."""
+        section, config = section_of(self._learners[0].experiment.kind), self._config
+        ways = [f"--set {section}.steps={max(config.steps // 3, 1)}"]
+        if config.max_input_tokens > SHORT_TEXT:
+            ways.append(f"--set {section}.max_input_tokens={SHORT_TEXT}, where texts are longer")
+        if self._backbone.dtype == torch.float32 and multiplies_bfloat16(self._backbone.device):
+            ways.append("--set backbone.dtype=bfloat16")
+        return "; ".join([*ways, *(["a GPU"] if self._backbone.device.type == "cpu" else [])])
 
     def _take_best(self) -> None:
         """Leave each learner's best state in its prompt, and its scores in the card.

@@ -1,15 +1,19 @@
 """The examples of a task: its rows read once, checked, rendered, divided and drawn."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mptune.errors import DataError
 from mptune.files import digest
 from mptune.tasks.cells import CellError, label_key
+from mptune.tasks.dataset import Dataset
+from mptune.tasks.guess import Table, guess_rows
+from mptune.tasks.memory import rows_in_memory
 from mptune.tasks.rows import NumberedRows, read_rows, sources_of, unlabelled_sources
 from mptune.tasks.splits import (
     TEST_SHARE,
@@ -23,6 +27,9 @@ from mptune.tasks.splits import (
 )
 from mptune.tasks.task import SPLITS, Example, Split, Task, there
 from mptune.terminal import warn_once
+
+IN_MEMORY = "in memory"  # for the name of a file
+HOW_READ = {"where", "train_rows", "without_label", "overlap"}  # of a task's dataset, whatever its rows come from
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class TaskRows:
 
     task: Task
     data_dir: Path | None = None
+    _given: Mapping[str, NumberedRows] = field(default_factory=dict)  # by split, those that a program holds
     _read: dict[str, ReadSplit] = field(default_factory=dict)
     _divided: dict[tuple[Split, ...], TaskData] = field(default_factory=dict)
     _unlabelled: tuple[Example, ...] | None = None
@@ -94,10 +102,67 @@ class TaskRows:
             rows.data("train", "validation")
         return read
 
+    @classmethod
+    def from_rows(
+        cls,
+        train: Any,
+        task: Task | None = None,
+        *,
+        text: str | Sequence[str] = (),
+        label: str | None = None,
+        name: str = "mine",
+        validation: Any = None,
+        test: Any = None,
+        unlabelled: Any = None,
+        hold_out: bool = True,
+    ) -> "TaskRows":
+        """Return a task with rows that a program holds, to use wherever a task is taken.
+
+        Each of the four is a pandas DataFrame, a ``datasets.Dataset`` or a list of ``{column: value}``.
+        Without ``test`` and ``validation``, a fifth and a tenth of every class are held out for them, by a fixed seed.
+
+        Args:
+            task: how the rows are read; guessed from the columns of ``train`` where None, as `mptune init` does.
+            text: the column or columns that are read, to guess; the one with the longest texts without it.
+            label: the column of the labels, to guess; the one that can be no other without it.
+            name: of the guessed task.
+            unlabelled: rows of the task that nobody has labelled.
+            hold_out: whether rows are, where there is neither ``test`` nor ``validation``; else all are to train on.
+
+        Raises:
+            UsageError: what is no table; no such column, or several that could be the label.
+            DataError: fewer than two labels.
+        """
+        tables = {"train": train, "validation": validation, "test": test, "unlabelled": unlabelled}
+        given = {split: rows_in_memory(rows, split) for split, rows in tables.items() if rows is not None}
+        dataset: dict[str, Any] = dict.fromkeys(given, IN_MEMORY)
+        if hold_out and not given.keys() & {"validation", "test"}:
+            dataset["split"] = "held-out"
+        if task is None:
+            texts = (text,) if isinstance(text, str) else tuple(text)
+            guess = guess_rows(Table(given["train"], "train", '{}="COLUMN"'), name, texts, label, dataset)
+            for said in guess.said:
+                warn_once(f"{name}: {said}")
+            task = guess.task
+        else:
+            kept = task.dataset.model_dump(include=HOW_READ) if task.dataset else {}
+            task = task.model_copy(update={"dataset": Dataset.read({**kept, **dataset}, f"the rows of {task.name}")})
+        return cls(task, None, {split: list(enumerate(rows, start=1)) for split, rows in given.items()})
+
+    def __repr__(self) -> str:
+        words = ", ".join(self.task.label_words) or "free text"
+        counts = [f"{len(rows)} {split}" for split, rows in self._given.items()]
+        return f"TaskRows({self.name}: {'; '.join([words, *counts])})"
+
     @property
     def name(self) -> str:
         """The task's name."""
         return self.task.name
+
+    @property
+    def task_to_save(self) -> Task:
+        """The task as a later command on this machine needs it: with the place of its rows, where they have one."""
+        return self.task.without_paths() if self._given else self.task
 
     def data(self, *splits: Split) -> TaskData:
         """Return the examples of the splits that were asked for.
@@ -126,7 +191,7 @@ class TaskRows:
         problems: list[str] = []
         examples: dict[str, Example] = {}  # by text: what stands twice says nothing more
         for source in unlabelled_sources(self.task, self.data_dir):
-            rows, place = read_rows(self.task, "unlabelled", source, self.data_dir, problems)
+            rows, place = self._numbered("unlabelled", source, problems)
             for number, row in _kept(self.task, rows, place, problems):
                 try:
                     example = self.task.unlabelled(row, number)
@@ -211,6 +276,12 @@ class TaskRows:
                     problems += read.problems
         return examples, places
 
+    def _numbered(self, split: str, source: str, problems: list[str]) -> tuple[NumberedRows, str]:
+        """Return the rows of one source of a split, and how the place is called."""
+        if self._given:
+            return self._given[split], split
+        return read_rows(self.task, split, source, self.data_dir, problems)
+
     def _split(self, split: str, sources: list[str]) -> ReadSplit:
         """Return a split's examples that ``where`` keeps, read once."""
         if split not in self._read:
@@ -218,7 +289,7 @@ class TaskRows:
             examples: list[Example] = []
             places: list[str] = []
             for source in sources:
-                rows, place = read_rows(self.task, split, source, self.data_dir, problems)
+                rows, place = self._numbered(split, source, problems)
                 places.append(place)
                 examples += _rendered(self.task, _kept(self.task, rows, place, problems), place, problems)
             self._read[split] = ReadSplit(tuple(examples), ", ".join(places), tuple(problems))

@@ -31,6 +31,24 @@ ALIKE = 0.85  # from which likeness on two spellings are held against each other
 
 
 @dataclass(frozen=True)
+class Table:
+    """Rows to make sense of, and how they are spoken of."""
+
+    rows: Sequence[Mapping[str, Any]]
+    place: str
+    naming: str  # how a person names a column, with {} for what it is to be
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns, in their order."""
+        return list(dict.fromkeys(column for row in self.rows for column in row))
+
+    def name_it(self, what: str) -> str:
+        """Return how a column is named, for a message."""
+        return f"Name it: {self.naming.format(what)}"
+
+
+@dataclass(frozen=True)
 class Guess:
     """A task that a table seems to be, and what to say of how it was taken."""
 
@@ -59,37 +77,46 @@ def guess_task(
     """
     problems: list[str] = []
     rows = [row for _, row in unlabelled_rows(file, problems)]
-    if problems or not rows:
-        raise DataError(name, problems or [f"{file.name} has no rows"])
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    chosen = _known(column_name(label), columns, file) if label else _label_column(rows, columns, text, file)
-    texts = tuple(_known(column_name(t), columns, file) for t in text) or (_text_column(rows, columns, chosen, file),)
+    if problems:
+        raise DataError(name, problems)
+    table = Table(rows, file.name, "--{} COLUMN")
+    return guess_rows(table, name, text, label, {"train": _relative(file, beside), "split": "held-out"})
+
+
+def guess_rows(table: Table, name: str, text: Sequence[str], label: str | None, dataset: Mapping[str, Any]) -> Guess:
+    """As `guess_task`, of rows that have been read.
+
+    Args:
+        dataset: where the rows are, as a task's file says it.
+    """
+    if not table.rows:
+        raise DataError(name, [f"{table.place} has no rows"])
+    columns = table.columns
+    chosen = _known(column_name(label), table) if label else _label_column(columns, text, table)
+    texts = tuple(_known(column_name(t), table) for t in text) or (_text_column(columns, chosen, table),)
     if strange := [column for column in texts if not is_field(column)]:
-        raise UsageError(f"a template cannot name the column {strange[0]!r} of {file.name}; rename it, without braces")
-    values = _values(rows, chosen, file)
+        raise UsageError(
+            f"a template cannot name the column {strange[0]!r} of {table.place}; rename it, without braces"
+        )
+    values = _values(chosen, table)
     counts = Counter(value for value in values if value)
     if len(counts) < 2:
         raise DataError(
-            name, [f"{file.name}: column {chosen!r} has {len(counts)} label; a task tells two or more apart"]
+            name, [f"{table.place}: column {chosen!r} has {len(counts)} label; a task tells two or more apart"]
         )
     relabel, said = _spellings(counts)
     kept = sorted(value for value in counts if value not in relabel)
-    dataset = {
-        "train": _relative(file, beside),
-        "split": "held-out",
-        "without_label": "refuse" if all(values) else "skip",
-    }
-    words = _words(kept)
+    words = label_words(kept)
     fields = {
         "name": name,
-        "dataset": dataset,
-        "template": _question(chosen, texts, words),
+        "dataset": {**dataset, "without_label": "refuse" if all(values) else "skip"},
+        "template": question(chosen, texts, words),
         "verbalizer": words,
         "relabel": relabel,
         "label": chosen,
         "metrics": ("accuracy", "f1_macro"),
     }
-    task = Task.read(fields, f"the task of {file.name}")
+    task = Task.read(fields, f"the task of {table.place}")
     return Guess(task, texts, chosen, tuple(said))
 
 
@@ -100,8 +127,9 @@ def task_name(file: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._") or "mine"
 
 
-def _label_column(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], text: Sequence[str], file: Path) -> str:
-    may = [column for column in columns if column not in text and _may_be_label([row.get(column) for row in rows])]
+def _label_column(columns: Sequence[str], text: Sequence[str], table: Table) -> str:
+    others = [column for column in columns if column not in text]
+    may = [column for column in others if _may_be_label([row.get(column) for row in table.rows])]
     named = [column for column in may if _folded(column) in LABELS]
     if len(named) == 1:
         return named[0]
@@ -109,11 +137,11 @@ def _label_column(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], tex
         return may[0]
     if not may:
         raise UsageError(
-            f"no column of {file.name} looks like a label: a few values that many rows share. Name it: --label COLUMN, "
-            f"one of {', '.join(columns)}"
+            f"no column of {table.place} looks like a label: a few values that many rows share. "
+            f"{table.name_it('label')}, one of {', '.join(columns)}"
         )
-    shown = ", ".join(f"{c} ({len(set(_values(rows, c, file)) - {''})} values)" for c in named or may)
-    raise UsageError(f"{file.name} has several columns that may be the label: {shown}. Name it: --label COLUMN")
+    shown = ", ".join(f"{c} ({len(set(_values(c, table)) - {''})} values)" for c in named or may)
+    raise UsageError(f"{table.place} has several columns that may be the label: {shown}. {table.name_it('label')}")
 
 
 def _may_be_label(cells: Sequence[Any]) -> bool:
@@ -126,13 +154,13 @@ def _may_be_label(cells: Sequence[Any]) -> bool:
     return 2 <= classes <= min(MOST_CLASSES, len(values) / 2) and sum(map(len, values)) / len(values) <= LONGEST_LABEL
 
 
-def _text_column(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], label: str, file: Path) -> str:
+def _text_column(columns: Sequence[str], label: str, table: Table) -> str:
     """Return the column with the longest texts."""
-    lengths = {column: _length([row.get(column) for row in rows]) for column in columns if column != label}
+    lengths = {column: _length([row.get(column) for row in table.rows]) for column in columns if column != label}
     best = max(lengths, key=lambda column: lengths[column], default="")
     if not best or not lengths[best]:
         raise UsageError(
-            f"no column of {file.name} looks like a text; it has {', '.join(columns)}. Name it: --text COLUMN"
+            f"no column of {table.place} looks like a text; it has {', '.join(columns)}. {table.name_it('text')}"
         )
     return best
 
@@ -144,22 +172,23 @@ def _length(cells: Iterable[Any]) -> float:
     return sum(map(len, texts)) / len(given) if given else 0
 
 
-def _known(column: str, columns: Sequence[str], file: Path) -> str:
+def _known(column: str, table: Table) -> str:
+    columns = table.columns
     if column not in columns:
         near = difflib.get_close_matches(column, columns, 1, 0.6)
         raise UsageError(
-            f"{file.name} has no column {column!r}; it has {', '.join(columns)}."
+            f"{table.place} has no column {column!r}; it has {', '.join(columns)}."
             + (f" Did you mean {near[0]!r}?" if near else "")
         )
     return column
 
 
-def _values(rows: Sequence[Mapping[str, Any]], column: str, file: Path) -> list[str]:
+def _values(column: str, table: Table) -> list[str]:
     """Return each row's label value; none where it is empty."""
     try:
-        return [value if (value := label_key(row.get(column), column)).strip() else "" for row in rows]
+        return [value if (value := label_key(row.get(column), column)).strip() else "" for row in table.rows]
     except CellError as error:
-        raise DataError(file.name, [str(error)]) from None
+        raise DataError(table.place, [str(error)]) from None
 
 
 def _spellings(counts: Counter[str]) -> tuple[dict[str, str], list[str]]:
@@ -193,13 +222,14 @@ def _number_apart(one: str, other: str) -> bool:
     return re.findall(r"\d+", one) != re.findall(r"\d+", other)
 
 
-def _words(values: Sequence[str]) -> dict[str, str]:
+def label_words(values: Sequence[str]) -> dict[str, str]:
     """Return label value to label word: with spaces for underscores, as long as that tells all of them apart."""
     words = {value: re.sub(r"[_\s]+", " ", value).strip() for value in values}
     return words if len(set(words.values())) == len(words) else {value: value for value in values}
 
 
-def _question(label: str, texts: Sequence[str], words: Mapping[str, str]) -> str:
+def question(label: str, texts: Sequence[str], words: Mapping[str, str]) -> str:
+    """Return the template that asks for a label: it names the words where they are few, and ends with the texts."""
     asked = plain(re.sub(r"[_\s]+", " ", label).strip().lower())
     listed = [plain(word) for word in words.values()]
     named = f": {', '.join(listed[:-1])} or {listed[-1]}" if len(listed) <= NAMED_CLASSES else ""

@@ -8,7 +8,7 @@ from mptune.comparison.report.advice import advice, stood_still
 from mptune.comparison.report.findings import CONSTANT, ZERO_SHOT, ScoreTable
 from mptune.comparison.report.reading import Results, names
 from mptune.comparison.results import BALANCED, FROM
-from mptune.model.embedded import TITLE
+from mptune.config import EMBEDDED_IS
 
 
 def results_page(results: Results, notes: Sequence[str]) -> str:
@@ -95,4 +95,4 @@ def _difference(results: Results, method: str, reference: str, shots: int | None
 
 
 def _titled(note: str) -> str:
-    return note.replace("Backbone: embedded", f"Backbone: embedded ({TITLE})")
+    return note.replace("Backbone: embedded", f"Backbone: embedded ({EMBEDDED_IS})")
