@@ -13,6 +13,7 @@ import torch
 import mptune.cli
 from mptune.model.backbone import Backbone
 from mptune.tasks.task import Task
+from support.made import make_all
 from support.models import FAMILIES, make_backbone
 from support.toys import make_task, make_tasks
 
@@ -79,3 +80,9 @@ def toy_task(tmp_path) -> Task:
 def toy_tasks(tmp_path) -> list[Task]:
     """Three toy tasks in files of their own."""
     return make_tasks(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Two models, two tasks of the hub with local rows, teachers, a multitask prompt and a target prompt."""
+    return make_all(tmp_path_factory.mktemp("made"))

@@ -77,6 +77,8 @@ def configured(
     if foreign:
         raise UsageError(f"--set {foreign[0]}.… has no effect here; this command reads {stage}, backbone")
     given = {field: value for field, value in options.items() if value is not None}
+    if twice := [field for field in given if field in values.get(stage, {})]:
+        raise UsageError(f"{stage}.{twice[0]} is given by --set and by an option of its own; give it once")
     return kind.read({**values.get(stage, {}), **given}, stage), values.get("backbone", {})
 
 

@@ -1,0 +1,81 @@
+"""What is asked of a training beside its rows: how long, how fast, in which numbers."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+import mptune
+import mptune.model.loading
+from mptune.prompts.stored import CONFIG_FILE
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+
+
+def small(made):
+    return ["--backbone", made / "model", "--set", "teach.prompt_length=2"]
+
+
+def settings(folder):
+    return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("command", "field"), [("teach", "teach.lr"), ("distill", "distill.shared_lr"), ("adapt", "adapt.shared_lr")]
+)
+def test_steps_and_rate_have_options_of_their_own(cli, made, tmp_path, command, field):
+    out = tmp_path / "out"
+    of = {
+        "teach": ["--tasks", made / "mood.yaml", "--data", made / "rows", *small(made)],
+        "distill": ["--teachers", made / "teachers", "--data", made / "rows"],
+        "adapt": ["--from", made / "multitask", "--task", made / "colour.yaml", "--data", made / "rows"],
+    }[command]
+    code, _, err = cli(command, *of, "--out", out, "--steps", "2", "--lr", "0.125")
+    assert code == 0, err
+    stage = settings(out / "mood" if command == "teach" else out)["identity"][field.partition(".")[0]]
+    assert (stage["steps"], stage[field.partition(".")[2]]) == (2, 0.125)
+    code, _, err = cli(command, *of, "--out", tmp_path / "x", "--lr", "0.125", "--set", f"{field}=0.2")
+    assert code == 2
+    assert f"{field} is given by --set and by an option of its own; give it once" in err
+    assert cli(command, *of, "--out", tmp_path / "x", "--lr", "0")[0] == 2
+
+
+def test_a_model_is_read_in_the_numbers_that_are_fastest_here_unless_the_prompt_has_others(
+    cli, made, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mptune.model.loading.multiplies_bfloat16", lambda device: True)
+    teach = ["teach", "--tasks", made / "mood.yaml", "--data", made / "rows", *small(made)]
+    seen = []
+    read = mptune.model.loading.load_backbone
+
+    def noting(config=None, **more):
+        backbone = read(config, **more)
+        seen.append(str(backbone.dtype))
+        return backbone
+
+    monkeypatch.setattr(mptune, "load_backbone", noting, raising=False)
+    assert cli(*teach, "--steps", "1", "--out", tmp_path / "auto")[0] == 0
+    assert cli(*teach, "--steps", "1", "--out", tmp_path / "wide", "--set", "backbone.dtype=float32")[0] == 0
+    for prompt in ("auto/mood", "wide/mood"):
+        assert cli("evaluate", "--prompt", tmp_path / prompt)[0] == 0
+    assert seen == ["torch.bfloat16", "torch.float32", "torch.bfloat16", "torch.float32"]
+    assert settings(tmp_path / "auto" / "mood")["backbone"]["dtype"] == "bfloat16"
+    assert cli("evaluate", "--prompt", tmp_path / "wide/mood", "--set", "backbone.dtype=auto")[0] == 0
+    assert seen[-1] == "torch.bfloat16"
+
+
+def test_teachers_are_one_bar_that_counts_the_steps_of_all(cli, made, tmp_path, terminal):
+    tasks = f"{made / 'mood.yaml'},{made / 'colour.yaml'}"
+    more = ["--data", made / "rows", *small(made)]
+    code, _, err = cli("teach", "--tasks", tasks, *more, "--out", tmp_path / "t", "--steps", "3")
+    assert code == 0, err
+    assert "(2 of 2)" in plain(err)
+    assert "6/6" in plain(err)
+    # one of the two is there already: what is left is one training
+    shutil.rmtree(tmp_path / "t" / "colour")
+    code, _, err = cli("teach", "--tasks", tasks, *more, "--out", tmp_path / "t", "--steps", "3")
+    assert "3/3" in plain(err)
+    assert " of " not in plain(err)
