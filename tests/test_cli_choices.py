@@ -200,7 +200,7 @@ def test_scores_are_a_table_with_one_decimal(cli, made):
 def test_what_was_not_validated_is_not_scored(cli, made, tmp_path):
     code, out, err = cli("adapt", "--from", made / "multitask", "--task", made / "colour.yaml", "--data", made / "rows",
                          "--out", tmp_path / "x", "--shots", 4, "--set", "adapt.validation_shots=0",
-                         "--set", "adapt.steps=1")  # fmt: skip
+                         "--set", "adapt.steps=1", "--alone")  # fmt: skip
     assert (code, out) == (0, f"{tmp_path / 'x'}: the last state; nothing was validated\n"), err
 
 

@@ -63,7 +63,7 @@ HOUSE = [
             "baselines/classic baselines/prompt_tuning baselines/references multitask plan "
             "report/choosing report/markdown similarity",
             "baselines/attempt baselines/dept baselines/in_context baselines/setfit baselines/spot baselines/weights "
-            "bench report/page",
+            "bench report/page worth",
             "report/__init__",
         ],
     ),

@@ -108,6 +108,13 @@ def test_what_is_wrong_in_a_row_is_told_with_its_split_and_number():
         rows.data("test")
 
 
+def test_rows_of_two_splits_are_refused_as_python_says_it_and_left_out_where_asked():
+    with pytest.raises(DataError, match=r'train row 1 stands in test too, row 1 \(overlap="drop" leaves such rows out'):
+        TaskRows.from_rows(ROWS[:8], label="topic", test=ROWS[:4]).data("train", "test")
+    rows = TaskRows.from_rows(ROWS[:8], label="topic", test=ROWS[:4], overlap="drop")
+    assert [e.row for e in rows.data("train", "test").train] == [5, 6, 7, 8]
+
+
 def test_columns_are_named_as_python_names_them_where_the_label_is_not_clear():
     rows = [{"text": row["text"], "kind": row["topic"], "state": ("open", "shut")[row["n"] % 2]} for row in ROWS]
     with pytest.raises(UsageError, match=r'several columns that may be the label: kind .* Name it: label="COLUMN"'):

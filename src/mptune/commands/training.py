@@ -1,7 +1,7 @@
 """The three stages and their scores: teach, distill, adapt, evaluate."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from mptune.commands.options import (
     BackboneOption,
@@ -24,11 +24,12 @@ from mptune.commands.options import (
 )
 from mptune.errors import UsageError, one_of
 from mptune.progress import trainings
-from mptune.terminal import say_json, table
+from mptune.terminal import say, say_json, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mptune import AdaptConfig, Backbone, MultitaskPrompt, Score, TaskRows
     from mptune.answers.classes import ClassScore
 
 MOST_LABELS = 12  # whose answers are shown by label
@@ -111,10 +112,11 @@ def adapt_prompt(
     seeds: Annotated[Number, option("Adapt so many times side by side, each into DIR/seed-N.", min=1, max=10)] = None,
     backbone: BackboneOption = None,
     data: DataOption = None,
+    alone: Annotated[bool, option("Adapt only: no scores of simple rivals beside it.", name="--alone")] = False,
     settings: SetOption = None,
     report_to: TrackersOption = None,
 ) -> None:
-    """Stage 3: adapt a multitask prompt to a target task."""
+    """Stage 3: adapt a multitask prompt to a target task, and show what it is worth."""
     from mptune import AdaptConfig
     from mptune.prompts.shipped import shipped_for
 
@@ -137,13 +139,34 @@ def adapt_prompt(
     model = load(backbone, changes, prompt, chosen)
     for target, adapted in zip(targets, adapt_by_all_rows(prompt, targets, model, report_to=trackers), strict=True):
         say_saved(target.out, adapted)
+        for each in rows if seeds is None and not alone else ():
+            _say_worth(adapted, prompt, each, model, config)
+
+
+def _say_worth(
+    adapted: "MultitaskPrompt", source: "MultitaskPrompt", rows: "TaskRows", model: "Backbone", config: "AdaptConfig"
+) -> None:
+    """Print an adapted prompt's score on rows it has not seen, beside those of what is simpler."""
+    from mptune.comparison.worth import worth
+    from mptune.stages.run import first_process
+
+    if not first_process():
+        return
+    found = worth(adapted, source, rows, model, config)
+    if found is None:
+        say(f"{rows.name}: all its rows were learnt from, and none is left to score it on; `split: held-out` under "
+            "dataset holds some out", err=True)  # fmt: skip
+        return
+    table([f"{found.task}, {found.rows} {found.place}", found.metric], [[n, f"{v:.1f}"] for n, v in found.scores])
+    if found.advice:
+        say(f"{found.task}: {found.advice}", err=True)
 
 
 def evaluate_prompt(
     prompt: Annotated[
         # By name, here and in `predict`: typer 0.27 takes a metavar of the same letters for the option itself.
         Text,
-        option("Prompt: folder or hub repository; the bare backbone without it.", "PROMPT", "--prompt"),
+        option("Prompt, folder of prompts, or hub repository; the bare backbone without it.", "PROMPT", "--prompt"),
     ] = None,
     task: Annotated[Text, option("Tasks to score; the prompt's without it.", "NAMES")] = None,
     split: Annotated[str, option("validation, test or train.")] = "validation",
@@ -153,8 +176,9 @@ def evaluate_prompt(
     data: DataOption = None,
     settings: SetOption = None,
 ) -> None:  # fmt: skip
-    """Score a prompt on a split of its task."""
+    """Score a prompt, or every prompt of a folder, on a split of its task."""
     from mptune import EvaluateConfig
+    from mptune.prompts.stored import prompt_folders
     from mptune.tasks.task import SPLITS
 
     part = one_of("split", split, SPLITS)
@@ -162,24 +186,52 @@ def evaluate_prompt(
         raise UsageError("evaluate wants --prompt, or --task to score the bare backbone; got neither")
     config, changes = configured(EvaluateConfig, "evaluate", settings)
     chosen = named_tasks(task, "--task")
-    loaded = open_prompt(prompt) if prompt else None
+    places: list[str | None] = [prompt]
+    if prompt and Path(prompt).is_dir():
+        places = list(map(str, prompt_folders(prompt)))
+    loaded = [open_prompt(place) if place else None for place in places]
     from mptune.answers.evaluation import evaluate_classes
     from mptune.prompts.folder import rows_of
 
-    read = rows_of([Path(prompt)] if prompt else [], chosen, data)
-    model = load(backbone, changes, loaded, prompt)
-    found = [(rows.task, *evaluate_classes(loaded, rows, model, part, config)) for rows in read]
-    if as_json:
-        for scored, scores, labels in found:
-            for score in scores:
-                say_json(score.as_dict())
-            for label in labels if classes else ():
-                say_json({"task": scored.name, "split": part, **label.as_dict()})
-        return
-    lines = [[s.task, s.split, s.metric, f"{s.value:.1f}", s.examples] for _, scores, _ in found for s in scores]
-    table(["task", "split", "metric", "score", "examples"], lines)
-    for scored, _, labels in found if classes else ():
-        _say_classes(scored.name, labels)
+    read = [rows_of([Path(place)] if place else [], chosen, data) for place in places]
+    model = load(backbone, changes, loaded[0], places[0])
+    found = [
+        Scored(Path(place or "").name, rows.name, *evaluate_classes(one, rows, model, part, config))
+        for place, one, of_prompt in zip(places, loaded, read, strict=True)
+        for rows in of_prompt
+    ]
+    say_scores = _say_json if as_json else _say_tables
+    say_scores(found, len(places) > 1, part if classes else None)
+
+
+class Scored(NamedTuple):
+    """What a prompt of some name scored on one task."""
+
+    prompt: str
+    task: str
+    scores: "Sequence[Score]"
+    labels: "Sequence[ClassScore]"
+
+
+def _say_json(found: "Sequence[Scored]", several: bool, split: str | None) -> None:
+    """Print scores as JSON; those of labels too, where their split is named."""
+    for each in found:
+        of = {"prompt": each.prompt} if several else {}
+        for score in each.scores:
+            say_json({**of, **score.as_dict()})
+        for label in each.labels if split else ():
+            say_json({**of, "task": each.task, "split": split, **label.as_dict()})
+
+
+def _say_tables(found: "Sequence[Scored]", several: bool, split: str | None) -> None:
+    """Print scores as a table; then one of the labels of each task, where their split is named."""
+    head = ["prompt", "task", "split", "metric", "score", "examples"]
+    lines = [[each.prompt, s.task, s.split, s.metric, f"{s.value:.1f}", s.examples]
+             for each in found for s in each.scores]  # fmt: skip
+    first = 0 if several else 1
+    table(head[first:], [line[first:] for line in lines])
+    for each in found if split else ():
+        _say_classes(f"{each.prompt} {each.task}" if several else each.task, each.labels)
 
 
 def _say_classes(task: str, labels: "Sequence[ClassScore]") -> None:

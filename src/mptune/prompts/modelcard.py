@@ -53,6 +53,44 @@ def model_card(card: Card, length: int, rank: int, width: int) -> str:
     return "\n".join(lines)
 
 
+def adapter_card(card: Card, length: int, is_encoder_decoder: bool) -> str:
+    """Return the Markdown page of an adapter that PEFT opens: which model it fits, and what to write before it."""
+    several = len(card.tasks) > 1
+    auto = "AutoModelForSeq2SeqLM" if is_encoder_decoder else "AutoModelForCausalLM"
+    where = f"{public_name(card.backbone)!r}" + (f", revision={card.revision!r}" if card.revision else "")
+    load = [f"from transformers import AutoTokenizer, {auto}", "", f"model = {auto}.from_pretrained({where})",
+            f"tokenizer = AutoTokenizer.from_pretrained({where})"]  # fmt: skip
+    if card.backbone == EMBEDDED:
+        load = ["from mptune import load_backbone  # with its extra, quickstart", "", "backbone = load_backbone()",
+                "model, tokenizer = backbone.model, backbone.tokenizer"]  # fmt: skip
+    behind = "" if is_encoder_decoder else "[inputs.input_ids.shape[1] :]"  # a decoder-only model gives its input back
+    first = f"{'0: ' if several else ''}{card.tasks[0].name}"
+    return "\n".join([
+        f"# Adapter: {visible(', '.join(task.name for task in card.tasks))}",
+        "",
+        f"{length} soft tokens before the frozen backbone {_described(card)}, written by mptune for PEFT. What the "
+        "model reads is a task's template with a row's fields in it, and what it writes is one of the label words.",
+        "",
+        "```python",
+        *(["import torch"] if several else []),
+        "from peft import PeftModel",
+        *load,
+        'adapter = PeftModel.from_pretrained(model, "<this folder>")',
+        f'inputs = tokenizer("<the text of a row>", return_tensors="pt")  # of task {visible(first)}',
+        f"written = adapter.generate(**inputs{', task_ids=torch.tensor([0])' if several else ''}, max_new_tokens=10)",
+        f"answer = tokenizer.decode(written[0]{behind}, skip_special_tokens=True)",
+        "```",
+        "",
+        f"| {'`task_ids`' if several else 'task'} | template | label words |",
+        "|---|---|---|",
+        *[f"| {f'{n}: ' if several else ''}{_protocol(t)} | {_code(t.template)} | "
+          f"{_plain(', '.join(t.label_words)) or 'free text'} |" for n, t in enumerate(card.tasks)],
+        "",
+        "Method: Multitask Prompt Tuning (Wang et al., ICLR 2023, arXiv:2303.02861).",
+        "",
+    ])  # fmt: skip
+
+
 def card_rows(card: Card, length: int, rank: int, width: int) -> list[tuple[str, str]]:
     """Return what a prompt is for, which model it fits and what it scored, as names and values."""
     return [

@@ -29,6 +29,7 @@ from mptune.model.backbone import Backbone
 from mptune.model.shapes import check_shape
 from mptune.prompts.card import Card, public_name
 from mptune.prompts.folder import refuse_unsound
+from mptune.prompts.modelcard import adapter_card
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.stored import AdapterKind, first_problem
 from mptune.prompts.vectors import TaskVectors
@@ -93,6 +94,7 @@ def export_peft(
         write_file(scratch / ADAPTER_CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
         header = {"card": card.shareable().model_dump_json(exclude_none=True)}
         write_file(scratch / ADAPTER_TENSORS, save(tensors, metadata=header))
+        write_file(scratch / "README.md", adapter_card(card, prompt.prompt_length, backbone.is_encoder_decoder))
 
     write_folder(folder, write)
 

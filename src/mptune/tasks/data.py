@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -115,6 +115,7 @@ class TaskRows:
         test: Any = None,
         unlabelled: Any = None,
         hold_out: bool = True,
+        overlap: Literal["refuse", "drop", "keep"] | None = None,
     ) -> "TaskRows":
         """Return a task with rows that a program holds, to use wherever a task is taken.
 
@@ -128,6 +129,7 @@ class TaskRows:
             name: of the guessed task.
             unlabelled: rows of the task that nobody has labelled.
             hold_out: whether rows are, where there is neither ``test`` nor ``validation``; else all are to train on.
+            overlap: what becomes of training rows that stand in another split too; as the task says where None.
 
         Raises:
             UsageError: what is no table; no such column, or several that could be the label.
@@ -135,7 +137,7 @@ class TaskRows:
         """
         tables = {"train": train, "validation": validation, "test": test, "unlabelled": unlabelled}
         given = {split: rows_in_memory(rows, split) for split, rows in tables.items() if rows is not None}
-        dataset: dict[str, Any] = dict.fromkeys(given, IN_MEMORY)
+        dataset: dict[str, Any] = dict.fromkeys(given, IN_MEMORY) | ({"overlap": overlap} if overlap else {})
         if hold_out and not given.keys() & {"validation", "test"}:
             dataset["split"] = "held-out"
         if task is None:
@@ -373,6 +375,7 @@ def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -
 def _check_overlap(task: Task, examples: dict[str, list[Example]], places: dict[str, str], problems: list[str]) -> None:
     """Report training inputs that stand in another split too, or drop them where the task says so."""
     assert task.dataset is not None
+    hint = 'overlap="drop"' if task.dataset.train == IN_MEMORY else "`overlap: drop` under dataset"
     for split in ("validation", "test"):
         if "train" not in examples or split not in examples:
             continue
@@ -386,6 +389,6 @@ def _check_overlap(task: Task, examples: dict[str, list[Example]], places: dict[
         else:
             problems.extend(
                 f"{places['train']} row {e.row} stands in {places[split]} too, row {seen[normal(e.input)]} "
-                "(`overlap: drop` under dataset leaves such rows out of training)"
+                f"({hint} leaves such rows out of training)"
                 for e in shared
             )

@@ -10,6 +10,7 @@ from mptune.comparison.config import ProbeConfig
 from mptune.comparison.systems import Classifier, Sources, System
 from mptune.comparison.trials import Trial
 from mptune.config import EvaluateConfig
+from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
 from mptune.model.scoring import text_features
 from mptune.stages.experiment import Experiment
@@ -30,6 +31,22 @@ class Fitted(Classifier):
 
 
 def tf_idf(trial: Trial, sources: Sources) -> list[System]:
+    """Logistic regression on word counts."""
+    backbone, config = sources.backbone(trial.contender.settings), trial.config
+    with Experiment("tf-idf", trial.targets, backbone, config, 0, out=None) as experiment:
+        fitted = fit_word_counts(experiment.tasks[0], labelled(experiment), config)
+        return [_system(fitted, experiment)]
+
+
+def linear_probe(trial: Trial, sources: Sources) -> list[System]:
+    """Logistic regression on features of the frozen backbone."""
+    backbone, config = sources.backbone(trial.contender.settings), trial.config
+    with Experiment("linear-probe", trial.targets, backbone, config, 0, out=None) as experiment:
+        fitted = fit_probe(experiment.tasks[0], labelled(experiment), backbone, config)
+        return [_system(fitted, experiment)]
+
+
+def fit_word_counts(task: Task, examples: Sequence[Example], config: ProbeConfig) -> Fitted:
     """Logistic regression on the counts of words and of pairs of words, rare ones weighing more.
 
     Source: the usual first try; Wang and Manning 2012 (P12-2018) on how far it goes.
@@ -37,46 +54,38 @@ def tf_idf(trial: Trial, sources: Sources) -> list[System]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    return _fitted("tf-idf", [vectors], trial, sources, lambda _: lambda examples: [e.input for e in examples])
+    return _fitted(task, examples, config, [vectors], lambda some: [e.input for e in some])
 
 
-def linear_probe(trial: Trial, sources: Sources) -> list[System]:
+def fit_probe(task: Task, examples: Sequence[Example], backbone: Backbone, config: ProbeConfig) -> Fitted:
     """Logistic regression on what the frozen backbone makes of a text, each feature in units of its spread."""
     from sklearn.preprocessing import StandardScaler
 
-    backbone = sources.backbone(trial.contender.settings)
+    def features(some: Sequence[Example]) -> Any:
+        return text_features(backbone, encode(task, some, backbone, config, 0)).numpy()
 
-    def features_of(experiment: Experiment[ProbeConfig]) -> Features:
-        task, config = experiment.tasks[0], experiment.config
-        return lambda examples: text_features(backbone, encode(task, examples, backbone, config, 0)).numpy()
-
-    return _fitted("linear-probe", [StandardScaler()], trial, sources, features_of)
+    return _fitted(task, examples, config, [StandardScaler()], features)
 
 
 def _fitted(
-    name: str,
-    before: Sequence[Any],
-    trial: Trial,
-    sources: Sources,
-    features_of: Callable[[Experiment[ProbeConfig]], Features],
-) -> list[System]:
-    """Return logistic regression behind some transformers, fitted to all labelled rows.
+    task: Task, examples: Sequence[Example], config: ProbeConfig, before: Sequence[Any], features: Features
+) -> Fitted:
+    """Return logistic regression behind some transformers, fitted to all examples.
 
     Nothing is chosen on validation rows here, so those of a run train too.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    backbone, config = sources.backbone(trial.contender.settings), trial.config
-    with Experiment(name, trial.targets, backbone, config, 0, out=None) as experiment:
-        examples = labelled(experiment)
-        classifier = LogisticRegression(C=config.strength, max_iter=1_000, random_state=config.seed)
-        pipeline = make_pipeline(*before, classifier)
-        features = features_of(experiment)
-        pipeline.fit(features(examples), [e.label for e in examples])
-        numbers = classifier.coef_.size + classifier.intercept_.size
-        fitted = Fitted(pipeline, features, experiment.tasks[0])
-        return [System(fitted, 0, backbone, trained=numbers, stored=numbers, cards=[experiment.card()])]
+    classifier = LogisticRegression(C=config.strength, max_iter=1_000, random_state=config.seed)
+    pipeline = make_pipeline(*before, classifier)
+    pipeline.fit(features(examples), [e.label for e in examples])
+    return Fitted(pipeline, features, task)
+
+
+def _system(fitted: Fitted, experiment: Experiment[ProbeConfig]) -> System:
+    numbers = fitted.pipeline[-1].coef_.size + fitted.pipeline[-1].intercept_.size
+    return System(fitted, 0, experiment.backbone, trained=numbers, stored=numbers, cards=[experiment.card()])
 
 
 def labelled(experiment: Experiment[Any]) -> list[Example]:
