@@ -13,11 +13,18 @@ import torch
 import mptune.cli
 from mptune.model.backbone import Backbone
 from mptune.tasks.task import Task
+from mptune.terminal import warn_once
 from support.made import make_all
 from support.models import FAMILIES, make_backbone
 from support.toys import make_task, make_tasks
 
 torch.set_num_threads(1)  # of tiny tensors, two threads only wait for each other
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_warned_of():
+    """What one test was told once, the next is told too."""
+    warn_once.cache_clear()
 
 
 @pytest.fixture(autouse=True)

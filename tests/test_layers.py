@@ -42,7 +42,7 @@ HOUSE = [
     (
         "stages",
         [
-            "check losses optimization run sampling teacher_outputs",
+            "check instructions losses optimization run sampling teacher_outputs",
             "pseudo_labels",
             "experiment",
             "training",
@@ -68,7 +68,7 @@ HOUSE = [
         ],
     ),
     ("", ["__init__"]),
-    ("commands", ["doctor options", "about comparing data sharing training"]),
+    ("commands", ["doctor options", "instruction", "about comparing data sharing training"]),
     ("", ["cli", "__main__"]),
 ]
 RANK = {

@@ -29,25 +29,26 @@ app = typer.Typer(
 )
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "init": data.init,
-    "teach": training.teach_tasks,
-    "distill": training.distill_teachers,
-    "adapt": training.adapt_prompt,
-    "evaluate": training.evaluate_prompt,
-    "predict": data.predict,
-    "bench": comparing.bench,
-    "report": comparing.report,
-    "tasks": data.tasks,
-    "prompts": sharing.prompts,
-    "show": sharing.show,
-    "export": sharing.export_prompt,
-    "import": sharing.import_prompt,
-    "doctor": about.doctor,
-    "schema": about.schema,
+# Each command, and an example that its help ends with; tests carry them out, one after the other.
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "init": (data.init, "tickets.csv"),
+    "teach": (training.teach_tasks, "--tasks opinions,topics --out teachers"),
+    "distill": (training.distill_teachers, "--teachers teachers --out prompts/multitask"),
+    "adapt": (training.adapt_prompt, "--task tickets.yaml --out prompts/tickets"),
+    "evaluate": (training.evaluate_prompt, "--prompt prompts/tickets --split test --classes"),
+    "predict": (data.predict, "new.csv --prompt prompts/tickets --output answers.csv"),
+    "bench": (comparing.bench, "recipes/quickstart.yaml --plan"),
+    "report": (comparing.report, "results/quickstart --out report.html"),
+    "tasks": (data.tasks, "tickets.yaml"),
+    "prompts": (sharing.prompts, "--json"),
+    "show": (sharing.show, "prompts/tickets"),
+    "export": (sharing.export_prompt, "prompts/tickets --to prompt-tuning --out adapters/tickets"),
+    "import": (sharing.import_prompt, "adapters/tickets --out prompts/imported"),
+    "doctor": (about.doctor, "--json"),
+    "schema": (about.schema, "task"),
 }
-for name, function in COMMANDS.items():
-    app.command(name, cls=Once)(function)
+for name, (function, example) in COMMANDS.items():
+    app.command(name, cls=Once, epilog=f"Example: mptune {name} {example}")(function)
 
 
 @app.callback(invoke_without_command=True)

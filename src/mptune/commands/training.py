@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+from mptune.commands.instruction import distill_written, written_instruction
 from mptune.commands.options import (
     BackboneOption,
     DataOption,
+    File,
     Number,
     Rate,
     SeedOption,
@@ -67,9 +69,17 @@ def teach_tasks(
 
 
 def distill_teachers(
-    teachers: Annotated[Path, option("Folder of teacher prompts, as `teach` made it.", "DIR")],
     out: Annotated[Path, option("Folder of the multitask prompt.", "DIR")],
-    tasks: Annotated[Text, option("Source tasks; those of the teachers without it.", "NAMES")] = None,
+    teachers: Annotated[File, option("Folder of teacher prompts, as `teach` made it.", "DIR")] = None,
+    instruction: Annotated[
+        File, option("In place of teachers: a text that is read before every row, or around {text}.", "FILE")
+    ] = None,
+    rows: Annotated[File, option("Of an instruction: rows to learn from, without labels.", "FILE")] = None,
+    text: Annotated[Text, option("Of an instruction: the column to read; the longest without it.", "COLUMN")] = None,
+    words: Annotated[Text, option("Of an instruction: label words; free text without it.", "NAMES")] = None,
+    tasks: Annotated[
+        Text, option("Source tasks; those of the teachers without it. Of an instruction, its task.", "NAMES")
+    ] = None,
     backbone: BackboneOption = None,
     steps: StepsOption = None,
     lr: Annotated[Rate, option("Learning rate of the shared prompt, in units of the embeddings' RMS.", "RATE")] = None,
@@ -77,14 +87,25 @@ def distill_teachers(
     data: DataOption = None,
     settings: SetOption = None,
     report_to: TrackersOption = None,
-) -> None:
-    """Stage 2, source training: distil teachers into one multitask prompt."""
+) -> None:  # fmt: skip
+    """Stage 2, source training: distil teachers into one multitask prompt; or an instruction into a prompt."""
     from mptune import DistillConfig
-    from mptune.prompts.stored import prompt_folders
 
     config, changes = configured(DistillConfig, "distill", settings, steps=steps, shared_lr=lr, seed=seed)
-    folders = prompt_folders(teachers)  # never a name of the hub
     trackers = names(report_to, "--report-to")
+    if (teachers is None) == (instruction is None):
+        got = "both" if teachers else "neither"
+        raise UsageError(f"distill wants --teachers, or --instruction with --rows; got {got}")
+    if instruction is not None:
+        written = written_instruction(instruction, rows, text, words, tasks)
+        distill_written(written, config, out, lambda: load(backbone, changes), trackers)
+        return
+    if given := [name for name, value in (("--rows", rows), ("--text", text), ("--words", words)) if value is not None]:
+        raise UsageError(f"{given[0]} belongs to --instruction; teachers have rows of their own")
+    assert teachers is not None
+    from mptune.prompts.stored import prompt_folders
+
+    folders = prompt_folders(teachers)  # never a name of the hub
     chosen = named_tasks(tasks, "--tasks")
     from mptune import distill
     from mptune.prompts.folder import rows_of
@@ -92,10 +113,10 @@ def distill_teachers(
     from mptune.stages.run import try_out
 
     prompts = load_prompts(teachers)
-    rows = rows_of(folders, chosen, data)
+    read = rows_of(folders, chosen, data)
     try_out(out)
     model = load(backbone, changes, prompts[0], folders[0])
-    say_saved(out, distill(rows, prompts, model, config, out=out, report_to=trackers))
+    say_saved(out, distill(read, prompts, model, config, out=out, report_to=trackers))
 
 
 def adapt_prompt(

@@ -58,7 +58,8 @@ class TeacherOutputs:
     def __call__(self, picks: Sequence[Pick], batch: Batch) -> Output:
         """Return the teachers' outputs to a batch of rows, without gradients; what stands at padding means nothing."""
         if not self._kept:
-            return self._asked(batch)
+            # A teacher that is an instruction reads other tokens than the student does.
+            return self._asked(collate(picks, self._data, self._backbone))
         left = not self._backbone.is_encoder_decoder
         width, room = batch.input_ids.shape[1], batch.labels.shape[1]
         logits, *hidden = zip(*(self._kept[pick] for pick in picks), strict=True)

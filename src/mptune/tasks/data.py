@@ -11,13 +11,14 @@ import torch
 from mptune.errors import DataError
 from mptune.files import digest
 from mptune.tasks.cells import CellError, label_key
-from mptune.tasks.dataset import Dataset
+from mptune.tasks.dataset import IN_MEMORY, Dataset
 from mptune.tasks.guess import Table, guess_rows
 from mptune.tasks.memory import rows_in_memory
 from mptune.tasks.rows import NumberedRows, read_rows, sources_of, unlabelled_sources
 from mptune.tasks.splits import (
     TEST_SHARE,
     VALIDATION_SHARE,
+    check_overlap,
     gathered,
     halves,
     hold_out,
@@ -28,7 +29,6 @@ from mptune.tasks.splits import (
 from mptune.tasks.task import SPLITS, Example, Split, Task, there
 from mptune.terminal import warn_once
 
-IN_MEMORY = "in memory"  # for the name of a file
 HOW_READ = {"where", "train_rows", "without_label", "overlap"}  # of a task's dataset, whatever its rows come from
 
 
@@ -151,6 +151,13 @@ class TaskRows:
             task = task.model_copy(update={"dataset": Dataset.read({**kept, **dataset}, f"the rows of {task.name}")})
         return cls(task, None, {split: list(enumerate(rows, start=1)) for split, rows in given.items()})
 
+    @classmethod
+    def of_examples(cls, task: Task, **splits: Sequence[Example]) -> "TaskRows":
+        """Return a task with rows that are rendered already, by split."""
+        dataset = Dataset.read(dict.fromkeys(splits, IN_MEMORY), f"the rows of {task.name}")
+        read = {split: ReadSplit(tuple(examples), split, ()) for split, examples in splits.items()}
+        return cls(task.model_copy(update={"dataset": dataset}), None, {split: [] for split in splits}, read)
+
     def __repr__(self) -> str:
         words = ", ".join(self.task.label_words) or "free text"
         counts = [f"{len(rows)} {split}" for split, rows in self._given.items()]
@@ -216,7 +223,7 @@ class TaskRows:
         examples, places = self._examples(division, problems)
         any_training = bool(examples.get("train"))
         if self.task.dataset.overlap != "keep":
-            _check_overlap(self.task, examples, places, problems)
+            check_overlap(self.task, examples, places, problems)
         if division.halved and "test" in examples:
             examples["validation"], examples["test"] = halves(examples["test"])
         if self.task.dataset.split == "held-out" and any_training:
@@ -370,25 +377,3 @@ def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -
     if passed:
         warn_once(f"{task.name}: {place} has rows without a label, which are passed over: {passed}")
     return examples
-
-
-def _check_overlap(task: Task, examples: dict[str, list[Example]], places: dict[str, str], problems: list[str]) -> None:
-    """Report training inputs that stand in another split too, or drop them where the task says so."""
-    assert task.dataset is not None
-    hint = 'overlap="drop"' if task.dataset.train == IN_MEMORY else "`overlap: drop` under dataset"
-    for split in ("validation", "test"):
-        if "train" not in examples or split not in examples:
-            continue
-        seen = {normal(e.input): e.row for e in examples[split]}
-        shared = [e for e in examples["train"] if normal(e.input) in seen]
-        if not shared:
-            continue
-        if task.dataset.overlap == "drop":
-            warn_once(f"{task.name}: {len(shared)} training rows stand in {places[split]} too and are left out")
-            examples["train"] = [e for e in examples["train"] if normal(e.input) not in seen]
-        else:
-            problems.extend(
-                f"{places['train']} row {e.row} stands in {places[split]} too, row {seen[normal(e.input)]} "
-                f"({hint} leaves such rows out of training)"
-                for e in shared
-            )

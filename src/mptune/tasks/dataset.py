@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from mptune.config import Config
 from mptune.tasks.cells import label_key
 
+IN_MEMORY = "in memory"  # for the name of a file, where a program holds the rows
+
 
 class HubData(Config):
     """A data set on the Hugging Face hub."""

@@ -75,12 +75,37 @@ def guess_task(
         DataError: rows that cannot be read, or that have fewer than two labels.
         ConfigError: a name that no task may have.
     """
+    table = _table(file, name)
+    return guess_rows(table, name, text, label, {"train": _relative(file, beside), "split": "held-out"})
+
+
+def text_task(file: Path, name: str, text: Sequence[str] = (), words: Sequence[str] = ()) -> Task:
+    """Return a task that nobody labels: the texts of a file's rows, and what is answered to them.
+
+    Args:
+        text: the columns that are read; the one with the longest texts without any.
+        words: label words, one of which is the answer; free text without any.
+
+    Raises:
+        UsageError, DataError: as `guess_task`.
+        ConfigError: one label word, or two of the same.
+    """
+    table = _table(file, name)
+    texts = tuple(_known(column_name(t), table) for t in text) or (_text_column(table.columns, None, table),)
+    answers: dict[str, Any] = {"target": "{answer}", "metrics": ("exact_match", "rouge_l")}
+    if words:
+        answers = {"verbalizer": {word: word for word in words}, "metrics": ("accuracy", "f1_macro")}
+        if len(answers["verbalizer"]) < len(words):
+            raise UsageError(f"label words differ from each other; got {', '.join(words)}")
+    return Task.read({"name": name, "template": _texts(texts), **answers}, f"the task of {file.name}")
+
+
+def _table(file: Path, name: str) -> Table:
     problems: list[str] = []
     rows = [row for _, row in unlabelled_rows(file, problems)]
     if problems:
         raise DataError(name, problems)
-    table = Table(rows, file.name, "--{} COLUMN")
-    return guess_rows(table, name, text, label, {"train": _relative(file, beside), "split": "held-out"})
+    return Table(rows, file.name, "--{} COLUMN")
 
 
 def guess_rows(table: Table, name: str, text: Sequence[str], label: str | None, dataset: Mapping[str, Any]) -> Guess:
@@ -154,7 +179,7 @@ def _may_be_label(cells: Sequence[Any]) -> bool:
     return 2 <= classes <= min(MOST_CLASSES, len(values) / 2) and sum(map(len, values)) / len(values) <= LONGEST_LABEL
 
 
-def _text_column(columns: Sequence[str], label: str, table: Table) -> str:
+def _text_column(columns: Sequence[str], label: str | None, table: Table) -> str:
     """Return the column with the longest texts."""
     lengths = {column: _length([row.get(column) for row in table.rows]) for column in columns if column != label}
     best = max(lengths, key=lambda column: lengths[column], default="")
@@ -233,8 +258,12 @@ def question(label: str, texts: Sequence[str], words: Mapping[str, str]) -> str:
     asked = plain(re.sub(r"[_\s]+", " ", label).strip().lower())
     listed = [plain(word) for word in words.values()]
     named = f": {', '.join(listed[:-1])} or {listed[-1]}" if len(listed) <= NAMED_CLASSES else ""
-    fields = f"{{{texts[0]}}}" if len(texts) == 1 else " ".join(f"{plain(t)}: {{{t}}}" for t in texts)
-    return f"Which {asked} is it{named}? {fields}"
+    return f"Which {asked} is it{named}? {_texts(texts)}"
+
+
+def _texts(columns: Sequence[str]) -> str:
+    """Return the template of some columns: alone, or each behind its name."""
+    return f"{{{columns[0]}}}" if len(columns) == 1 else " ".join(f"{plain(c)}: {{{c}}}" for c in columns)
 
 
 def _folded(text: str) -> str:

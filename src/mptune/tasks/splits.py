@@ -1,10 +1,13 @@
 """How the examples of a data set are divided, spread and gathered. Pure functions of lists of examples."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
+from mptune.tasks.dataset import IN_MEMORY
 from mptune.tasks.task import Example, Task
+from mptune.terminal import warn_once
 
 HELD_OUT_ROWS = 1_000  # rows taken from training data for a split that is missing: Raffel et al. 2020
 HELD_OUT_SHARE = 10  # ... but at most every tenth row
@@ -22,7 +25,7 @@ def hold_out(task: Task, train: list[Example]) -> tuple[list[Example], list[Exam
     texts = [normal(e.input) for e in train]
     units = list(dict.fromkeys(texts)) if task.gather else texts
     count = max(1, min(HELD_OUT_ROWS, len(units) // HELD_OUT_SHARE))
-    drawn = _shuffled(len(units))[:count]
+    drawn = shuffled(len(units))[:count]
     held_texts = {units[i] for i in drawn}
     held = [i for i, text in enumerate(texts) if text in held_texts] if task.gather else sorted(drawn)
     gone = set(held) if task.dataset.overlap == "keep" else {i for i, t in enumerate(texts) if t in held_texts}
@@ -41,19 +44,43 @@ def hold_out_of_each(train: list[Example], share: float) -> tuple[list[Example],
     for texts in of_class.values():
         units = list(texts)
         count = max(round(share * len(units)), 1) if len(units) > 2 else 0
-        held |= {units[i] for i in _shuffled(len(units))[:count]}
+        held |= {units[i] for i in shuffled(len(units))[:count]}
     sides = {kept: [e for e in train if (normal(e.input) not in held) == kept] for kept in (True, False)}
     return sides[True], sides[False]
 
 
+def check_overlap(
+    task: Task, examples: dict[str, list[Example]], places: Mapping[str, str], problems: list[str]
+) -> None:
+    """Report training inputs that stand in another split too, or drop them where the task says so."""
+    assert task.dataset is not None
+    hint = 'overlap="drop"' if task.dataset.train == IN_MEMORY else "`overlap: drop` under dataset"
+    for split in ("validation", "test"):
+        if "train" not in examples or split not in examples:
+            continue
+        seen = {normal(e.input): e.row for e in examples[split]}
+        shared = [e for e in examples["train"] if normal(e.input) in seen]
+        if not shared:
+            continue
+        if task.dataset.overlap == "drop":
+            warn_once(f"{task.name}: {len(shared)} training rows stand in {places[split]} too and are left out")
+            examples["train"] = [e for e in examples["train"] if normal(e.input) not in seen]
+        else:
+            problems.extend(
+                f"{places['train']} row {e.row} stands in {places[split]} too, row {seen[normal(e.input)]} "
+                f"({hint} leaves such rows out of training)"
+                for e in shared
+            )
+
+
 def halves(rows: list[Example]) -> tuple[list[Example], list[Example]]:
     """Return the validation and the test half of shuffled rows, each in the rows' own order; an odd row is tested."""
-    order = _shuffled(len(rows))
+    order = shuffled(len(rows))
     half = len(rows) // 2
     return [rows[i] for i in sorted(order[:half])], [rows[i] for i in sorted(order[half:])]
 
 
-def _shuffled(count: int) -> list[int]:
+def shuffled(count: int) -> list[int]:
     """Return 0..count-1 in the order of seed 42, the split seed of earlier prompt tuning papers."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(42)).tolist()
 

@@ -279,6 +279,11 @@ class Task(Config):
         files: dict[str, Any] = {part: str(path.parent.resolve() / path.name) for part, path in named.items()}
         return self.model_copy(update={"dataset": self.dataset.model_copy(update=files)})
 
+    def with_unlabelled(self, file: Path) -> Self:
+        """Return the task with the rows of a file, whose labels nobody reads."""
+        dataset = Dataset.read({"train": str(file), "unlabelled": str(file)}, f"the rows of {self.name}")
+        return self.model_copy(update={"dataset": dataset})
+
     def without_paths(self) -> Self:
         """Return the task as a card carries it: what is needed to use a prompt, not where its data was."""
         return self.model_copy(update={"dataset": None})
