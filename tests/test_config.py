@@ -235,3 +235,27 @@ def test_an_override_of_an_unknown_stage_is_refused_and_the_nearest_named():
 def test_an_override_of_an_unknown_field_is_refused_by_its_stage():
     with pytest.raises(ConfigError, match=r"temprature is not a field\. Did you mean 'temperature'"):
         DistillConfig.read(parse_overrides(["distill.temprature=2"])["distill"], "--set")
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows", "steps"),
+    [
+        ({}, 8, 25),
+        ({}, 12, 38),
+        ({}, 32, 100),
+        ({}, 1000, 100),
+        ({"most_epochs": 10}, 8, 10),
+        ({"most_epochs": None}, 8, 100),
+        ({"steps": 60}, 8, 60),
+        ({"steps": 60, "most_epochs": 25}, 8, 25),
+        ({"epochs": 40}, 8, 40),
+        ({"steps": 0}, 8, 0),
+    ],
+)
+def test_few_rows_are_passed_over_25_times_unless_somebody_says_how_many_steps(fields, rows, steps):
+    assert AdaptConfig(**fields).steps_of(rows) == steps
+
+
+def test_other_trainings_take_their_steps_however_few_the_rows_are():
+    assert TeachConfig().steps_of(8) == 300
+    assert TeachConfig(epochs=2, batch_size=8).steps_of(9) == 3

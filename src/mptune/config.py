@@ -6,10 +6,11 @@ docs/decisions/0004-learning-rates.md.
 """
 
 import difflib
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mptune.errors import ConfigError, UnknownNameError
 
@@ -108,6 +109,10 @@ class TrainingConfig(ExamplesConfig):
     scoring: Literal["task", "labels", "generation"] = "task"
     """How a classification task is validated: as the task says, ranking its label words, or by free generation."""
 
+    def steps_of(self, rows: int) -> int:
+        """Return how many steps a training on so many rows takes."""
+        return self.steps if self.epochs is None else math.ceil(self.epochs * rows / self.batch_size)
+
 
 class TeachConfig(TrainingConfig):
     """Stage 1, and plain prompt tuning: one soft prompt for one task."""
@@ -169,7 +174,11 @@ class AdaptConfig(TrainingConfig):
     """Stage 3, target adaptation: a multitask prompt to a new task, or to a group of tasks."""
 
     steps: int = Field(100, ge=0, le=MOST_STEPS)
-    """Optimizer updates. 0 keeps the transferred prompt as it is."""
+    """Optimizer updates; fewer where ``most_epochs`` says so. 0 keeps the transferred prompt as it is."""
+    most_epochs: float | None = Field(25, gt=0, le=1e6)
+    """Passes over the training rows, where ``steps`` would be more: eight rows are learnt by heart in 25 steps, and
+    forgotten how to be told in 100 (docs/LOG.md, 2026-11-28: steps by rows). No limit where ``steps`` or ``epochs``
+    are named."""
     batch_size: int = Field(8, ge=1, le=MOST_ROWS)
     """Examples per update, over all devices."""
     validate_every: int = Field(20, ge=1)
@@ -191,6 +200,18 @@ class AdaptConfig(TrainingConfig):
     labelled ones; the teachers take ``steps``."""
     sharpening: float = Field(2.0, gt=0)
     """Power to which the teachers' mean probabilities are taken: above 1, the likeliest label counts for more."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_that_are_named_are_taken(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "most_epochs" not in values and {"steps", "epochs"} & values.keys():
+            return {**values, "most_epochs": None}
+        return values
+
+    def steps_of(self, rows: int) -> int:
+        """Return how many steps a training on so many rows takes."""
+        steps = super().steps_of(rows)
+        return steps if self.most_epochs is None else min(steps, math.ceil(self.most_epochs * rows / self.batch_size))
 
 
 class BaselineConfig(TrainingConfig):

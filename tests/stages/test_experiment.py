@@ -78,7 +78,7 @@ def test_epochs_of_a_group_count_all_its_rows(toy_tasks):
 
 def test_steps_stay_where_no_epochs_are_asked_for(toy_task):
     config = TrainingConfig(steps=7)
-    assert experiment([toy_task], config).config is config
+    assert experiment([toy_task], config).config == config
 
 
 def test_nothing_is_held_out_where_nothing_is_validated(toy_task):

@@ -242,7 +242,7 @@ def _answering(rows: Sequence[int], tasks: Sequence[Texts], pace: Pace) -> float
 def training_cost(config: TrainingConfig, tasks: Sequence[Texts], pace: Pace) -> Cost:
     """Return what one training of tasks takes, validations included."""
     drawn = [task.drawn(config.shots) for task in tasks]
-    steps = config.steps if config.epochs is None else math.ceil(config.epochs * sum(drawn) / config.batch_size)
+    steps = config.steps_of(sum(drawn))
     size = min(config.batch_size, drawn[0]) if len(tasks) == 1 else config.batch_size
     tokens = size * (_mean([t.tokens for t in tasks]) + pace.length)
     hours = steps * pace.step * tokens / (pace.size * pace.tokens) / 3600
@@ -366,6 +366,7 @@ def _short(config: Any, steps: int) -> Any:
     """
     few = {"steps": steps, "epochs": None} if isinstance(config, TrainingConfig) else {}
     if isinstance(config, AdaptConfig):
+        few["most_epochs"] = None
         students = math.ceil(steps * config.unlabelled_steps / max(1, config.steps))
         few |= {"unlabelled_steps": students, "unlabelled_rows": min(config.unlabelled_rows, config.batch_size)}
     return config.model_copy(update={**few, "shots": _size(config), "validation_shots": 0})

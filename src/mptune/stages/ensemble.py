@@ -65,7 +65,8 @@ def adapt_with_unlabelled(
     unlabelled = unlabelled_of(rows, config)
     texts = digest("\n".join(example.input for example in unlabelled))
     also = {"source": source.digest(), "taught by": config.model_dump(mode="json"), "unlabelled": texts}
-    learns, length = config.model_copy(update={"steps": config.unlabelled_steps, "epochs": None}), source.prompt_length
+    steps = {"steps": config.unlabelled_steps, "epochs": None, "most_epochs": None}
+    learns, length = config.model_copy(update=steps), source.prompt_length
     with Experiment("target", [rows], backbone, learns, length, out=out, also=also) as experiment:
         if (done := experiment.finished()) is not None:
             return done

@@ -1,6 +1,5 @@
 """One training, from the rows it reads to the folder it leaves: data, configuration, identity, run and card."""
 
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -194,7 +193,7 @@ def versions() -> dict[str, str]:
 
 
 def _in_steps(config: C, rows: int) -> C:
-    """Return the configuration with its epochs, if it counts in them, as steps."""
-    if not isinstance(config, TrainingConfig) or config.epochs is None:
+    """Return the configuration with what it says of passes over so many rows as steps."""
+    if not isinstance(config, TrainingConfig):
         return config
-    return config.model_copy(update={"steps": math.ceil(config.epochs * rows / config.batch_size), "epochs": None})
+    return config.model_copy(update={"steps": config.steps_of(rows), "epochs": None})

@@ -153,10 +153,12 @@ class TaskRows:
 
     @classmethod
     def of_examples(cls, task: Task, **splits: Sequence[Example]) -> "TaskRows":
-        """Return a task with rows that are rendered already, by split."""
-        dataset = Dataset.read(dict.fromkeys(splits, IN_MEMORY), f"the rows of {task.name}")
+        """Return a task with rows that are rendered already, by split; ``unlabelled`` is one of them."""
+        dataset = Dataset.read({"train": IN_MEMORY, **dict.fromkeys(splits, IN_MEMORY)}, f"the rows of {task.name}")
         read = {split: ReadSplit(tuple(examples), split, ()) for split, examples in splits.items()}
-        return cls(task.model_copy(update={"dataset": dataset}), None, {split: [] for split in splits}, read)
+        unlabelled = read.pop("unlabelled").examples if "unlabelled" in read else None
+        given: dict[str, NumberedRows] = {split: [] for split in splits}
+        return cls(task.model_copy(update={"dataset": dataset}), None, given, read, _unlabelled=unlabelled)
 
     def __repr__(self) -> str:
         words = ", ".join(self.task.label_words) or "free text"
