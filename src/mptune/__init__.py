@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mptune.stages.adaptation import adapt
     from mptune.stages.classifier import PromptClassifier
     from mptune.stages.distillation import distill
+    from mptune.stages.instructions import Instruction, answered_rows
     from mptune.stages.teachers import teach
     from mptune.tasks.data import TaskRows
     from mptune.tasks.registry import get_task, load_task
@@ -31,6 +32,7 @@ __all__ = [
     "Card",
     "DistillConfig",
     "EvaluateConfig",
+    "Instruction",
     "MptuneError",
     "MultitaskPrompt",
     "Prediction",
@@ -41,6 +43,7 @@ __all__ = [
     "TaskRows",
     "TeachConfig",
     "adapt",
+    "answered_rows",
     "distill",
     "evaluate",
     "get_task",
@@ -64,6 +67,7 @@ _HOME = {
     "stages.adaptation": ("adapt",),
     "stages.classifier": ("PromptClassifier",),
     "stages.distillation": ("distill",),
+    "stages.instructions": ("Instruction", "answered_rows"),
     "stages.teachers": ("teach",),
     "tasks.data": ("TaskRows",),
     "tasks.registry": ("get_task", "load_task"),
