@@ -29,7 +29,7 @@ def test_the_examples_run_one_after_the_other_and_leave_what_they_name(cli, tmp_
     monkeypatch.chdir(tmp_path)
     export(tmp_path / "tickets.csv", labelled=True)
     export(tmp_path / "new.csv", labelled=False)
-    for given in ("recipes", "results/quickstart"):  # of a checkout
+    for given in ("results/quickstart",):  # of a checkout
         shutil.copytree(ROOT / given, tmp_path / given)
     for name, (_, example) in COMMANDS.items():
         few = ["--steps", "1"] if name in ("teach", "distill", "adapt") else []

@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "adapt": (training.adapt_prompt, "--task tickets.yaml --out prompts/tickets"),
     "evaluate": (training.evaluate_prompt, "--prompt prompts/tickets --split test --classes"),
     "predict": (data.predict, "new.csv --prompt prompts/tickets --output answers.csv"),
-    "bench": (comparing.bench, "recipes/quickstart.yaml --plan"),
+    "bench": (comparing.bench, "tickets.yaml --plan"),
     "report": (comparing.report, "results/quickstart --out report.html"),
     "tasks": (data.tasks, "tickets.yaml"),
     "prompts": (sharing.prompts, "--json"),

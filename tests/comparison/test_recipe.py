@@ -7,6 +7,7 @@ import pytest
 from mptune.comparison.loaded import Loaded, for_target
 from mptune.comparison.recipe import recipe_model
 from mptune.errors import ConfigError
+from support.toys import task_yaml
 
 BASE = {"name": "toy", "out": "runs/toy", "sources": ["sst2", "mnli"], "targets": ["rte", "cb"]}
 
@@ -271,3 +272,43 @@ def test_where_vectors_start_is_checked_before_anything_is_trained(tmp_path):
     assert "got 'y'" in refusal(tmp_path, methods=["mpt"], per_task={"cb": {"initialise": "y"}})
     assert Loaded.from_file(written(tmp_path, adapt={"initialise": "mnli"})).recipe.adapt.initialise == "mnli"
     Loaded.from_file(written(tmp_path, methods=["constant"], adapt={"initialise": "x"}))
+
+
+# -- a task's file in place of a recipe's -----------------------------------------------------------------------------
+
+
+def test_a_tasks_file_is_a_comparison_of_what_can_answer_it(tmp_path):
+    task_yaml(tmp_path, "mood")
+    found = Loaded.from_file(tmp_path / "mood.yaml", {"evaluate": {"rows": "7"}})
+    assert [rows.name for rows in found.targets] == ["mood"]
+    assert found.recipe.methods == (
+        "constant",
+        "zero-shot",
+        "tf-idf",
+        "linear-probe",
+        "prompt-tuning",
+        "transfer",
+        "mpt",
+    )
+    assert (found.recipe.name, found.recipe.out, found.recipe.shots, found.recipe.seeds) == (
+        "mood",
+        "runs/mood",
+        (8,),
+        3,
+    )
+    assert found.recipe.evaluate.rows == 7
+    mpt, scratch = (found.contenders[name].trainings[("mood",)] for name in ("mpt", "prompt-tuning"))
+    assert (mpt.steps, mpt.most_epochs, scratch.steps, scratch.prompt_length) == (100, 25, 100, 20)
+    free = {"name": "say", "template": "{a}", "target": "{b}", "metrics": "bleu", "dataset": {"train": "x.csv"}}
+    (tmp_path / "say.yaml").write_text(json.dumps(free))
+    assert Loaded.from_file(tmp_path / "say.yaml").recipe.methods == (
+        "constant", "zero-shot", "prompt-tuning", "transfer", "mpt"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [["bench"], ["adapt", "--out", "x", "--task"], ["teach", "--out", "x", "--tasks"]])
+def test_a_table_where_a_task_is_wanted_says_what_makes_one(cli, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = cli(*command, "tickets.csv")
+    assert code == 2
+    assert "tickets.csv is a table, and no task; `mptune init tickets.csv` writes the task that it is" in err

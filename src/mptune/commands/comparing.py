@@ -11,7 +11,7 @@ from mptune.terminal import say, table
 
 
 def bench(
-    recipe: Annotated[Path, typer.Argument(help="A recipe's YAML file.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe's YAML file, or a task's.")],
     out: Annotated[File, option("In place of the recipe's folder.", "DIR")] = None,
     only: Annotated[Text, option("Only these methods and targets of the recipe.", "METHOD,TASK")] = None,
     plan: Annotated[
@@ -19,7 +19,10 @@ def bench(
     ] = False,
     settings: SetOption = None,
 ) -> None:
-    """A whole comparison from one file: sources, methods, targets, seeds. What is finished is not done again."""
+    """A whole comparison from one file: sources, methods, targets, seeds. What is finished is not done again.
+
+    Of a task's file: which method to take for it, by three draws of eight labels a class.
+    """
     from mptune.comparison.bench import run_recipe
     from mptune.comparison.loaded import Loaded
     from mptune.comparison.methods import sections

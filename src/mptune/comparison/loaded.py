@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from mptune.comparison.methods import Method, target_sections
+from mptune.comparison.methods import METHODS, Method, target_sections
 from mptune.comparison.recipe import Recipe, known_to, over, recipe_model
 from mptune.config import PUBLISHED_SEEDS, STARTS, AdaptConfig, ExamplesConfig
 from mptune.errors import ConfigError
@@ -14,10 +14,23 @@ from mptune.files import beside, read_yaml
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.stored import shipped_prompts
 from mptune.tasks.data import TaskRows
-from mptune.tasks.registry import get_tasks
+from mptune.tasks.registry import get_tasks, refuse_table
 from mptune.tasks.task import Task
 
 OF_SOURCE_TRAINING = ("teach", "distill", "source_seeds", "spot_source")  # fields of a recipe
+
+# How a task is compared that somebody has no recipe for: what costs little first, eight labels a class, three seeds.
+FIRST_LOOK: dict[str, Any] = {
+    "backbone": {"dtype": "auto"},
+    "multitask": ["general"],
+    "methods": ["constant", "zero-shot", "tf-idf", "linear-probe", "prompt-tuning", "transfer", "mpt"],
+    "shots": [8],
+    "seeds": 3,
+    "budget": {"steps": 100, "batch_size": 8, "validation_shots": 0},
+    "prompt_tuning": {"prompt_length": 20},
+    "adapt": {"most_epochs": 25, "unlabelled_rows": 0},
+    "evaluate": {"rows": 500},
+}
 
 C = TypeVar("C", bound=ExamplesConfig)
 
@@ -53,11 +66,14 @@ class Loaded:
         """Return the recipe of a YAML file, with some fields replaced.
 
         Raises:
-            ConfigError: it is no recipe.
+            ConfigError: it is no recipe, and no task, which is compared as `FIRST_LOOK` says.
             UnknownNameError: a task that does not exist.
             ArtifactError: a multitask prompt is not there, or damaged.
         """
+        refuse_table(str(path))
         values = read_yaml(path)
+        if "template" in values and "targets" not in values:
+            values = _of_one_task(path, values)
         for section, fields in (overrides or {}).items():
             written = values.get(section) or {}
             if isinstance(written, dict):  # what is none is said when the recipe is read
@@ -150,6 +166,14 @@ def _refuse_idle_training(values: dict[str, Any], path: Path) -> None:
     problems = [f"{name} has no effect: what multitask names is trained already" for name in idle]
     if problems:
         raise ConfigError(str(path), problems)
+
+
+def _of_one_task(path: Path, task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of one task's file; only methods that can answer it."""
+    named = FIRST_LOOK["methods"]
+    methods = named if task.get("verbalizer") else [m for m in named if not METHODS[m].labels_only]
+    name = str(task.get("name", path.stem))
+    return {**FIRST_LOOK, "name": name, "out": f"runs/{name}", "targets": [path.name], "methods": methods}
 
 
 def _multitask_place(path: Path, name: str) -> Path | str:

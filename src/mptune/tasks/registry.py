@@ -6,13 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mptune.errors import ConfigError, UnknownNameError
+from mptune.errors import ConfigError, UnknownNameError, UsageError
 from mptune.files import beside, read_yaml
 from mptune.tasks.glue import GLUE
 from mptune.tasks.mrqa import MRQA
 from mptune.tasks.nlg import NLG
 from mptune.tasks.others import OTHERS
 from mptune.tasks.protocols import OWN_SPLITS
+from mptune.tasks.rows import FORMATS
 from mptune.tasks.superglue import SUPERGLUE
 from mptune.tasks.task import PROTOCOLS, SPLITS, Task
 
@@ -45,6 +46,12 @@ def load_task(path: str | Path) -> Task:
     return Task.read(values, str(path)).located(path.parent)
 
 
+def refuse_table(name: str) -> None:
+    """Raise UsageError where a file of rows is named, and what they are is wanted."""
+    if name.removesuffix(".gz").endswith(tuple(f".{ending}" for ending in FORMATS)):
+        raise UsageError(f"{name} is a table, and no task; `mptune init {name}` writes the task that it is")
+
+
 def get_task(name: str) -> Task:
     """Return the built-in task of that name, or the task of that YAML file.
 
@@ -57,6 +64,7 @@ def get_task(name: str) -> Task:
     """
     if name.endswith((".yaml", ".yml")):
         return load_task(name)
+    refuse_table(name)
     name, at, protocol = name.partition("@")
     if at and protocol not in PROTOCOLS:
         raise UnknownNameError(
