@@ -93,8 +93,8 @@ def test_free_text_has_no_rivals_that_choose_among_labels(backbone):
     ("scores", "said"),
     [
         ((50, 60, 70, 40, 71), None),
-        ((50, 60, 71, 40, 71), "linear-probe did as well here, and costs less; `mptune bench` tells over several"),
-        ((50, 80, 75, 40, 71), "tf-idf and linear-probe did as well here"),
+        ((50, 60, 71, 40, 71), "linear-probe did no worse here, and costs less; `mptune bench` tells over several"),
+        ((50, 80, 75, 40, 71), "tf-idf and linear-probe did no worse here"),
         ((50, 60, 70, 72, 71), "its start does as well without your labels: try fewer steps, or a lower rate"),
         ((71, 80, 70, 72, 71), "the commonest answer alone does as well: nothing was learnt. Try more labels"),
     ],

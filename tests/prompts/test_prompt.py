@@ -318,3 +318,22 @@ def test_what_a_stranger_wrote_into_a_card_moves_no_terminal(prompt):
     prompt.card = prompt.card.model_copy(update={"backbone": "evil\x1b[2J"})
     assert "\x1b" not in repr(prompt)
     assert "evil\\u001b[2J" in repr(prompt)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("u", (2, 4, 2), "u should be [K=3, L=4, R]; got [2, 4, 2]"),
+        ("u", (3, 5, 2), "u should be [K=3, L=4, R]; got [3, 5, 2]"),
+        ("v", (3, 1, 16), "v should be [K=3, R=2, D=16]; got [3, 1, 16]"),
+        ("v", (3, 2, 8), "v should be [K=3, R=2, D=16]; got [3, 2, 8]"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_told_from_their_header_alone(prompt, cli, tmp_path, name, shape, said):
+    prompt.save_pretrained(tmp_path / "prompt")
+    file = tmp_path / "prompt" / "prompt.safetensors"
+    with safe_open(file, "pt") as opened:
+        header = opened.metadata()
+    save_file({**load_file(file), name: torch.zeros(shape)}, file, metadata=header)
+    code, _, err = cli("show", tmp_path / "prompt")
+    assert (code, said in err) == (3, True), err

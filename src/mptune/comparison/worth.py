@@ -46,7 +46,7 @@ class Worth:
         if START in ahead:
             return "its start does as well without your labels: try fewer steps, or a lower rate"
         if ahead:
-            return f"{' and '.join(ahead)} did as well here, and costs less; `mptune bench` tells over several seeds"
+            return f"{' and '.join(ahead)} did no worse here, and costs less; `mptune bench` tells over several seeds"
         return None
 
 
