@@ -53,7 +53,10 @@ for name, (function, example) in COMMANDS.items():
 
 @app.callback(invoke_without_command=True)
 def main_options(version: Annotated[bool, option("Show the version and exit.", name="--version")] = False) -> None:
-    """Multitask prompt tuning: one soft prompt from many source tasks, adapted to yours with a few examples."""
+    """Multitask prompt tuning: one soft prompt from many source tasks, adapted to yours with a few examples.
+
+    From a table to answers: init, adapt, predict. The other commands are for who has many tasks, or compares methods.
+    """
     from mptune.model.memory import keep_few_kernels, keep_pages
 
     if version:

@@ -5,7 +5,7 @@ import pandas
 import pytest
 
 from mptune.answers.prediction import Predictor
-from mptune.errors import DataError
+from mptune.errors import DataError, UsageError
 from support.prompts import random_prompt
 from support.toys import make_task, toy_rows
 
@@ -45,5 +45,24 @@ def test_columns_of_these_names_are_not_written_over(predictor):
 
 
 def test_rows_that_cannot_be_answered_are_named(predictor):
-    with pytest.raises(DataError, match="row 2: no field 'text'"):
+    with pytest.raises(DataError, match="row 2: nothing to read, text is empty; fill it, or leave the row out"):
         predictor.predict(pandas.DataFrame({"text": ["a", None]}))
+
+
+@pytest.mark.parametrize("blank", [None, "", "  ", float("nan")])
+@pytest.mark.parametrize("kind", [list, pandas.DataFrame])
+def test_an_empty_cell_is_no_text_in_any_table(predictor, blank, kind):
+    with pytest.raises(DataError, match="row 2: nothing to read, text is empty"):
+        predictor.predict(kind([{"text": "a good day"}, {"text": blank}]))
+
+
+@pytest.mark.parametrize("rows", ["a text", {"text": "a text"}])
+def test_one_row_or_text_that_is_no_list_is_refused_with_what_a_list_looks_like(predictor, rows):
+    with pytest.raises(UsageError, match=r"predict wants a list of rows, as \[\{'text': ...\}\], or a table; got one"):
+        predictor.predict(rows)
+
+
+def test_one_prompt_needs_no_list(backbone, tmp_path):
+    prompt = random_prompt(backbone, [make_task(tmp_path, "mood")])
+    alone, listed = Predictor(backbone, prompt), Predictor(backbone, [prompt])
+    assert alone.predict(rows()) == listed.predict(rows())

@@ -109,8 +109,8 @@ def test_a_long_field_of_a_row_is_cut_and_the_template_stays(backbone, tmp_path,
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (None, r"row 1: wants {field: value}; got None"),
-        ("text", r"row 1: wants {field: value}; got 'text'"),
+        (None, r"row 1: wants {field: value}, as {'text': ...}; got None"),
+        ("text", r"row 1: wants {field: value}, as {'text': ...}; got 'text'"),
         ({"text": "\ud83d"}, r"row 1: half a character, as \\ud83d alone"),
     ],
 )

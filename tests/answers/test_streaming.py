@@ -259,7 +259,7 @@ WORDS = st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=3, 
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
-@given(words=WORDS, texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=40))
+@given(words=WORDS, texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip), max_size=40))
 def test_there_is_one_line_for_every_row_whatever_texts_and_label_words_are(backbone, tmp_path, words, texts):
     verbalizer = {str(number): word for number, word in enumerate(words)}
     try:

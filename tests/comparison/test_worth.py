@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import mptune.comparison.worth
 from mptune.answers.evaluation import evaluate
 from mptune.comparison.worth import COMMONEST, START, THIS, Worth, worth
 from mptune.config import AdaptConfig, EvaluateConfig
@@ -19,13 +20,14 @@ TASK = Task.read({"name": "mood", "template": "which? {text}", "verbalizer": WOR
 
 def looked(backbone, rows, **fields):
     config = AdaptConfig(**{"steps": 2, "max_input_tokens": 16, **fields})
-    source = random_prompt(backbone, [TASK])
+    source = random_prompt(backbone, [TASK, TASK.model_copy(update={"name": "tone"})])
     adapted = adapt(source, rows, backbone, config)
     return worth(adapted, source, rows, backbone, config), adapted, source
 
 
-def test_what_is_held_out_is_scored_and_the_last_is_what_evaluate_says(backbone):
-    rows = TaskRows.from_rows(ROWS, TASK)
+def test_what_is_held_out_is_scored_and_the_last_is_what_evaluate_says(backbone, monkeypatch):
+    rows, asked, ask = TaskRows.from_rows(ROWS, TASK), [], mptune.comparison.worth.answer
+    monkeypatch.setattr("mptune.comparison.worth.answer", lambda b, p, *more: asked.extend(p) or ask(b, p, *more))
     found, adapted, source = looked(backbone, rows)
     assert (found.task, found.metric, found.rows, found.place) == ("mood", "accuracy", 8, "test rows")
     assert [name for name, _ in found.scores] == [COMMONEST, "tf-idf", "linear-probe", START, THIS]
@@ -33,6 +35,8 @@ def test_what_is_held_out_is_scored_and_the_last_is_what_evaluate_says(backbone)
     scores = dict(found.scores)
     assert scores[THIS] == evaluate(adapted, rows, backbone, split="test", config=how)[0].value
     start = adapt(source, rows, backbone, AdaptConfig(steps=0, max_input_tokens=16))
+    assert asked[0].equal(start.collapse()[0])
+    assert asked[1].equal(adapted.collapse()[0])
     assert scores[START] == evaluate(start, rows, backbone, split="test", config=how)[0].value
     assert scores[COMMONEST] == 50.0
     assert scores["tf-idf"] == 100.0, "each class has a word of its own"
@@ -101,7 +105,7 @@ def test_free_text_has_no_rivals_that_choose_among_labels(backbone):
 )
 def test_what_is_simpler_and_no_worse_is_said(scores, said):
     names = (COMMONEST, "tf-idf", "linear-probe", START, THIS)
-    advice = Worth("mood", "accuracy", 8, "test rows", tuple(zip(names, map(float, scores), strict=True))).advice
+    advice = Worth("mood", "accuracy", 80, "test rows", tuple(zip(names, map(float, scores), strict=True))).advice
     assert advice is None if said is None else advice.startswith(said)
 
 
@@ -133,3 +137,10 @@ def test_every_prompt_of_a_folder_is_scored_by_its_name(cli, made, tmp_path):
     found = [json.loads(line) for line in out.splitlines()]
     assert {(line["prompt"], line["task"]) for line in found} == {("mood", "mood"), ("speed", "speed")}
     assert sum("recall" in line for line in found) == 4
+
+
+def test_a_few_rows_are_said_to_tell_little():
+    scores = ((COMMONEST, 50.0), (START, 80.0), (THIS, 75.0))
+    said = Worth("mood", "accuracy", 8, "test rows", scores).advice
+    assert said == "8 rows tell little apart, one of them is 12 points; label more to test on"
+    assert "tell little" not in (Worth("mood", "accuracy", 25, "test rows", scores).advice or "")

@@ -16,7 +16,7 @@ from mptune.errors import ArtifactError, BackboneError, BackboneMismatch, ShapeE
 from mptune.model.loading import load_backbone
 from mptune.prompts.card import Card
 from mptune.prompts.prompt import MultitaskPrompt, load_prompts
-from mptune.prompts.stored import stored_config
+from mptune.prompts.stored import stored_config, stored_prompt
 from mptune.prompts.vectors import TaskVectors
 from mptune.stages.teachers import teach
 from support.models import make_backbone
@@ -337,3 +337,15 @@ def test_tensors_that_do_not_fit_are_told_from_their_header_alone(prompt, cli, t
     save_file({**load_file(file), name: torch.zeros(shape)}, file, metadata=header)
     code, _, err = cli("show", tmp_path / "prompt")
     assert (code, said in err) == (3, True), err
+
+
+def test_rows_are_never_read_where_a_strangers_card_says(prompt, tmp_path):
+    prompt.save_pretrained(tmp_path / "prompt")
+    file = tmp_path / "prompt" / "prompt.safetensors"
+    with safe_open(file, "pt") as opened:
+        card = json.loads(opened.metadata()["card"])
+    for task in card["tasks"]:
+        task["dataset"] = {"train": "/etc/passwd"}
+    save_file(load_file(file), file, metadata={"card": json.dumps(card)})
+    assert [task.dataset for task in MultitaskPrompt.from_pretrained(tmp_path / "prompt").tasks] == [None] * 3
+    assert [task.dataset for task in stored_prompt(tmp_path / "prompt").card.tasks] == [None] * 3

@@ -111,6 +111,15 @@ def test_classes_come_back_as_what_they_were(source, labels):
     assert set(predicted) <= set(labels)
 
 
+def test_a_table_of_one_column_is_its_texts_and_of_more_is_refused(classifier):
+    frame = pandas.DataFrame({"text": TEXTS, "n": range(len(TEXTS))})
+    classifier.fit(frame[["text"]], LABELS)
+    assert (classifier.predict_proba(frame[["text"]]) == classifier.predict_proba(TEXTS)).all()
+    assert (classifier.predict_proba(np.array(TEXTS)[:, None]) == classifier.predict_proba(TEXTS)).all()
+    with pytest.raises(ValueError, match="wants one column of texts; got a table with 2, pass the column alone"):
+        classifier.predict(frame)
+
+
 def test_a_seed_may_be_a_generator_and_equal_seeds_learn_equally(source, classifier):
     first, same, other = (
         clone(classifier).set_params(random_state=seed).fit(TEXTS, LABELS).prompt_.digest()

@@ -1,6 +1,7 @@
 """A written instruction teaches a prompt: what it reads, what it answers, and how the prompt comes to answer alike."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -207,7 +208,7 @@ def test_a_command_makes_a_prompt_that_answers_rows(cli, folder, words):
         (["--rows", "nowhere.csv"], 2, "nowhere.csv cannot be read"),
         (["--instruction", "nowhere.txt"], 2, "nowhere.txt cannot be read: No such file or directory"),
         (["--instruction", "bytes.txt"], 3, "the instruction cannot be read: it is no text in UTF-8"),
-        (["--instruction", "empty.txt"], 2, "an instruction wants words; got none"),
+        (["--instruction", "empty.txt"], 2, "empty.txt is empty; write the instruction into it"),
         (["--instruction", None], 2, "distill wants --teachers, or --instruction with --rows; got neither"),
     ],
 )
@@ -229,3 +230,15 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(cli, folder, monkeypatch
 def test_what_belongs_to_an_instruction_is_not_passed_over_beside_teachers(cli, folder):
     code, _, err = cli("distill", "--teachers", "t", "--rows", "rows.jsonl", "--out", "x")
     assert (code, "--rows belongs to --instruction; teachers have rows of their own" in err) == (2, True), err
+
+
+def test_what_the_instruction_answered_is_counted_and_where_it_hardly_varies_that_is_said(cli, folder):
+    code, out, err = cli(*GIVEN, "--words", "bad,good", "--out", "p")
+    assert code == 0, err
+    counts = dict(re.findall(r"^(bad|good)\t(\d+)$", out, re.MULTILINE))
+    assert sum(map(int, counts.values())) == 60
+    often = max(map(int, counts.values())) >= 57
+    assert ("rows, and that the prompt has learnt; write another" in err) == often
+    assert "no training row has the label" not in err
+    code, out, err = cli(*GIVEN, "--words", "zebra,good", "--out", "q")
+    assert code == 0, err

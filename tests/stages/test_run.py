@@ -186,7 +186,7 @@ def test_an_empty_folder_may_be_filled(toy_task, tmp_path):
     [
         pytest.param({"lr": 0.5}, r"with teach\.lr = 0\.3, and now it is 0\.5\.", id="another field"),
         pytest.param({"seed": 7}, r"with teach\.seed = 0, and now it is 7\.", id="another seed"),
-        pytest.param({"rows": 40}, r"with data\.toy = \"\w+\", and now it is \"\w+\"\.", id="other rows"),
+        pytest.param({"rows": 40}, r"on other rows of toy: they have changed since\.", id="other rows"),
         pytest.param(
             {"template": "{text}"},
             r"with tasks\.0\.template = \"toy text: {text}\", and now it is \"{text}\"\.",
@@ -208,7 +208,7 @@ def test_a_changed_run_is_refused_and_the_field_is_named(tmp_path, toy_task, fin
         config = config.model_copy(update=change)
     state = r"run holds a finished run" if finished else r"run\.partial is an unfinished run"
     with pytest.raises(
-        ResumeError, match=f"{state} {message} Take the old value, choose another --out, or remove"
+        ResumeError, match=rf"(?i){state} {message} (Take the old value, )?choose another --out, or remove"
     ) as refused:
         teach(task, trained_backbone(), config, out=out)
     # What was refused is as it was, and its lock is free even while somebody looks at the error.

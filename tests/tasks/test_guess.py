@@ -162,7 +162,7 @@ def test_the_command_writes_the_task_and_shows_what_a_model_reads(cli, tmp_path,
     assert out.startswith("tickets.yaml: the text is Message Body, the label Category\n'good' × 1 is read as 'Good'\n")
     assert "Good\tGood\t" in out
     assert "tokens: Which category is it: Good or bad? a message about" in out
-    assert "then: mptune adapt --task tickets.yaml --out tickets-prompt" in err
+    assert "then: mptune adapt --task tickets.yaml --out prompts/tickets" in err
     assert load_task(tmp_path / "tickets.yaml").relabel == {"good": "Good"}
     code, again, err = cli("tasks", "tickets.yaml", "--backbone", tmp_path / "model")
     assert (code, again[again.index("label\tword") :]) == (0, out[out.index("label\tword") :])
@@ -185,3 +185,17 @@ def test_slips_are_told_in_a_line(cli, tmp_path, monkeypatch, arguments, code, s
     assert "Traceback" not in err
     assert said in err
     assert found in (2, 3), err
+
+
+def test_a_column_is_not_both_text_and_label(tmp_path):
+    file = table(tmp_path, ["yes", "no"] * 15)
+    with pytest.raises(UsageError, match=r"the column 'Category' of tickets\.csv cannot be both text and label"):
+        guess_task(file, "tickets", text=["Category"], label="Category")
+
+
+def test_a_column_of_its_own_value_in_nearly_every_row_is_no_label(tmp_path):
+    file = table(tmp_path, [f"T-{n // 3}" if n < 9 else f"T-{n}" for n in range(30)])
+    with pytest.raises(
+        DataError, match=r"column 'Category' has 24 values on 30 rows, which is no label: many rows share"
+    ):
+        guess_task(file, "tickets", label="Category")

@@ -133,3 +133,16 @@ def test_a_prompt_of_such_rows_does_not_say_that_they_lie_in_a_file(backbone, tm
     assert "dataset" not in stored
     assert BackboneConfig().name not in str(rows)
     assert repr(rows) == "TaskRows(mine: bill, parcel; 30 train)"
+
+
+def test_what_is_no_task_is_refused_by_name(backbone):
+    source = random_prompt(backbone, [TaskRows.from_rows(ROWS, label="topic").task])
+    with pytest.raises(UsageError, match=r"a training wants tasks, or their rows .*; got DataFrame"):
+        adapt(source, [pandas.DataFrame(ROWS)], backbone)
+    with pytest.raises(UsageError, match=r"train wants rows: .*; got None"):
+        TaskRows.from_rows(None)
+
+
+def test_columns_may_be_called_by_numbers():
+    table = pandas.DataFrame([[f"a message about {n}", ("bill", "parcel")[n % 2]] for n in range(12)])
+    assert TaskRows.from_rows(table, label=1).task.label == "1"

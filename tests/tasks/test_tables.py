@@ -245,3 +245,15 @@ def test_another_spelling_of_a_label_is_that_label(tmp_path):
 def test_a_spelling_leads_to_a_label_and_is_none_itself(relabel, said):
     with pytest.raises(ValidationError, match=said):
         mood(relabel=relabel, train="a.csv")
+
+
+@pytest.mark.parametrize("name", ["tickets.csv", "tickets.tsv"])
+def test_a_workbook_by_another_name_is_called_what_it_is(tmp_path, caplog, name):
+    workbook = Workbook()
+    workbook.active.append(["text", "label"])
+    workbook.save(tmp_path / "tickets.xlsx")
+    (tmp_path / "tickets.xlsx").rename(tmp_path / name)
+    problems = []
+    assert list(unlabelled_rows(tmp_path / name, problems)) == []
+    assert problems == [f"{name} cannot be read: it is an Excel workbook by what it holds, and no text; name it .xlsx"]
+    assert "cp1252" not in caplog.text

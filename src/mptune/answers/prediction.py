@@ -46,13 +46,20 @@ class Prediction:
 class Predictor:
     """Answers rows of one or many tasks with one frozen backbone."""
 
-    def __init__(self, backbone: Backbone, prompts: Sequence[MultitaskPrompt], config: EvaluateConfig | None = None):
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: MultitaskPrompt | Sequence[MultitaskPrompt],
+        config: EvaluateConfig | None = None,
+    ) -> None:
         """Collapse the prompts once.
 
         Raises:
             BackboneMismatch: a prompt was made for another model.
             UsageError: several prompts for one task, or none at all.
         """
+        if isinstance(prompts, MultitaskPrompt):
+            prompts = [prompts]
         if not prompts:
             raise UsageError("a predictor wants one prompt or more; got none")
         refuse_namesakes(prompts)
@@ -104,6 +111,9 @@ class Predictor:
             UsageError: what is no table.
             DataError: every row that names no known task, or lacks a field.
         """
+        if isinstance(rows, str | bytes | Mapping):
+            got = type(rows).__name__
+            raise UsageError(f"predict wants a list of rows, as [{self._row_like}], or a table; got one {got}")
         if not is_table_in_memory(rows):
             return self._predictions(rows)
         found = self._predictions(rows_in_memory(rows, "predict"))
@@ -130,9 +140,12 @@ class Predictor:
             ValueError: why it cannot be answered.
         """
         if not isinstance(row, Mapping):
-            raise ValueError(f"wants {{field: value}}; got {row!r:.40}")
+            raise ValueError(f"wants {{field: value}}, as {self._row_like}; got {row!r:.40}")
         try:
-            example = self._task_of(row).unlabelled(row, number)
+            task = self._task_of(row)
+            if nothing := task.unreadable(row):
+                raise ValueError(nothing)
+            example = task.unlabelled(row, number)
             example.input.encode()
         except UnknownNameError as error:
             raise ValueError(str(error)) from None
@@ -150,6 +163,11 @@ class Predictor:
             task.model_dump_json() + digest(prompt.cpu().numpy().tobytes()) for task, prompt in self._tasks.values()
         ]
         return digest("".join(parts))
+
+    @property
+    def _row_like(self) -> str:
+        """What a row of the first task looks like, for a message."""
+        return "{" + ", ".join(f"{field!r}: ..." for field in self.tasks[0].text_fields) + "}"
 
     def _task_of(self, row: Mapping[str, Any]) -> Task:
         if len(self._tasks) == 1:

@@ -41,7 +41,7 @@ def init(
     for each in guess.said:
         say(each)
     _show(load_task(file), load(backbone, {}))
-    say(f"Look at {file}, change what is wrong, then: mptune adapt --task {file} --out {file.stem}-prompt", err=True)
+    say(f"Look at {file}, change what is wrong, then: mptune adapt --task {file} --out prompts/{file.stem}", err=True)
 
 
 def _show(task: "Task", model: "Backbone") -> None:

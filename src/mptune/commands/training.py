@@ -97,7 +97,7 @@ def distill_teachers(
         got = "both" if teachers else "neither"
         raise UsageError(f"distill wants --teachers, or --instruction with --rows; got {got}")
     if instruction is not None:
-        written = written_instruction(instruction, rows, text, words, tasks)
+        written = written_instruction(instruction, out, rows, text, words, tasks)
         distill_written(written, config, out, lambda: load(backbone, changes), trackers)
         return
     if given := [name for name, value in (("--rows", rows), ("--text", text), ("--words", words)) if value is not None]:
@@ -162,6 +162,8 @@ def adapt_prompt(
         say_saved(target.out, adapted)
         for each in rows if seeds is None and not alone else ():
             _say_worth(adapted, prompt, each, model, config)
+    if seeds is None:
+        say(f"To answer rows: mptune predict new.csv --prompt {out} --output answers.csv", err=True)
 
 
 def _say_worth(
@@ -175,8 +177,9 @@ def _say_worth(
         return
     found = worth(adapted, source, rows, model, config)
     if found is None:
-        say(f"{rows.name}: all its rows were learnt from, and none is left to score it on; `split: held-out` under "
-            "dataset holds some out", err=True)  # fmt: skip
+        held = rows.task.dataset is not None and rows.task.dataset.split == "held-out"
+        why = "its classes are too small to hold any out" if held else "`split: held-out` under dataset holds some out"
+        say(f"{rows.name}: no row is left to score it on that it has not learnt from; {why}", err=True)
         return
     table([f"{found.task}, {found.rows} {found.place}", found.metric], [[n, f"{v:.1f}"] for n, v in found.scores])
     if found.advice:

@@ -22,6 +22,7 @@ from mptune.tasks.data import TaskRows, draw_rows, draw_shots
 from mptune.tasks.task import Example
 
 MOST_SCORED = 200  # rows
+FEWEST_SCORED = 25  # rows: with fewer, one row is more than four points
 MOST_FITTED = 2_000  # rows that logistic regression learns from
 COMMONEST, START, THIS = "commonest answer", "start, not adapted", "this prompt"
 
@@ -40,6 +41,9 @@ class Worth:
     def advice(self) -> str | None:
         """What to do where something that costs less is no worse than the prompt; None where nothing is."""
         *others, (_, own) = self.scores
+        if self.rows < FEWEST_SCORED:
+            one = 100 / self.rows
+            return f"{self.rows} rows tell little apart, one of them is {one:.0f} points; label more to test on"
         ahead = [name for name, value in others if value >= own]
         if COMMONEST in ahead:
             return "the commonest answer alone does as well: nothing was learnt. Try more labels, steps, another rate"

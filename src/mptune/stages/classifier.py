@@ -22,6 +22,7 @@ from mptune.stages.ensemble import adapt_with_unlabelled
 from mptune.tasks.cells import CellError, label_key, text_cell
 from mptune.tasks.data import TaskRows
 from mptune.tasks.guess import label_words, question
+from mptune.tasks.memory import is_frame
 from mptune.tasks.task import Task
 
 TEXT, LABEL = "text", "label"  # columns
@@ -164,6 +165,11 @@ def _texts(given: Any) -> list[str]:
     """
     if isinstance(given, str | bytes | Mapping):
         raise ValueError(f"wants a list of texts; got {type(given).__name__}")
+    if is_frame(given) or getattr(given, "ndim", 1) == 2:  # as scikit-learn's tables are, one column of which is read
+        table = np.asarray(given, dtype=object)
+        if table.shape[1] != 1:
+            raise ValueError(f"wants one column of texts; got a table with {table.shape[1]}, pass the column alone")
+        given = table[:, 0]
     texts = []
     for number, each in enumerate(given, start=1):
         try:

@@ -79,6 +79,11 @@ class Experiment(Generic[C]):
             DataError: every problem of every task at once.
             ResumeError: ``out`` holds a run with another configuration.
         """
+        if strange := [each for each in tasks if not isinstance(each, Task | TaskRows)]:
+            raise UsageError(
+                f"a training wants tasks, or their rows (TaskRows.from_rows makes them of a table); got "
+                f"{type(strange[0]).__name__}"
+            )
         folder = None if data_dir is None else Path(data_dir)
         rows = [TaskRows.of(task, folder) for task in tasks]
         names = [each.name for each in rows]
@@ -174,7 +179,7 @@ def training_data(
                 shot_rows[task.name] = [e.row for e in drawn]
                 checked = draw_shots(data.validation, config.validation_shots, config.seed)
             targets = unwritable(task, (*drawn, *checked), backbone, config.max_target_tokens)
-            for doubt in (*doubts(task, drawn, config.shots), *targets):
+            for doubt in (*(doubts(task, drawn, config.shots) if rows.doubted else ()), *targets):
                 warn_once(doubt)
             train.append(encode(task, drawn, backbone, config, prompt_length))
             validation.append(encode(task, checked, backbone, config, prompt_length))

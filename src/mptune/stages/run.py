@@ -91,6 +91,11 @@ class Run:
         if changed is not None:
             field, old, new = changed
             state = "holds a finished run" if folder == self.out else "is an unfinished run"
+            if field.startswith("data."):
+                raise ResumeError(
+                    f"{folder} {state} on other rows of {field.removeprefix('data.')}: they have changed since. Choose "
+                    "another --out, or remove the folder."
+                )
             raise ResumeError(
                 f"{folder} {state} with {field} = {old}, and now it is {new}. "
                 "Take the old value, choose another --out, or remove the folder."

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from mptune.errors import DataError
+from mptune.errors import DataError, UsageError
 from mptune.files import digest
 from mptune.tasks.cells import CellError, label_key
 from mptune.tasks.dataset import IN_MEMORY, Dataset
@@ -80,6 +80,7 @@ class TaskRows:
 
     task: Task
     data_dir: Path | None = None
+    doubted: bool = True  # whether what is odd about its labels is worth a line: somebody gave them
     _given: Mapping[str, NumberedRows] = field(default_factory=dict)  # by split, those that a program holds
     _read: dict[str, ReadSplit] = field(default_factory=dict)
     _divided: dict[tuple[Split, ...], TaskData] = field(default_factory=dict)
@@ -136,20 +137,28 @@ class TaskRows:
             DataError: fewer than two labels.
         """
         tables = {"train": train, "validation": validation, "test": test, "unlabelled": unlabelled}
+        if train is None and not (task and tables["test"] is not None):
+            raise UsageError("train wants rows: a DataFrame, a Dataset or a list of {field: value}; got None")
         given = {split: rows_in_memory(rows, split) for split, rows in tables.items() if rows is not None}
         dataset: dict[str, Any] = dict.fromkeys(given, IN_MEMORY) | ({"overlap": overlap} if overlap else {})
         if hold_out and not given.keys() & {"validation", "test"}:
             dataset["split"] = "held-out"
         if task is None:
-            texts = (text,) if isinstance(text, str) else tuple(text)
-            guess = guess_rows(Table(given["train"], "train", '{}="COLUMN"'), name, texts, label, dataset)
+            texts = (text,) if isinstance(text, str) else tuple(map(str, text))
+            guess = guess_rows(
+                Table(given["train"], "train", '{}="COLUMN"'),
+                name,
+                texts,
+                None if label is None else str(label),
+                dataset,
+            )
             for said in guess.said:
                 warn_once(f"{name}: {said}")
             task = guess.task
         else:
             kept = task.dataset.model_dump(include=HOW_READ) if task.dataset else {}
             task = task.model_copy(update={"dataset": Dataset.read({**kept, **dataset}, f"the rows of {task.name}")})
-        return cls(task, None, {split: list(enumerate(rows, start=1)) for split, rows in given.items()})
+        return cls(task, _given={split: list(enumerate(rows, start=1)) for split, rows in given.items()})
 
     @classmethod
     def of_examples(cls, task: Task, **splits: Sequence[Example]) -> "TaskRows":
@@ -158,7 +167,8 @@ class TaskRows:
         read = {split: ReadSplit(tuple(examples), split, ()) for split, examples in splits.items()}
         unlabelled = read.pop("unlabelled").examples if "unlabelled" in read else None
         given: dict[str, NumberedRows] = {split: [] for split in splits}
-        return cls(task.model_copy(update={"dataset": dataset}), None, given, read, _unlabelled=unlabelled)
+        with_rows = task.model_copy(update={"dataset": dataset})
+        return cls(with_rows, doubted=False, _given=given, _read=read, _unlabelled=unlabelled)
 
     def __repr__(self) -> str:
         words = ", ".join(self.task.label_words) or "free text"

@@ -119,6 +119,8 @@ def guess_rows(table: Table, name: str, text: Sequence[str], label: str | None, 
     columns = table.columns
     chosen = _known(column_name(label), table) if label else _label_column(columns, text, table)
     texts = tuple(_known(column_name(t), table) for t in text) or (_text_column(columns, chosen, table),)
+    if chosen in texts:
+        raise UsageError(f"the column {chosen!r} of {table.place} cannot be both text and label; name two columns")
     if strange := [column for column in texts if not is_field(column)]:
         raise UsageError(
             f"a template cannot name the column {strange[0]!r} of {table.place}; rename it, without braces"
@@ -129,6 +131,12 @@ def guess_rows(table: Table, name: str, text: Sequence[str], label: str | None, 
         raise DataError(
             name, [f"{table.place}: column {chosen!r} has {len(counts)} label; a task tells two or more apart"]
         )
+    if len(counts) > MOST_CLASSES or 2 * len(counts) > counts.total():
+        raise DataError(
+            name,
+            [f"{table.place}: column {chosen!r} has {len(counts)} values on {counts.total()} rows, which is no label: "
+             f"many rows share one. {table.name_it('label')}"],
+        )  # fmt: skip
     relabel, said = _spellings(counts)
     kept = sorted(value for value in counts if value not in relabel)
     words = label_words(kept)

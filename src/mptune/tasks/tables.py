@@ -28,13 +28,21 @@ _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 NumberedRow = tuple[int, dict[str, Any]]
 
 
+ZIP = b"PK\x03\x04"  # how a workbook begins, whatever its name
+
+
 def encoding_of(file: Path) -> str:
     """Return how a text file is encoded: what its mark says, UTF-8 if it is that, UTF-16 without a mark, else cp1252.
 
     Western spreadsheets write cp1252 where they do not write UTF-8; what has been taken for it is said.
+
+    Raises:
+        ValueError: it is no text, but a workbook.
     """
     with _bytes_of(file) as opened:
         head = opened.read(LOOKED_AT)
+        if head.startswith(ZIP):
+            raise ValueError("it is an Excel workbook by what it holds, and no text; name it .xlsx")
         if head.startswith(_MARKS[1:]):
             return "utf-16"
         if head.startswith(_MARKS[0]):

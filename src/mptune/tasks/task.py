@@ -202,6 +202,21 @@ class Task(Config):
         return ", ".join(said) or None
 
     @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The fields of a row that its template reads, each once."""
+        return tuple(dict.fromkeys(column_name(field.partition("[")[0]) for field in fields(self.template)))
+
+    def unreadable(self, row: Row) -> str | None:
+        """Return why there is nothing to read in a row to answer: all that the template names is there, and empty."""
+        if self.prepare is not None or not all(field in row for field in self.text_fields):
+            return None
+        empty = [field for field in self.text_fields if is_missing(row[field]) or _blank(row[field])]
+        if len(empty) == len(self.text_fields):
+            return f"nothing to read, {', '.join(empty)} is empty; fill it, or leave the row out"
+        gaps = [field for field in self.text_fields if is_missing(row[field])]
+        return f"{', '.join(gaps)} is empty; write a text there, if only a space" if gaps else None
+
+    @property
     def label_words(self) -> tuple[str, ...]:
         """The words of the verbalizer, in its order; none for free text."""
         return tuple(self.verbalizer.values())
