@@ -367,7 +367,11 @@ def _short(config: Any, steps: int) -> Any:
     few = {"steps": steps, "epochs": None} if isinstance(config, TrainingConfig) else {}
     if isinstance(config, AdaptConfig):
         students = math.ceil(steps * config.unlabelled_steps / max(1, config.steps))
-        few |= {"most_epochs": None, "unlabelled_steps": students, "unlabelled_rows": min(config.unlabelled_rows, 8)}
+        few |= {
+            "most_epochs": None,
+            "unlabelled_steps": students,
+            "unlabelled_rows": min(config.unlabelled_rows, ROWS[0]),
+        }
     return config.model_copy(update={**few, "shots": _size(config), "validation_shots": 0})
 
 
