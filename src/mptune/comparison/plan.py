@@ -1,7 +1,7 @@
 """What a recipe will take on this machine, from a short measurement: runs, steps, tokens, hours, GiB.
 
-Every stage and method takes one step, then three; the difference is two steps without what comes before the first.
-Other tasks are reckoned by their tokens. Of public data sets whose rows are not at hand, runs and steps are counted.
+Every stage and method takes one step, then three: their difference is two steps, without a start. Other tasks are
+reckoned by their tokens; of public data sets whose rows are not at hand, runs and steps are counted.
 """
 
 import math
@@ -33,8 +33,7 @@ from mptune.tasks.data import TaskRows, draw_rows
 from mptune.tasks.protocols import PUBLISHED_ROWS
 from mptune.tasks.task import SPLITS, Split
 
-STEPS = (1, 3)  # of two measurements
-ROWS = (8, 24)  # test rows of two measurements
+STEPS, ROWS = (1, 3), (8, 24)  # of two measurements; test rows of two
 SHOTS = 8  # of what takes no steps
 STATES = 2 * 4  # numbers an unfinished run keeps of each that learns: it, two moments, the best so far; old and new
 COUNTED = 200  # rows of a task whose tokens are counted
@@ -367,11 +366,8 @@ def _short(config: Any, steps: int) -> Any:
     few = {"steps": steps, "epochs": None} if isinstance(config, TrainingConfig) else {}
     if isinstance(config, AdaptConfig):
         students = math.ceil(steps * config.unlabelled_steps / max(1, config.steps))
-        few |= {
-            "most_epochs": None,
-            "unlabelled_steps": students,
-            "unlabelled_rows": min(config.unlabelled_rows, ROWS[0]),
-        }
+        few |= {"most_epochs": None, "unlabelled_steps": students}
+        few["unlabelled_rows"] = min(config.unlabelled_rows, config.batch_size)
     return config.model_copy(update={**few, "shots": _size(config), "validation_shots": 0})
 
 
