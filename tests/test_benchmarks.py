@@ -185,3 +185,19 @@ def test_what_a_gpu_is_for_runs_in_one_script_and_leaves_its_files(model, progra
     ]
     for name in names[1:]:
         assert json.loads((tmp_path / "results" / f"{name}.json").read_text())["benchmark"] == name
+
+
+@pytest.mark.slow
+@pytest.mark.embedded
+def test_an_instruction_is_compared_with_the_prompt_that_learnt_from_it(model, tmp_path):
+    instruction = BENCHMARKS.parent / "recipes" / "instruction" / "question-types.txt"
+    command = [sys.executable, str(BENCHMARKS / "instruction.py"), "teams", str(instruction), "--backbone", str(model),
+               "--rows", "40", "--steps", "2", "--length", "3", "--out", str(tmp_path / "run")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["instruction_tokens"] >= 300, "the issue of instructions is that they are long"
+    assert (result["soft_tokens"], result["rows_learnt_from"], result["rows_held_out"]) == (3, 28, 8)
+    assert all(0 <= result[name] <= 100 for name in ("same_answer", "teacher", "student", "bare", "commonest"))
+    assert result["teacher_ms"] > result["student_ms"] > 0
+    assert {"commit", "processor", "threads", "versions", "date"} <= set(result)
