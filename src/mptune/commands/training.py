@@ -150,7 +150,7 @@ def adapt_prompt(
     prompt = open_prompt(chosen)
     from mptune.stages.adaptation import Target
     from mptune.stages.ensemble import adapt_by_all_rows
-    from mptune.stages.run import try_out
+    from mptune.stages.run import first_process, try_out
     from mptune.tasks.data import TaskRows
 
     rows = TaskRows.checked(tasks, data)
@@ -162,7 +162,7 @@ def adapt_prompt(
         say_saved(target.out, adapted)
         for each in rows if seeds is None and not alone else ():
             _say_worth(adapted, prompt, each, model, config)
-    if seeds is None:
+    if seeds is None and first_process():
         say(f"To answer rows: mptune predict new.csv --prompt {out} --output answers.csv", err=True)
 
 
