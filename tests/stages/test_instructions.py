@@ -58,6 +58,16 @@ def test_of_a_long_row_the_teacher_reads_what_a_student_does_and_the_instruction
     assert decoded.endswith("mood")
 
 
+def test_a_text_that_stands_twice_is_learnt_from_or_compared_on_and_never_both():
+    examples = [
+        TASK.unlabelled({"text": text}, n) for n, text in enumerate([*TEXTS, *(f" {t.upper()}" for t in TEXTS)])
+    ]
+    rows = TaskRows.of_examples(TASK, unlabelled=examples)
+    labelled = answered_rows(Instruction(TASK, WORDS), rows, trained_backbone(), SHORT)
+    data = labelled.data("train", "validation", "test")
+    assert len(data.train) + len(data.validation) + len(data.test) == 60
+
+
 @pytest.mark.parametrize("task", [TASK, FREE], ids=["labels", "free text"])
 def test_rows_are_labelled_by_what_the_bare_model_answers_behind_it(task):
     backbone = trained_backbone()

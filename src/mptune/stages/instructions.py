@@ -15,7 +15,7 @@ from mptune.errors import DataError, UsageError
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded, encode
 from mptune.tasks.data import TaskRows
-from mptune.tasks.splits import shuffled
+from mptune.tasks.splits import normal, shuffled
 from mptune.tasks.task import Example, Span, Task
 
 PLACE = "{text}"  # in an instruction: where a row's text goes; behind it where there is none
@@ -72,7 +72,8 @@ def answered_rows(instruction: Instruction, rows: TaskRows, backbone: Backbone, 
     Raises:
         DataError: fewer than ten rows, or what cannot be rendered.
     """
-    task, examples = rows.task, list(rows.unlabelled())
+    task = rows.task
+    examples = list({normal(e.input): e for e in rows.unlabelled()}.values())  # the same text is on one side
     if len(examples) < FEWEST:
         raise DataError(
             task.name, [f"an instruction is learnt from {FEWEST} rows or more, each once; got {len(examples)}"]
