@@ -10,6 +10,7 @@ from mptune.answers.evaluation import answer, evaluate
 from mptune.config import DistillConfig, EvaluateConfig, ExamplesConfig
 from mptune.errors import DataError, ResumeError, UsageError
 from mptune.model.encoding import encode
+from mptune.stages import distillation
 from mptune.stages.distillation import distill
 from mptune.stages.instructions import Instruction, answered_rows
 from mptune.stages.teachers import teach
@@ -129,6 +130,27 @@ def test_it_learns_from_the_teachers_logits_and_not_from_its_words_alone():
     assert torch.allclose(taught.collapse(), asked.collapse(), atol=1e-4), (
         "asked once or at every step, it says the same"
     )
+
+
+def test_the_logits_are_those_that_the_model_gives_behind_the_instruction(monkeypatch):
+    backbone = trained_backbone()
+    instruction = Instruction(TASK, WORDS)
+    labelled = answered_rows(instruction, given(), backbone, SHORT)
+    asked = []
+
+    class Noting(distillation.TeacherOutputs):
+        def __init__(self, backbone, prompts, data, *more, **named):
+            asked.append((prompts.shape, [backbone.tokenizer.decode(ids, True) for ids in data[0].inputs]))
+            super().__init__(backbone, prompts, data, *more, **named)
+
+    monkeypatch.setattr(distillation, "TeacherOutputs", Noting)
+    distill([labelled], [instruction], backbone, DistillConfig(steps=1, prompt_length=3, max_input_tokens=24))
+    ((shape, texts),) = asked
+    assert shape == (1, 0, backbone.width), "and behind no prompt"
+    rows = labelled.data("train").train
+    assert len(texts) == len(rows)
+    read = backbone.tokenizer(f"{WORDS}\n\n{rows[0].input}")["input_ids"]
+    assert texts[0] == backbone.tokenizer.decode(read, True)
 
 
 def test_several_instructions_are_distilled_into_one_multitask_prompt():
