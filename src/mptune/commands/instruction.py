@@ -67,13 +67,13 @@ def distill_written(
     try_out(out)
     model = load()
     answered = answered_rows(instruction, rows, model, config)
-    said = _say_answers(answered)
     prompt = distill([answered], [instruction], model, config, out=out, report_to=trackers)
     say_saved(out, prompt)
     how = EvaluateConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
     scores = evaluate(prompt, answered, model, split="test", config=how)
     if not first_process():
         return
+    said = _say_answers(answered)
     lines = [[f"{s.metric} against its answers", f"{s.value:.1f}", f"{s.examples} rows held out"] for s in scores]
     read = len(instruction.tokens(model))
     lines.append(["tokens a request", f"{prompt.prompt_length}", f"in place of {read}"])

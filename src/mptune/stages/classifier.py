@@ -90,14 +90,13 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
-        seed = int(check_random_state(self.random_state).randint(2**31)) if _drawn(self.random_state) else None
         task = self._task()
         values = dict(zip(self.classes_.tolist(), task.verbalizer, strict=True))
         labelled = [{TEXT: t, LABEL: values[c]} for t, c in zip(texts, labels.tolist(), strict=True)]
         more = None if unlabelled is None else [{TEXT: text} for text in _texts(unlabelled)]
         rows = TaskRows.from_rows(labelled, task, unlabelled=more, hold_out=False)
         config = AdaptConfig(
-            seed=self.random_state or 0 if seed is None else seed, validation_shots=0, steps=self.steps,
+            seed=_seed(self.random_state), validation_shots=0, steps=self.steps,
             shared_lr=self.shared_lr, task_lr=self.task_lr, batch_size=self.batch_size,
             max_input_tokens=self.max_input_tokens,
         )  # fmt: skip
@@ -152,9 +151,11 @@ def _loaded(config: BackboneConfig) -> Backbone:
     return load_backbone(config)
 
 
-def _drawn(random_state: Any) -> bool:
-    """Return whether a seed is drawn: from a generator, or from chance."""
-    return random_state is None or not isinstance(random_state, int | np.integer)
+def _seed(random_state: Any) -> int:
+    """Return a number as it is, and of a generator, or of chance (None), one that is drawn."""
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31))
 
 
 def _texts(given: Any) -> list[str]:
