@@ -1,5 +1,6 @@
 """The command line on real files and a real tiny model: what it prints, where, and with which exit code."""
 
+import io
 import json
 import os
 import re
@@ -457,3 +458,17 @@ def test_what_needs_no_model_loads_no_torch(tmp_path, arguments, code, said):
     assert answer.returncode == code, answer.stderr
     assert said in answer.stdout + answer.stderr
     assert answer.stdout.splitlines()[-1].strip() == "loaded:"
+
+
+def test_predict_says_what_it_wrote_and_that_it_waits_for_rows_at_a_terminal(cli, adapted, tmp_path, monkeypatch):
+    (tmp_path / "rows.csv").write_text("text\nblue\nred\n", encoding="utf-8")
+    out = tmp_path / "answers.csv"
+    code, said, err = cli("predict", tmp_path / "rows.csv", "--prompt", adapted / "colour", "--output", out)
+    assert (code, said) == (0, "")
+    assert f"{out}: 2 answers\n" in err
+    waits = "reading rows as JSON lines from the terminal; Ctrl-D ends them, and a file may be named instead"
+    assert waits not in err
+    monkeypatch.setattr(io.TextIOWrapper, "isatty", lambda _: True, raising=False)
+    code, said, err = cli("predict", "--prompt", adapted / "colour", stdin='{"text": "blue"}\n')
+    assert code == 0
+    assert waits in err

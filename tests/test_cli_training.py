@@ -40,7 +40,10 @@ def test_steps_and_rate_have_options_of_their_own(cli, made, tmp_path, command, 
     code, _, err = cli(command, *of, "--out", tmp_path / "x", "--lr", "0.125", "--set", f"{field}=0.2")
     assert code == 2
     assert f"{field} is given by --set and by an option of its own; give it once" in err
-    assert cli(command, *of, "--out", tmp_path / "x", "--lr", "0")[0] == 2
+    for rate in ("0", "-1", "inf", "nan"):
+        code, _, err = cli(command, *of, "--out", tmp_path / "x", f"--lr={rate}")
+        assert code == 2
+        assert f"Invalid value for '--lr': wants a number above 0; got {float(rate)}" in err
 
 
 def test_a_model_is_read_in_the_numbers_that_are_fastest_here_unless_the_prompt_has_others(

@@ -101,6 +101,22 @@ def test_of_more_than_twenty_problems_the_rest_is_counted_and_none_is_lost():
     assert len(error.problems) == 53
 
 
+def test_rows_with_the_same_problem_stand_in_one_line_in_the_place_of_the_first():
+    rows = [f"a.csv row {i}: no text" for i in range(2, 12)]
+    error = DataError("mood", ["a.csv row 1: empty", *rows, "b.csv row 2: no text", "a.csv row 12: empty"])
+    assert str(error).splitlines()[1:] == [
+        "  - a.csv rows 1, 12: empty",
+        "  - a.csv rows 2, 3, 4, 5, 6 and 5 more: no text",
+        "  - b.csv row 2: no text",
+    ]
+    assert len(error.problems) == 13
+
+
+def test_a_row_is_the_one_that_a_problem_begins_with():
+    error = DataError("mood", [f"row {i}: the label 'row 3: x' is unknown" for i in (1, 2)])
+    assert str(error).endswith(" rows 1, 2: the label 'row 3: x' is unknown")
+
+
 def test_an_unknown_name_suggests_the_nearest_and_lists_what_is_known():
     error = UnknownNameError("stage", "distil", ["teach", "distill", "adapt"])
     assert str(error) == "no stage is called 'distil'. Did you mean 'distill'? Known: adapt, distill, teach."

@@ -28,8 +28,9 @@ HOUSE = [
     (
         "model",
         [
-            "batch cutting embedded grouping logits memory shapes",
-            "graphs t5",
+            "chat cutting embedded grouping logits memory quantized shapes",
+            "batch t5",
+            "graphs",
             "backbone",
             "encoding",
             "scoring writing",
@@ -97,7 +98,14 @@ DOORS = {
     "sklearn": {"answers/metrics", "comparison/baselines/classic", "stages/classifier"},
     "torchmetrics": {"answers/metrics"},
     "tqdm": {"progress"},
-    "transformers": {"comparison/baselines/setfit", "model/backbone", "model/embedded", "model/loading"},
+    "transformers": {
+        "comparison/baselines/setfit",
+        "model/backbone",
+        "model/chat",
+        "model/embedded",
+        "model/loading",
+        "model/quantized",
+    },
     "typer": {"cli", "terminal", *(f"commands/{room}" for room in ROOMS)},
     "yaml": {"files"},
 }

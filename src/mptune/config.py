@@ -55,6 +55,9 @@ class BackboneConfig(Config):
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     """Type of the frozen weights; prompts and their optimizer are always float32. ``auto`` takes bfloat16 where the
     processor multiplies it natively."""
+    bits: Literal[4, 8] | None = None
+    """Weights in 4 bits (NF4) or 8, for less memory and not for speed; it computes in ``dtype``. Takes the extra
+    ``quantized``."""
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes an accelerator where there is one."""
 

@@ -19,11 +19,14 @@ MptuneError                 exit code 1: nothing given was wrong, and yet it cou
 """
 
 import difflib
+import re
 from collections.abc import Collection, Sequence
 from typing import TypeVar
 
 Name = TypeVar("Name", bound=str)
 
+_OF_A_ROW = re.compile(r"((?:.*? )?row)( \d+)(: .*)", re.DOTALL)
+FIRST_ROWS = 5  # whose numbers stand in a message about more
 FAILED, WRONG_USE, WRONG_CONTENT = 1, 2, 3  # exit codes: what was given is right; how it was said; what it holds
 
 
@@ -71,9 +74,10 @@ class DataError(MptuneError, ValueError):
         self.task, self.problems = task, tuple(problems)
         if problems and all(getattr(problem, "leads_nowhere", False) for problem in problems):
             self.exit_code = WRONG_USE
-        listed = list(problems[: self.shown])
-        if len(problems) > self.shown:
-            listed.append(f"... and {len(problems) - self.shown} more of the kind")
+        lines = _folded(problems)
+        listed = lines[: self.shown]
+        if len(lines) > self.shown:
+            listed.append(f"... and {len(lines) - self.shown} more of the kind")
         super().__init__(_bulleted(head or f"the data of task {task!r} cannot be used:", listed))
 
     @classmethod
@@ -166,6 +170,20 @@ def one_of(kind: str, name: str, known: Collection[Name]) -> Name:
         if each == name:
             return each
     raise UnknownNameError(kind, name, known)
+
+
+def _folded(problems: Sequence[str]) -> list[str]:
+    """Return problems, each once: of several rows that have the same, the first rows' numbers and how many more."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for problem in problems:
+        of_row = _OF_A_ROW.fullmatch(problem)
+        place, row, said = of_row.groups() if of_row else (problem, "", "")
+        lines.setdefault((place, said), []).append(row)
+    folded = []
+    for (place, said), rows in lines.items():
+        more = f" and {len(rows) - FIRST_ROWS} more" if len(rows) > FIRST_ROWS else ""
+        folded.append(f"{place}{'s' if said and rows[1:] else ''}{','.join(rows[:FIRST_ROWS])}{more}{said}")
+    return folded
 
 
 def _bulleted(head: str, problems: Sequence[str]) -> str:

@@ -187,6 +187,17 @@ def test_slips_are_told_in_a_line(cli, tmp_path, monkeypatch, arguments, code, s
     assert found in (2, 3), err
 
 
+def test_a_table_whose_first_row_is_a_row_is_asked_for_names(tmp_path):
+    file = table(tmp_path, ["yes", "no"] * 15, head="a message;yes")
+    with pytest.raises(UsageError) as told:
+        guess_task(file, "tickets")
+    assert str(told.value) == (
+        "the first row of tickets.csv looks like a row and not like the names of columns: 'yes' stands below 'yes' 15 "
+        "times. Write a first row with names, or, if they are right, say --label COLUMN"
+    )
+    assert guess_task(file, "tickets", label="yes").label == "yes"
+
+
 def test_a_column_is_not_both_text_and_label(tmp_path):
     file = table(tmp_path, ["yes", "no"] * 15)
     with pytest.raises(UsageError, match=r"the column 'Category' of tickets\.csv cannot be both text and label"):

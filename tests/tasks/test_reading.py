@@ -138,7 +138,7 @@ def test_problems_of_another_tasks_rows_are_not_told(tmp_path):
 def test_a_missing_field_is_told_with_file_row_and_what_there_is(tmp_path):
     rows = [ROWS[0], {"txt": "a flat tyre", "label": "bad"}, {"text": None, "label": "bad"}, {"label": "good"}]
     assert problems(mood(train=write(tmp_path / "rows.jsonl", rows))) == [
-        "rows.jsonl row 2: no text; it has txt, label",
+        "rows.jsonl row 2: no text (did you mean txt?); it has txt, label",
         "rows.jsonl row 3: empty text; it has label",
         "rows.jsonl row 4: no text; it has label",
     ]
@@ -372,7 +372,7 @@ def test_everything_wrong_with_all_splits_is_told_at_once(tmp_path):
 
 
 def test_a_long_list_of_problems_is_cut_with_a_count(tmp_path):
-    file = write(tmp_path / "rows.jsonl", [{"text": f"row {i}", "label": "fair"} for i in range(50)])
+    file = write(tmp_path / "rows.jsonl", [{"text": f"row {i}", "label": f"fair {i}"} for i in range(50)])
     with pytest.raises(DataError, match=r"rows.jsonl row 20: [^\n]*\n  - \.\.\. and 30 more of the kind$") as error:
         load_data(mood(train=file), ["train"])
     assert len(error.value.problems) == 50

@@ -13,6 +13,7 @@ from mptune.answers.reader import Baseline, Reader
 from mptune.config import EvaluateConfig, ExamplesConfig, TrainingConfig
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch, Pick
+from mptune.model.chat import Chat
 from mptune.model.encoding import Encoded, by_length, collate, encode
 from mptune.model.loading import load_backbone
 from mptune.model.scoring import generate, label_scores
@@ -55,12 +56,13 @@ def answer(
     room = [max(map(len, each.label_ids), default=config.max_target_tokens) for each in data]
     texts = [[""] * len(each.inputs) for each in data]
     scores = [torch.zeros(len(each.inputs), len(each.label_ids)) for each in data]
-    alike: dict[tuple[bool, int, int], list[Pick]] = {}  # what can be asked together
+    alike: dict[tuple[bool, int, int, Chat | None], list[Pick]] = {}  # what can be asked together
     for t, each in enumerate(data):
         prompt = prompts[t]
-        kind = (ranked[t], 0 if ranked[t] else room[t], len(prompt) if isinstance(prompt, Tensor) else id(prompt))
+        size = len(prompt) if isinstance(prompt, Tensor) else id(prompt)
+        kind = (ranked[t], 0 if ranked[t] else room[t], size, each.chat)
         alike.setdefault(kind, []).extend((t, row) for row in range(len(each.inputs)))
-    for (rank, tokens, _), kin in alike.items():
+    for (rank, tokens, _, _), kin in alike.items():
         for picks in by_length(kin, data, config.batch_size):
             table, batch = _read(prompts, collate(picks, data, backbone))
             if rank:

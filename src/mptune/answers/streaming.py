@@ -64,8 +64,8 @@ def check_places(source: Path | None, output: Path | None) -> None:
 
 def answer_file(
     predictor: "Predictor", source: Path | None, output: Path | None, *, probabilities: bool = False
-) -> None:
-    """Write an answer to every row of a file, or of standard input, in the rows' order.
+) -> int:
+    """Write an answer to every row of a file, or of standard input, in the rows' order; return how many there are.
 
     Args:
         source: JSON lines, JSON, CSV, TSV, XLSX or Parquet; standard input, as JSON lines, where None.
@@ -111,6 +111,7 @@ def answer_file(
             done += len(portion)
             if progress.drawn:
                 progress.show(done, rows_a_second=(done - first) / (time.monotonic() - began))
+        return done
 
 
 def _check(predictor: "Predictor", source: Path) -> tuple[int, list[str]]:

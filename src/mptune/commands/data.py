@@ -1,5 +1,6 @@
 """Tasks, and rows to answer: init, tasks, predict."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,4 +130,8 @@ def predict(
 
     prompts = load_prompts(prompt)
     predictor = Predictor(load(backbone, changes, prompts[0], prompt), prompts, config)
-    answer_file(predictor, source, output, probabilities=probabilities)
+    if source is None and sys.stdin.isatty():
+        say("reading rows as JSON lines from the terminal; Ctrl-D ends them, and a file may be named instead", err=True)
+    count = answer_file(predictor, source, output, probabilities=probabilities)
+    if output is not None:
+        say(f"{output}: {count} answers", err=True)

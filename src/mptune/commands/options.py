@@ -20,6 +20,17 @@ def option(text: str, metavar: str | None = None, name: str = "", **limits: Any)
     return typer.Option(*([name] if name else []), help=text, metavar=metavar, callback=at_home, **limits)
 
 
+def rate(text: str) -> Any:
+    """Return the option of a learning rate, which is above zero."""
+
+    def above_zero(given: float | None) -> float | None:
+        if given is not None and not 0 < given < float("inf"):
+            raise typer.BadParameter(f"wants a number above 0; got {given}")
+        return given
+
+    return typer.Option(help=text, metavar="RATE", callback=above_zero)
+
+
 # Options that may be left out.
 Text = str | None
 File = Path | None

@@ -25,7 +25,7 @@ from mptune.config import AdaptConfig, ExamplesConfig, TrainingConfig
 from mptune.errors import WRONG_USE, DataError
 from mptune.files import beside
 from mptune.model.backbone import Backbone
-from mptune.model.encoding import encode_inputs
+from mptune.model.encoding import chat_for, encode_inputs
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.distillation import distill
 from mptune.stages.teachers import teach
@@ -281,14 +281,14 @@ class _Meter:
     def texts(self, task: TaskRows) -> Texts:
         """Count a task's rows, and the tokens of some."""
         if task.name not in self._texts:
-            splits = SPLITS if task in self._loaded.targets else SPLITS[:2]
-            data = task.data(*splits)
+            data = task.data(*(SPLITS if task in self._loaded.targets else SPLITS[:2]))
             recipe = self._loaded.recipe
             longest = recipe.adapt.max_input_tokens if data.test else recipe.teach.max_input_tokens
             drawn = [e.input for e in draw_rows(data.train, COUNTED, seed=0)]
             tokens = _mean([len(ids) for ids in encode_inputs(self.backbone(recipe), drawn, longest, 0, 0)])
-            rows = (len(data.train), len(data.validation), len(data.test))
-            self._texts[task.name] = Texts(tokens, *rows, max(1, len(task.task.verbalizer)))
+            tokens += chat.size if (chat := chat_for(task.task, self.backbone(recipe))) else 0
+            rows, labels = (len(data.train), len(data.validation), len(data.test)), max(1, len(task.task.verbalizer))
+            self._texts[task.name] = Texts(tokens, *rows, labels)
         return self._texts[task.name]
 
     def teaching(self, recipe: Recipe) -> Pace:

@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.model.batch import IGNORE, Batch, Output
+from mptune.model.chat import Chat
 from mptune.model.graphs import Graphs, in_few_shapes, rounded
 from mptune.model.grouping import LONG_BATCH, PASS_COST, at_most, like_lengths
 from mptune.model.logits import exact_logits
@@ -60,7 +61,7 @@ class Backbone:
         model.generation_config = GenerationConfig.from_dict({"bad_words_ids": bans})
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._reads_prompts_once = not self.is_encoder_decoder
-        self.graphs = Graphs() if self.device.type == "cuda" else None
+        self.graphs = Graphs() if self.device.type == "cuda" and not config.bits else None
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
@@ -140,6 +141,7 @@ class Backbone:
             prompts: one soft prompt for each of the batch's tasks; L may be 0. [K, L, D]
             hidden_layers: layers whose states are returned too; -1 is the last.
         """
+        prompts = self.begun(prompts, batch.chat)
         if self.packed is not None and not self.model.training:
             return self._forward(prompts, batch, hidden_layers, told=self._told(batch))
         batch = batch.spread()
@@ -160,6 +162,13 @@ class Backbone:
         read = partial(checkpoint, forward, use_reentrant=False) if again else forward
         outputs = [read(prompts[kept], part, hidden_layers) for part, kept in parts]
         return _joined(outputs, groups, batch, left=left)
+
+    def begun(self, prompts: Tensor, chat: Chat | None) -> Tensor:
+        """Return prompts behind the H tokens that a chat template writes before them. [K, L, D] -> [K, H + L, D]"""
+        if chat is None or not chat.before:
+            return prompts
+        start = self.embed(torch.tensor(chat.before, device=self.device)).to(prompts)
+        return torch.cat([start.expand(len(prompts), -1, -1), prompts], dim=1)
 
     def prompted(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the embedded input with each row's prompt in front [B, L + T, D], and its mask [B, L + T].

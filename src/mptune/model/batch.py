@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mptune.model.chat import Chat
+
 IGNORE = -100  # label of padding; what torch's cross entropy skips by default
 
 Pick = tuple[int, int]  # (task, row): which row of which of several tasks
@@ -32,6 +34,7 @@ class Batch:
     choices: Sequence[Sequence[list[int]]] = ()  # each row's label words as tokens, none for free text; B of C of [S]
     answers: Tensor | None = None  # which of its words is a row's label, IGNORE where it has none [B]
     texts: Tensor | None = None  # which text each row of labels stands behind, where several stand behind one [B]
+    chat: Chat | None = None  # what a chat template writes around every row's prompt and text
 
     @classmethod
     def of_tasks(cls, row_tasks: Sequence[int], input_ids: Tensor, mask: Tensor, labels: Tensor) -> "Batch":

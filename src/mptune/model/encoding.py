@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mptune.config import ExamplesConfig
-from mptune.errors import BackboneError, DataError
+from mptune.errors import BackboneError, DataError, UsageError
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch, Pick
+from mptune.model.chat import Chat, chat_of, read_behind
 from mptune.model.cutting import LONG, FittedText, Spans, Tokenizer, fitted, whole
 from mptune.tasks.task import Example, Task, named_rows
 
@@ -34,6 +35,7 @@ class Encoded:
     targets: tuple[list[int], ...]
     label_ids: tuple[list[int], ...]  # of each label word; none for free text
     answers: tuple[int, ...]  # which of them is each example's label, IGNORE where it has none
+    chat: Chat | None = None  # what a chat template writes around prompt and text; the inputs have it from the text on
 
 
 def encode(
@@ -44,17 +46,28 @@ def encode(
     Raises:
         DataError: two label words that cannot be told apart by their first tokens, or a template that does not fit.
     """
+    chat = chat_for(task, backbone)
     words = label_ids(task, backbone)
-    targets = encode_targets(backbone, [e.target for e in examples], config.max_target_tokens) if examples else []
+    targets = encode_targets(backbone, [e.target for e in examples], config.max_target_tokens, chat) if examples else []
     most = task.max_input_tokens or config.max_input_tokens
     room = max(map(len, words), default=config.max_target_tokens)  # for what may be written, whatever the targets are
-    fit = _fitting(backbone, most, prompt_length, room) if examples else most
-    inputs, cut = _read(backbone, [e.input for e in examples], [e.spans or whole(e.input) for e in examples], fit)
+    around = chat.size if chat else 0
+    fit = _fitting(backbone, most, prompt_length + around, room) if examples else most
+    inputs, cut = _read(backbone, [e.input for e in examples], [e.spans or whole(e.input) for e in examples], fit, chat)
     if cut:
         _say_what_is_cut(task, {examples[i].row: row for i, row in cut.items()}, len(examples), backbone, fit, most)
     places = {value: place for place, value in enumerate(task.verbalizer)}
     answers = tuple(places.get(e.label, IGNORE) if e.label is not None else IGNORE for e in examples)
-    return Encoded(task, tuple(examples), tuple(inputs), tuple(targets), tuple(words), answers)
+    return Encoded(task, tuple(examples), tuple(inputs), tuple(targets), tuple(words), answers, chat)
+
+
+def chat_for(task: Task, backbone: Backbone) -> Chat | None:
+    """Return what the backbone's chat template writes around a task's prompt and text; None where it asks for none.
+
+    Raises:
+        BackboneError: the task asks, and the backbone has no such template.
+    """
+    return None if task.chat is None else chat_of(backbone.tokenizer, backbone.config.name, task.chat)
 
 
 def encode_inputs(
@@ -73,11 +86,18 @@ def encode_inputs(
 
 
 def _read(
-    backbone: Backbone, texts: Sequence[str], fields: Sequence[Spans], most: int
+    backbone: Backbone, texts: Sequence[str], fields: Sequence[Spans], most: int, chat: Chat | None = None
 ) -> "tuple[list[array[int]], dict[int, FittedText]]":
     """Return the token ids of texts, at most ``most`` each, and by their numbers those that were cut."""
+
+    def read(some: Sequence[str]) -> list[list[int]]:
+        if chat:
+            return read_behind(backbone.tokenizer, chat.leads[0], some)
+        ids: list[list[int]] = backbone.tokenizer(list(some), verbose=False)["input_ids"] if some else []
+        return ids
+
     tokenizer = Tokenizer(
-        read=lambda some: backbone.tokenizer(list(some), verbose=False)["input_ids"] if some else [],
+        read=read,
         letters=lambda ids: sum(map(len, backbone.tokenizer.convert_ids_to_tokens(_known(backbone, ids)))),
         longest=lambda: backbone.longest_token,
     )
@@ -85,7 +105,8 @@ def _read(
     cut: dict[int, FittedText] = {}
     for first, last in _portions(texts):
         rows = fitted(texts[first:last], fields[first:last], most, tokenizer)
-        ids += [array("i", row.ids[:most]) for row in rows]
+        between, behind = (chat.between, chat.behind) if chat else ((), ())
+        ids += [array("i", [*between, *row.ids[:most], *behind]) for row in rows]
         cut |= {number: row for number, row in enumerate(rows, first) if row.cap is not None}
     return ids, cut
 
@@ -136,10 +157,14 @@ def _say_what_is_cut(
     )  # fmt: skip
 
 
-def encode_targets(backbone: Backbone, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-    """Return the token ids of target texts, each closed by the end-of-sequence token."""
-    eos = int(backbone.tokenizer.eos_token_id)
-    if backbone.is_encoder_decoder:
+def encode_targets(
+    backbone: Backbone, texts: Sequence[str], max_tokens: int, chat: Chat | None = None
+) -> list[list[int]]:
+    """Return the token ids of target texts, each closed by the end-of-sequence token, or that of a turn in a chat."""
+    eos = chat.end if chat else int(backbone.tokenizer.eos_token_id)
+    if chat:
+        ids = read_behind(backbone.tokenizer, chat.leads[1], texts)
+    elif backbone.is_encoder_decoder:
         ids = backbone.tokenizer(text_target=list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     else:
         ids = [_continuation(backbone, t) for t in texts]
@@ -155,7 +180,7 @@ def label_ids(task: Task, backbone: Backbone) -> list[list[int]]:
     if not task.verbalizer:
         return []
     words = task.label_words
-    ids = encode_targets(backbone, words, max_tokens=64)
+    ids = encode_targets(backbone, words, 64, chat_for(task, backbone))
     problems = []
     alike: dict[tuple[int, ...], list[str]] = {}  # by their first tokens
     for word, tokens in zip(words, ids, strict=True):
@@ -196,7 +221,24 @@ def collate(picks: Sequence[Pick], data: Sequence[Encoded], backbone: Backbone) 
     """Return the batch of some (task, row) pairs."""
     inputs, targets = [data[t].inputs[i] for t, i in picks], [data[t].targets[i] for t, i in picks]
     choices, answers = [data[t].label_ids for t, _ in picks], [data[t].answers[i] for t, i in picks]
-    return pad_batch(backbone, [t for t, _ in picks], inputs, targets, choices, answers)
+    batch = pad_batch(backbone, [t for t, _ in picks], inputs, targets, choices, answers)
+    return replace(batch, chat=shared_chat([data[t] for t in dict.fromkeys(t for t, _ in picks)]))
+
+
+def shared_chat(data: Sequence[Encoded]) -> Chat | None:
+    """Return what a chat template writes around the rows of tasks that are read together.
+
+    Raises:
+        UsageError: they stand in different places of it, or only some of them in one.
+    """
+    first = data[0]
+    if unlike := [each.task for each in data if each.chat != first.chat]:
+        one, other = first.task, unlike[0]
+        raise UsageError(
+            "tasks that are read together have one place in the model's chat template; got chat: "
+            f"{one.chat or 'false'} of {one.name} and chat: {other.chat or 'false'} of {other.name}. Give all the same."
+        )
+    return first.chat
 
 
 def pad_batch(

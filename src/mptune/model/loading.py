@@ -14,6 +14,7 @@ from mptune.errors import BackboneError, MissingBackbone, first_line
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import build_embedded
 from mptune.model.families import check_family
+from mptune.model.quantized import quantized
 from mptune.tasks.hub import hub_answers
 
 # T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
@@ -32,7 +33,7 @@ def load_backbone(config: BackboneConfig | str | Path | None = None) -> Backbone
 
     Raises:
         BackboneError: nothing of that name can be loaded, or it cannot read soft prompts.
-        MissingExtraError: the embedded backbone's libraries are not installed.
+        MissingExtraError: the libraries of the embedded backbone, or of one in few bits, are not installed.
     """
     if not isinstance(config, BackboneConfig):
         config = BackboneConfig(name=str(config)) if config else BackboneConfig()
@@ -58,7 +59,8 @@ def load_backbone(config: BackboneConfig | str | Path | None = None) -> Backbone
     _refuse_unknown_tokens(config.name, tokenizer, rows)
     _refuse_damaged_weights(config.name, model)
     resolved = str(model.dtype).removeprefix("torch.")
-    backbone = Backbone(model.to(device), tokenizer, config.model_copy(update={"dtype": resolved}))
+    placed = model if config.bits else model.to(device)  # in few bits it was put there as it was read
+    backbone = Backbone(placed, tokenizer, config.model_copy(update={"dtype": resolved}))
     _refuse_start(backbone, rows)
     check_family(backbone)
     return backbone
@@ -93,6 +95,8 @@ def _read(config: BackboneConfig, source: str, device: torch.device) -> tuple[An
     """Return a model and a tokenizer as transformers reads them, and the names of weights that it did not find."""
     # Never a repository's own code; without this, transformers would ask for leave at a terminal.
     hub: dict[str, Any] = {"trust_remote_code": False}
+    dtype = _dtype(config.dtype, device)
+    few = {} if config.bits is None else quantized(config.bits, dtype, device)
     if not Path(source).is_dir():
         hub["revision"] = config.revision
         hub_answers()  # where it does not, what is missing is said now, and not after many tries
@@ -103,8 +107,7 @@ def _read(config: BackboneConfig, source: str, device: torch.device) -> tuple[An
             auto: Any = AutoModelForSeq2SeqLM if model_config.is_encoder_decoder else AutoModelForCausalLM
             if device.type == "cpu" and model_config.model_type in RELATIVE_BIAS:
                 hub["attn_implementation"] = "eager"
-            dtype = _dtype(config.dtype, device)
-            model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub)
+            model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub, **few)
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
             tokenizer.decode(tokenizer("a").input_ids)  # some of what is wrong is met only where it is used
     except BackboneError:

@@ -116,7 +116,8 @@ def write(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: int
     Args:
         prompts: of the batch's tasks. [K, L, D]
     """
-    embedded, mask = backbone.prompted(prompts, batch)
+    embedded, mask = backbone.prompted(backbone.begun(prompts, batch.chat), batch)
+    ends = {int(backbone.tokenizer.eos_token_id), *([batch.chat.end] if batch.chat else [])}
     ids: Tensor = backbone.model.generate(
         **backbone.encoded(embedded, mask),
         attention_mask=mask,
@@ -124,7 +125,7 @@ def write(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: int
         num_beams=num_beams,
         do_sample=False,
         pad_token_id=backbone.tokenizer.pad_token_id,
-        eos_token_id=backbone.tokenizer.eos_token_id,
+        eos_token_id=sorted(ends),
         decoder_start_token_id=backbone.start_token if backbone.is_encoder_decoder else None,
     )
     return ids

@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 
 from mptune.model.backbone import Backbone
-from mptune.model.encoding import Encoded, encode_targets
+from mptune.model.chat import Chat
+from mptune.model.encoding import Encoded, chat_for, encode_targets
 from mptune.tasks.task import Example, Task, named_rows
 
 NO_END = 2**31  # tokens: a target that is not cut
 
 
-def written(backbone: Backbone, texts: Sequence[str]) -> dict[str, str]:
+def written(backbone: Backbone, texts: Sequence[str], chat: Chat | None) -> dict[str, str]:
     """Return for each text what the backbone writes where it writes that text."""
     distinct = [text for text in dict.fromkeys(texts) if text]
     if not distinct:
         return {}
-    back = backbone.tokenizer.batch_decode(encode_targets(backbone, distinct, NO_END), skip_special_tokens=True)
+    ids = encode_targets(backbone, distinct, NO_END, chat)
+    back = backbone.tokenizer.batch_decode(ids, skip_special_tokens=True)
     return {text: read.strip() for text, read in zip(distinct, back, strict=True)}
 
 
@@ -25,7 +27,7 @@ def as_meant(backbone: Backbone, data: Encoded, answers: Sequence[str]) -> list[
     """
     meant = [data.task.label_words or (e.target, *e.references) for e in data.examples]
     odd = [row for row, answer in enumerate(answers) if answer and answer not in meant[row]]
-    back = written(backbone, [text for row in odd for text in meant[row]])
+    back = written(backbone, [text for row in odd for text in meant[row]], data.chat)
     told = list(answers)
     for row in odd:
         told[row] = next((text for text in meant[row] if text and back[text] == answers[row]), answers[row])
@@ -44,7 +46,8 @@ def unwritable(task: Task, examples: Sequence[Example], backbone: Backbone, most
     for example in examples if not task.verbalizer else ():
         rows.setdefault(example.target, []).append(example.row)
     said = []
-    back = written(backbone, list(rows))
+    chat = chat_for(task, backbone)
+    back = written(backbone, list(rows), chat)
     odd = [text for text, read in back.items() if read != text]
     if odd:
         numbers = sorted(number for text in odd for number in rows[text])
@@ -54,7 +57,7 @@ def unwritable(task: Task, examples: Sequence[Example], backbone: Backbone, most
             f"{task.name}: {backbone.config.name} cannot write {what} as they stand: {shown}. Answers are compared "
             "with what it can write; where that is nothing, no answer is right"
         )
-    lengths = dict(zip(back, map(len, encode_targets(backbone, list(back), NO_END)), strict=True)) if back else {}
+    lengths = dict(zip(back, map(len, encode_targets(backbone, list(back), NO_END, chat)), strict=True)) if back else {}
     long = sorted(number for text, length in lengths.items() if length > most for number in rows[text])
     if long:
         said.append(

@@ -33,7 +33,7 @@ def model_card(card: Card, length: int, rank: int, width: int) -> str:
         "",
         "| task | template | label words |",
         "|---|---|---|",
-        *[f"| {_protocol(t)} | {_code(t.template)} | {_plain(', '.join(t.label_words)) or 'free text'} |"
+        *[f"| {_protocol(t)} | {_template(t)} | {_plain(', '.join(t.label_words)) or 'free text'} |"
           for t in card.tasks],
         "",
     ]  # fmt: skip
@@ -53,8 +53,12 @@ def model_card(card: Card, length: int, rank: int, width: int) -> str:
     return "\n".join(lines)
 
 
-def adapter_card(card: Card, length: int, is_encoder_decoder: bool) -> str:
-    """Return the Markdown page of an adapter that PEFT opens: which model it fits, and what to write before it."""
+def adapter_card(card: Card, length: int, is_encoder_decoder: bool, frame: tuple[str, str] | None = None) -> str:
+    """Return the Markdown page of an adapter that PEFT opens: which model it fits, and what to write before it.
+
+    Args:
+        frame: what the model's chat template writes before a text and behind it.
+    """
     several = len(card.tasks) > 1
     auto = "AutoModelForSeq2SeqLM" if is_encoder_decoder else "AutoModelForCausalLM"
     where = f"{public_name(card.backbone)!r}" + (f", revision={card.revision!r}" if card.revision else "")
@@ -65,6 +69,9 @@ def adapter_card(card: Card, length: int, is_encoder_decoder: bool) -> str:
                 "model, tokenizer = backbone.model, backbone.tokenizer"]  # fmt: skip
     behind = "" if is_encoder_decoder else "[inputs.input_ids.shape[1] :]"  # a decoder-only model gives its input back
     first = f"{'0: ' if several else ''}{card.tasks[0].name}"
+    text = '"<the text of a row>"'
+    if frame:  # whose special tokens are all that the model reads
+        text = f"{frame[0]!r} + {text} + {frame[1]!r}, add_special_tokens=False".removeprefix("'' + ")
     return "\n".join([
         f"# Adapter: {visible(', '.join(task.name for task in card.tasks))}",
         "",
@@ -76,14 +83,14 @@ def adapter_card(card: Card, length: int, is_encoder_decoder: bool) -> str:
         "from peft import PeftModel",
         *load,
         'adapter = PeftModel.from_pretrained(model, "<this folder>")',
-        f'inputs = tokenizer("<the text of a row>", return_tensors="pt")  # of task {visible(first)}',
+        f'inputs = tokenizer({text}, return_tensors="pt")  # of task {visible(first)}',
         f"written = adapter.generate(**inputs{', task_ids=torch.tensor([0])' if several else ''}, max_new_tokens=10)",
         f"answer = tokenizer.decode(written[0]{behind}, skip_special_tokens=True)",
         "```",
         "",
         f"| {'`task_ids`' if several else 'task'} | template | label words |",
         "|---|---|---|",
-        *[f"| {f'{n}: ' if several else ''}{_protocol(t)} | {_code(t.template)} | "
+        *[f"| {f'{n}: ' if several else ''}{_protocol(t)} | {_template(t)} | "
           f"{_plain(', '.join(t.label_words)) or 'free text'} |" for n, t in enumerate(card.tasks)],
         "",
         "Method: Multitask Prompt Tuning (Wang et al., ICLR 2023, arXiv:2303.02861).",
@@ -96,6 +103,7 @@ def card_rows(card: Card, length: int, rank: int, width: int) -> list[tuple[str,
     return [
         ("stage", card.stage),
         ("tasks", ", ".join(task.name for task in card.tasks)),
+        *([("chat", f"{card.tasks[0].chat}, in the model's own chat template")] if card.tasks[0].chat else []),
         ("backbone", f"{card.backbone_at} ({card.fingerprint[:12]})"),
         ("prompt", f"{length} soft tokens, rank {rank}, width {width}"),
         ("numbers", _numbers(card, length, rank, width)),
@@ -156,6 +164,11 @@ def _described(card: Card) -> str:
 def _protocol(task: Task) -> str:
     """Return a task's name, and whose protocol it follows where that is not the recommended one."""
     return task.name + ("" if task.protocol == "recommended" else f" ({task.protocol}'s protocol)")
+
+
+def _template(task: Task) -> str:
+    """Return a task's template, and where in the model's chat template its prompt stands."""
+    return _code(task.template) + (f", chat: {task.chat}" if task.chat else "")
 
 
 def _code(text: str) -> str:

@@ -26,6 +26,7 @@ from mptune.config import EMBEDDED
 from mptune.errors import ArtifactError, BackboneMismatch, MissingArtifact, UsageError
 from mptune.files import json_object, refuse_existing, write_file, write_folder
 from mptune.model.backbone import Backbone
+from mptune.model.encoding import chat_for
 from mptune.model.shapes import check_shape
 from mptune.prompts.card import Card, public_name
 from mptune.prompts.folder import refuse_unsound
@@ -57,14 +58,16 @@ def export_peft(
 
     Args:
         kind: ``peft`` keeps shared prompt and task vectors of all tasks; PEFT then wants ``task_ids`` in every call.
-            ``prompt-tuning`` collapses one task into an ordinary soft prompt.
+            ``prompt-tuning`` collapses one task into an ordinary soft prompt; what a chat template writes before the
+            prompt stands in it as the first of its soft tokens, since PEFT puts them before everything.
         backbone: the model that the prompt was made for.
         task: which one ``prompt-tuning`` collapses; may be left out where there is only one.
 
     Raises:
         BackboneMismatch: the prompt was made for another model.
         UnknownNameError: no such task in this prompt.
-        UsageError: the folder exists already; several tasks and no name; a name for an adapter that holds all.
+        UsageError: the folder exists already; several tasks and no name; a name for an adapter that holds all, or
+            tasks whose prompts stand inside a chat template.
     """
     prompt.check_backbone(backbone)
     refuse_existing(folder)
@@ -81,22 +84,36 @@ def export_peft(
     if kind == "peft":
         if task is not None:
             raise UsageError(f"an adapter of kind peft holds all tasks; name {task!r} with kind prompt-tuning only")
+        _refuse_inside_chats(prompt, backbone)
         card, parts = prompt.card, prompt.tensors()
         tensors = {SHARED: parts["shared"], U: parts["u"], V: parts["v"]}
         config |= {"peft_type": MULTITASK_TUNING, "num_tasks": len(prompt.tasks), "num_ranks": prompt.rank}
     else:
         number = prompt.task_number(task)
         card = _card_of_one(prompt.card, prompt.tasks[number])
-        tensors = {SHARED: prompt.collapse()[number].cpu().contiguous()}
-        config |= {"peft_type": PLAIN_TUNING}
+        whole = backbone.begun(prompt.collapse()[number : number + 1], chat_for(prompt.tasks[number], backbone))[0]
+        tensors = {SHARED: whole.cpu().contiguous()}
+        config |= {"peft_type": PLAIN_TUNING, "num_virtual_tokens": len(whole)}
 
     def write(scratch: Path) -> None:
         write_file(scratch / ADAPTER_CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
         header = {"card": card.shareable().model_dump_json(exclude_none=True)}
         write_file(scratch / ADAPTER_TENSORS, save(tensors, metadata=header))
-        write_file(scratch / "README.md", adapter_card(card, prompt.prompt_length, backbone.is_encoder_decoder))
+        chat = chat_for(card.tasks[0], backbone)
+        length, frame = int(config["num_virtual_tokens"]), chat.frame if chat else None
+        page = adapter_card(card, length, backbone.is_encoder_decoder, frame)
+        write_file(scratch / "README.md", page)
 
     write_folder(folder, write)
+
+
+def _refuse_inside_chats(prompt: MultitaskPrompt, backbone: Backbone) -> None:
+    """Raise UsageError where tasks' prompts stand behind what a chat template writes: no task vectors make that."""
+    if inside := [each.name for each in prompt.tasks if (chat := chat_for(each, backbone)) and chat.before]:
+        raise UsageError(
+            f"an adapter of kind peft stands before everything, and the prompt of {', '.join(inside)} inside the "
+            "model's chat template. Take kind prompt-tuning, which carries what the template writes before it."
+        )
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -135,6 +152,9 @@ def import_peft(folder: Path, *, backbone: Backbone, tasks: Sequence[Task] = ())
     else:
         count, vectors = 1, TaskVectors(torch.ones(1, length, 1), torch.ones(1, 1, width))
     known = tuple(tasks) or (card.tasks if card else _nameless_tasks(count))
+    begins = _chat_before(folder, known, card, backbone)
+    if begins and kind == PLAIN_TUNING:
+        shared, vectors = shared[begins:], TaskVectors(vectors.u[:, begins:], vectors.v)
     if len(known) != count:
         names = ", ".join(t.name for t in known)
         raise UsageError(f"{folder} holds {count} tasks; got {len(known)}: {names}. Name one for each, in their order.")
@@ -146,6 +166,21 @@ def import_peft(folder: Path, *, backbone: Backbone, tasks: Sequence[Task] = ())
         fingerprint=backbone.fingerprint,
     )
     return MultitaskPrompt(shared, vectors, imported)
+
+
+def _chat_before(folder: Path, tasks: Sequence[Task], card: Card | None, backbone: Backbone) -> int:
+    """Return how many of an adapter's first rows are what the chat template writes before a prompt.
+
+    Raises:
+        UsageError: an adapter that PEFT has trained, for a task whose prompt stands elsewhere than PEFT's.
+    """
+    before = [len(chat.before) for task in tasks if (chat := chat_for(task, backbone))]
+    if any(before) and (card is None or [t.chat for t in card.tasks] != [t.chat for t in tasks]):
+        raise UsageError(
+            f"{folder} stands before everything, as PEFT puts it. Write chat: first in the task in place of chat: "
+            f"{tasks[0].chat}."
+        )
+    return max(before, default=0)
 
 
 def _task_type(backbone: Backbone) -> str:

@@ -114,12 +114,15 @@ def teachers_of(
     """Return the adapted prompt, and all teachers, which have learnt from the same labelled rows.
 
     A prompt from scratch and a fine-tuned copy have the rates of their own defaults, and all else as the adaptation.
+    Of a backbone in few bits there is no such copy.
     """
     alike = {name: getattr(config, name) for name in TrainingConfig.model_fields}
     adapted = adapt(source, rows, backbone, config)
     scratch = teach(rows, backbone, TeachConfig(**alike, prompt_length=source.prompt_length))
-    copied = tune_weights(fine_tuning, [rows], backbone, WeightsConfig(**alike))
     prompts = [(backbone, prompt.collapse()[0]) for prompt in (adapted, scratch)]
+    if backbone.config.bits:  # which cannot be fine-tuned
+        return adapted, [*prompts]
+    copied = tune_weights(fine_tuning, [rows], backbone, WeightsConfig(**alike))
     return adapted, [*prompts, (copied.backbone, copied.reader)]
 
 

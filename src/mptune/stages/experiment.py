@@ -13,7 +13,7 @@ import torch
 from mptune.config import PUBLISHED_SEEDS, ExamplesConfig, TrainingConfig
 from mptune.errors import DataError, UsageError
 from mptune.model.backbone import Backbone
-from mptune.model.encoding import Encoded, encode
+from mptune.model.encoding import Encoded, encode, shared_chat
 from mptune.model.writing import unwritable
 from mptune.prompts.card import Card
 from mptune.prompts.prompt import MultitaskPrompt
@@ -138,7 +138,8 @@ class Experiment(Generic[C]):
         return {
             "stage": self.kind,
             section_of(self.kind): self.config.model_dump(mode="json"),
-            "backbone": {"name": chosen.name, "revision": chosen.revision, "dtype": chosen.dtype},
+            "backbone": {"name": chosen.name, "revision": chosen.revision, "dtype": chosen.dtype}
+            | ({"bits": chosen.bits} if chosen.bits else {}),
             "fingerprint": self.backbone.fingerprint,
             "tasks": [task.without_paths().model_dump(mode="json", exclude_none=True) for task in self.tasks],
             "data": self.data.digests,
@@ -188,6 +189,7 @@ def training_data(
             failures.append(error)
     if failures:
         raise DataError.of_all(failures)
+    shared_chat(train)
     return TrainingData(tuple(train), tuple(validation), digests, shot_rows)
 
 

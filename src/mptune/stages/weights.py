@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mptune.config import WeightsConfig
+from mptune.errors import UsageError
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch
 from mptune.model.memory import large_blocks_apart
@@ -38,6 +39,7 @@ def tune_weights(
         taught: rows without labels that it learns from too.
 
     Raises:
+        UsageError: the backbone's weights are in few bits.
         MissingExtraError: of a ``change`` that needs a library which is not installed.
     """
     copied = thawed(backbone)
@@ -62,7 +64,15 @@ def thawed(backbone: Backbone) -> Backbone:
     """Return a copy of a backbone whose weights may learn; none of them learns yet.
 
     The copy's weights are float32, since bfloat16 would lose small updates; it computes in the type of the backbone.
+
+    Raises:
+        UsageError: its weights are in few bits, which no update fits into.
     """
+    if backbone.config.bits:
+        raise UsageError(
+            f"the weights of {backbone.config.name} are in {backbone.config.bits} bits and cannot learn; prompts can. "
+            "Leave away backbone.bits for a method that trains weights."
+        )
     copied = Backbone(copy.deepcopy(backbone.model).float(), backbone.tokenizer, backbone.config)
     copied.packed = copied.graphs = None  # these have no gradients of weights
     copied.fingerprint = backbone.fingerprint

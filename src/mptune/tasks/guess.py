@@ -127,6 +127,12 @@ def guess_rows(table: Table, name: str, text: Sequence[str], label: str | None, 
         )
     values = _values(chosen, table)
     counts = Counter(value for value in values if value)
+    if chosen in counts and label is None:
+        raise UsageError(
+            f"the first row of {table.place} looks like a row and not like the names of columns: {chosen!r} stands "
+            f"below {chosen!r} {counts[chosen]} times. Write a first row with names, or, if they are right, say "
+            f"{table.naming.format('label')}"
+        )
     if len(counts) < 2:
         raise DataError(
             name, [f"{table.place}: column {chosen!r} has {len(counts)} label; a task tells two or more apart"]

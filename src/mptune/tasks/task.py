@@ -1,5 +1,6 @@
 """A task is a value: a data set, a template, a verbalizer. Adding one is adding a row or a YAML file."""
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ _OF_TEXT = tuple(m for m in METRICS if m not in _OF_CLASSES)
 SMALLER_IS_BETTER = ("ter",)
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+ChatPlace = Literal["user", "system", "first"]  # of a prompt in a chat template; drawn in `mptune.model.chat`
 
 
 class Span(NamedTuple):
@@ -77,6 +79,9 @@ class Task(Config):
     """``paper``: templates, targets, splits, lengths and scoring of Wang et al. 2023; see docs/decisions/0011."""
     prepare: str | None = None
     """Name of the function in ``mptune.tasks.prepare`` that every row goes through first."""
+    chat: ChatPlace | None = None
+    """For models trained on conversations: the input is the user's turn in the model's own chat template. The prompt
+    stands at the start of that turn (``user``, or ``true``), is the ``system`` turn, or stands ``first`` of all."""
     scoring: Literal["labels", "generation"] = "labels"
     """Of a task with a verbalizer: its label words are ranked, or the text that is written must be one of them."""
     max_input_tokens: int | None = Field(None, ge=1)
@@ -113,6 +118,11 @@ class Task(Config):
     @classmethod
     def _label_is_a_column(cls, label: str) -> str:
         return column_name(label)
+
+    @field_validator("chat", mode="before")
+    @classmethod
+    def _chat_may_be_switched(cls, chat: Any) -> Any:
+        return {True: "user", False: None}[chat] if isinstance(chat, bool) else chat
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -199,7 +209,8 @@ class Task(Config):
         absent = [f for f in self.fields if f not in row]
         empty = [f for f in self.fields if f in row and (is_missing(row[f]) or (blank and _blank(row[f])))]
         said = [f"{what} {', '.join(fields)}" for what, fields in (("no", absent), ("empty", empty)) if fields]
-        return ", ".join(said) or None
+        near = [close[0] for field in absent if (close := difflib.get_close_matches(field, map(str, row), n=1))]
+        return ", ".join(said) + (f" (did you mean {', '.join(near)}?)" if near else "") or None
 
     @property
     def text_fields(self) -> tuple[str, ...]:
