@@ -468,7 +468,12 @@ def test_predict_says_what_it_wrote_and_that_it_waits_for_rows_at_a_terminal(cli
     assert f"{out}: 2 answers\n" in err
     waits = "reading rows as JSON lines from the terminal; Ctrl-D ends them, and a file may be named instead"
     assert waits not in err
-    monkeypatch.setattr(io.TextIOWrapper, "isatty", lambda _: True, raising=False)
-    code, said, err = cli("predict", "--prompt", adapted / "colour", stdin='{"text": "blue"}\n')
+
+    class Terminal(io.TextIOWrapper):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO(b'{"text": "blue"}\n')))
+    code, said, err = cli("predict", "--prompt", adapted / "colour")
     assert code == 0
     assert waits in err

@@ -14,6 +14,7 @@ from mptune.model.encoding import collate, encode, label_ids
 from mptune.model.scoring import generate, label_scores, text_features
 from mptune.stages.experiment import training_data
 from mptune.tasks.data import TaskRows
+from mptune.tasks.registry import load_task
 from mptune.tasks.task import Task
 from support.chat import TEMPLATES, TURNS, talking
 from support.models import make_backbone
@@ -184,8 +185,13 @@ def test_tasks_that_learn_together_have_one_place():
 
 def test_true_is_the_users_turn_and_false_is_none():
     read = [Task.read({"name": "a", "template": "{text}", "target": "{to}", "chat": said}, "it").chat
-            for said in (True, False, "system")]  # fmt: skip
-    assert read == ["user", None, "system"]
+            for said in (True, False, "system", "true")]  # fmt: skip
+    assert read == ["user", None, "system", "user"]
+
+
+def test_a_tasks_file_says_so(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: a\ntemplate: '{text}'\ntarget: '{to}'\nchat: true\n", encoding="utf-8")
+    assert load_task(tmp_path / "a.yaml").chat == "user"
 
 
 def test_a_model_without_a_template_says_so():

@@ -122,7 +122,8 @@ class Task(Config):
     @field_validator("chat", mode="before")
     @classmethod
     def _chat_may_be_switched(cls, chat: Any) -> Any:
-        return {True: "user", False: None}[chat] if isinstance(chat, bool) else chat
+        switch = {"true": "user", "false": None}  # as a YAML file's words are read, which may be labels
+        return switch.get(str(chat).lower(), chat)
 
     @field_validator("metrics", mode="before")
     @classmethod
