@@ -30,7 +30,7 @@ HOUSE = [
         [
             "chat cutting embedded grouping logits memory quantized shapes",
             "batch t5",
-            "graphs",
+            "graphs padding",
             "backbone",
             "encoding",
             "scoring writing",

@@ -61,6 +61,11 @@ class BackboneConfig(Config):
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``auto`` takes an accelerator where there is one."""
 
+    @field_validator("bits", mode="before")
+    @classmethod
+    def _bits_may_be_typed(cls, bits: Any) -> Any:
+        return int(bits) if isinstance(bits, str) and bits.isascii() and bits.isdigit() else bits
+
 
 class ExamplesConfig(Config):
     """Which examples of a task something learns from, and how they are read."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mptune.config import AdaptConfig, BackboneConfig, TeachConfig, WeightsConfig
-from mptune.errors import MissingExtraError, ResumeError, UsageError
+from mptune.errors import ConfigError, MissingExtraError, ResumeError, UsageError
 from mptune.model import quantized
 from mptune.model.batch import IGNORE
 from mptune.model.loading import load_backbone
@@ -93,6 +93,13 @@ def test_its_weights_do_not_learn_and_its_teachers_are_prompts(folder, toy_task)
     _, teachers = teachers_of(source, TaskRows.of(toy_task, None), few, config)
     assert len(teachers) == 2
     assert all(backbone is few for backbone, _ in teachers)
+
+
+def test_bits_may_be_typed_and_are_four_or_eight():
+    assert [BackboneConfig(bits=said).bits for said in ("4", 8, None)] == [4, 8, None]
+    for said in ("5", "four", "4.0"):
+        with pytest.raises(ConfigError, match="bits: input should be 4 or 8; got"):
+            BackboneConfig.read({"bits": said}, "backbone")
 
 
 def test_without_its_library_the_extra_is_named(folder, monkeypatch):

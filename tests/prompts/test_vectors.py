@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mptune.model.backbone import prepend
+from mptune.model.padding import prepend
 from mptune.prompts.card import Card
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import (

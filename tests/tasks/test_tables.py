@@ -228,7 +228,7 @@ def test_rows_without_a_label_are_passed_over_where_the_task_says_so(tmp_path, c
     assert len(load_data(mood(train=file, without_label="skip"), ["train"]).train) == 2
     assert "all.csv has rows without a label, which are passed over: 2" in caplog.text
     with pytest.raises(
-        DataError, match="rows 2, 3: no txt .did you mean text[?].; it has text, label"
+        DataError, match=r"rows 2, 3: no txt .did you mean text[?].; it has text, label"
     ):  # a row that lacks more is none of these
         load_data(mood(train=file, template="{txt}", without_label="skip"), ["train"])
 

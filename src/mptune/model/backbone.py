@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -27,6 +26,7 @@ from mptune.model.chat import Chat
 from mptune.model.graphs import Graphs, in_few_shapes, rounded
 from mptune.model.grouping import LONG_BATCH, PASS_COST, at_most, like_lengths
 from mptune.model.logits import exact_logits
+from mptune.model.padding import joined, positions_of, prepend, shared_start
 from mptune.model.t5 import PackedT5
 
 # Their layers see where a token stands by its position id alone (and by a window, where a layer remembers no more).
@@ -161,7 +161,7 @@ class Backbone:
         parts = [batch.only(rows, left=left) for rows in groups]
         read = partial(checkpoint, forward, use_reentrant=False) if again else forward
         outputs = [read(prompts[kept], part, hidden_layers) for part, kept in parts]
-        return _joined(outputs, groups, batch, left=left)
+        return joined(outputs, groups, batch, left=left)
 
     def begun(self, prompts: Tensor, chat: Chat | None) -> Tensor:
         """Return prompts behind the H tokens that a chat template writes before them. [K, L, D] -> [K, H + L, D]"""
@@ -290,6 +290,8 @@ class Backbone:
         return (out.logits, *text, *(out.decoder_hidden_states[i] for i in hidden_layers))
 
     def _decoder_only(self, prompts: Tensor, batch: Batch, hidden_layers: Sequence[int], told: Tensor | None) -> Output:
+        if not hidden_layers:
+            prompts, batch = self._begun_alike(prompts, batch)
         width, room = batch.input_ids.shape[1], batch.labels.shape[1]
         read = self._read_prompts(prompts, batch)
         embedded, mask = self.prompted(prompts if read is None else prompts[:, :0], batch)
@@ -316,13 +318,25 @@ class Backbone:
             out = self.model(
                 inputs_embeds=embedded,
                 attention_mask=mask,
-                position_ids=_positions_of(mask)[:, -to_read:],
+                position_ids=positions_of(mask)[:, -to_read:],
                 output_hidden_states=bool(hidden_layers),
                 use_cache=read is not None,
                 **({"past_key_values": read} if read is not None else {}),
                 **({"logits_to_keep": needed} if self._keeps_logits else {}),
             )
         return (out.logits[:, spots], *(out.hidden_states[i] for i in hidden_layers))
+
+    def _begun_alike(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
+        """Return one prompt with what all its rows begin with behind it, an instruction say, and the rows without it.
+
+        It is read once with the prompt then. So are the words that a template begins with.
+        """
+        if len(prompts) > 1 or len(batch.task_ids) < 2 or batch.added is not None or self.graphs is not None:
+            return prompts, batch
+        start, rest = shared_start(batch)
+        if start.shape[1] * (len(batch.task_ids) - 1) <= PASS_COST:
+            return prompts, batch
+        return torch.cat([prompts, self.embed(start).to(prompts)], dim=1), rest
 
     def _read_prompts(self, prompts: Tensor, batch: Batch) -> DynamicCache | None:
         """Return keys and values of a decoder-only model's K prompts, read once; None where little is saved by that.
@@ -355,45 +369,3 @@ class Backbone:
         """Return the decoder's input: its start token, then all labels but the last. [B, S] -> [B, S]"""
         ids = torch.cat([labels.new_full((len(labels), 1), self.start_token), labels[:, :-1]], dim=1)
         return ids.masked_fill(ids == IGNORE, int(self.tokenizer.pad_token_id))
-
-
-def prepend(prompts: Tensor, embedded: Tensor, mask: Tensor, *, left: bool) -> tuple[Tensor, Tensor]:
-    """Put each example's soft prompt before its embedded input.
-
-    Args:
-        prompts: [B, L, D]
-        embedded: [B, T, D]
-        mask: 1 on tokens, 0 on padding. [B, T]
-        left: whether padding stands on the left of the text, and then before the prompt: between the two it would
-            push them apart wherever a model counts by place (ALiBi, sliding and chunked windows).
-
-    Returns:
-        The longer input [B, L + T, D] and its mask [B, L + T]; soft tokens are never masked.
-    """
-    soft = mask.new_ones(prompts.shape[:2])  # [B, L]
-    together, mask = torch.cat([prompts, embedded], dim=1), torch.cat([soft, mask], dim=1)
-    if not left or not prompts.shape[1]:
-        return together, mask
-    places = mask.argsort(dim=1, stable=True)  # padding first, the rest in its order
-    return together.gather(1, places[..., None].expand_as(together)), mask.gather(1, places)
-
-
-def _joined(parts: Sequence[Output], groups: Sequence[Sequence[int]], batch: Batch, *, left: bool) -> Output:
-    """Return the outputs of groups of rows as the output of their batch; what was not computed is zero."""
-    places = torch.tensor([row for rows in groups for row in rows]).argsort()
-    width, room = batch.input_ids.shape[1], batch.labels.shape[1]
-
-    def join(tensors: Sequence[Tensor], size: int, *, left: bool = False) -> Tensor:
-        missing = [size - t.shape[1] for t in tensors]
-        padded = [F.pad(t, (0, 0, n, 0) if left else (0, 0, 0, n)) for t, n in zip(tensors, missing, strict=True)]
-        return torch.cat(padded)[places]
-
-    states = list(zip(*(part.hidden for part in parts), strict=True))
-    text, label = states[: len(states) // 2], states[len(states) // 2 :]
-    hidden = [*(join(s, width, left=left) for s in text), *(join(s, room) for s in label)]
-    return Output(join([part.logits for part in parts], room), tuple(hidden))
-
-
-def _positions_of(mask: Tensor) -> Tensor:
-    """Return position ids that skip padding, as `generate` computes them. [B, T] -> [B, T]"""
-    return (mask.long().cumsum(-1) - 1).clamp(min=0)
