@@ -113,8 +113,8 @@ def test_rows_with_the_same_problem_stand_in_one_line_in_the_place_of_the_first(
 
 
 def test_a_row_is_the_one_that_a_problem_begins_with():
-    error = DataError("mood", [f"row {i}: the label 'row 3: x' is unknown" for i in (1, 2)])
-    assert str(error).endswith(" rows 1, 2: the label 'row 3: x' is unknown")
+    error = DataError("mood", [f"row {i}: the label of row 3: x is unknown" for i in (1, 2)])
+    assert str(error).endswith(" rows 1, 2: the label of row 3: x is unknown")
 
 
 def test_an_unknown_name_suggests_the_nearest_and_lists_what_is_known():

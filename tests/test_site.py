@@ -75,6 +75,8 @@ def _check(words):
     elif words[0].endswith("python") and words[1].startswith("benchmarks/"):
         text = (ROOT / words[1]).read_text(encoding="utf-8") + (ROOT / "benchmarks/common.py").read_text("utf-8")
         assert all(f'"{option}"' in text for option in words[2:] if option.startswith("--")), words
+    elif words[0] == "python" and words[1].startswith("recipes/"):
+        assert (ROOT / words[1]).is_file(), words
     else:
         assert words[:3] == ["python", "-m", "venv"] or words[0] in (".", "cat"), words
 

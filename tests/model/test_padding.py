@@ -1,8 +1,10 @@
 """What all rows of a batch begin with is read once, and they are answered as if each had read it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mptune.model import backbone as module
@@ -25,6 +27,7 @@ def of_rows(rows):
     start=st.lists(st.integers(1, 3), max_size=6),
     ends=st.lists(st.lists(st.integers(1, 3), max_size=5), min_size=1, max_size=4),
 )
+@example(start=[1], ends=[[1, 2, 2], [2, 2, 2]])
 @settings(max_examples=200, deadline=None)
 def test_start_and_rest_are_the_rows_and_no_longer_start_would_do(start, ends):
     rows = [[*start, *end] or [1] for end in ends]
@@ -82,6 +85,23 @@ def test_a_prompt_gets_the_same_gradient_where_rows_begin_alike(monkeypatch):
 def test_rows_of_several_tasks_and_texts_with_something_added_are_read_whole(monkeypatch):
     backbone = make_backbone("llama")
     monkeypatch.setattr(module, "PASS_COST", 1)
-    batch = batch_of(backbone, ["the sky is blue", "the sky is red"], ["yes", "no"], [0, 1])
-    prompts = torch.zeros(2, 2, backbone.width)
+    batch = batch_of(backbone, TEXTS, ["yes", "no", "no", "maybe"], [0, 0, 1, 1])
+    prompts = torch.randn(2, 2, backbone.width, generator=torch.Generator().manual_seed(0))
     assert backbone._begun_alike(prompts, batch)[1] is batch
+    one = batch_of(backbone, TEXTS, ["yes", "no", "no", "maybe"], [0] * 4)
+    added = torch.randn(*one.input_ids.shape, backbone.width, generator=torch.Generator().manual_seed(1))
+    both = backbone(prompts[:1], replace(one, added=added)).logits
+    for row in range(4):
+        part, _ = replace(one, added=added).only([row], left=True)
+        alone = backbone(prompts[:1], part).logits[0]
+        torch.testing.assert_close(both[row, : len(alone)], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_states_of_a_text_are_those_of_all_its_tokens(monkeypatch):
+    backbone = make_backbone("llama")
+    batch = batch_of(backbone, TEXTS, ["yes", "no", "no", "maybe"], [0] * 4)
+    prompts, found = torch.zeros(1, 2, backbone.width), []
+    for cost in (1, 10**6):
+        monkeypatch.setattr(module, "PASS_COST", cost)
+        found.append(backbone(prompts, batch, hidden_layers=(-1,)).hidden[0] * batch.mask[..., None])
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)

@@ -9,6 +9,7 @@ import torch
 from mptune.answers.prediction import Predictor
 from mptune.config import BackboneConfig, EvaluateConfig
 from mptune.errors import UsageError
+from mptune.model.chat import chat_of
 from mptune.model.loading import load_backbone
 from mptune.prompts.peft import export_peft, import_peft
 from mptune.tasks.task import Task
@@ -44,6 +45,9 @@ def test_the_code_of_its_readme_answers_in_peft_as_here(model, tmp_path, monkeyp
     prompt = random_prompt(model, [task(place)])
     export_peft(prompt, tmp_path / "adapter", "prompt-tuning", backbone=model)
     page = (tmp_path / "adapter" / "README.md").read_text(encoding="utf-8")
+    begins = len(chat_of(model.tokenizer, "it", place).before)
+    said = f"; the first {begins} are what the chat template writes before the prompt"
+    assert (said in page) == bool(begins) == (place != "first")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     code = code.replace("<this folder>", str(tmp_path / "adapter")).replace("<the text of a row>", "say the cat")
     monkeypatch.chdir(tmp_path)  # a card names no path: here it is ./model

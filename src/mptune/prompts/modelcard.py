@@ -53,11 +53,15 @@ def model_card(card: Card, length: int, rank: int, width: int) -> str:
     return "\n".join(lines)
 
 
-def adapter_card(card: Card, length: int, is_encoder_decoder: bool, frame: tuple[str, str] | None = None) -> str:
+def adapter_card(
+    card: Card, length: int, is_encoder_decoder: bool, frame: tuple[str, str] | None = None, begins: int = 0
+) -> str:
     """Return the Markdown page of an adapter that PEFT opens: which model it fits, and what to write before it.
 
     Args:
+        length: L, and the tokens that a chat template writes before the prompt.
         frame: what the model's chat template writes before a text and behind it.
+        begins: how many of those tokens there are.
     """
     several = len(card.tasks) > 1
     auto = "AutoModelForSeq2SeqLM" if is_encoder_decoder else "AutoModelForCausalLM"
@@ -75,7 +79,8 @@ def adapter_card(card: Card, length: int, is_encoder_decoder: bool, frame: tuple
     return "\n".join([
         f"# Adapter: {visible(', '.join(task.name for task in card.tasks))}",
         "",
-        f"{length} soft tokens before the frozen backbone {_described(card)}, written by mptune for PEFT. What the "
+        f"{length} soft tokens before the frozen backbone {_described(card)}, written by mptune for PEFT"
+        f"{f'; the first {begins} are what the chat template writes before the prompt' if begins else ''}. What the "
         "model reads is a task's template with a row's fields in it, and what it writes is one of the label words.",
         "",
         "```python",

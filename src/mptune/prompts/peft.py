@@ -100,8 +100,9 @@ def export_peft(
         header = {"card": card.shareable().model_dump_json(exclude_none=True)}
         write_file(scratch / ADAPTER_TENSORS, save(tensors, metadata=header))
         chat = chat_for(card.tasks[0], backbone)
-        length, frame = int(config["num_virtual_tokens"]), chat.frame if chat else None
-        page = adapter_card(card, length, backbone.is_encoder_decoder, frame)
+        frame, begins = (chat.frame, len(chat.before)) if chat else (None, 0)
+        length = int(config["num_virtual_tokens"])
+        page = adapter_card(card, length, backbone.is_encoder_decoder, frame, begins)
         write_file(scratch / "README.md", page)
 
     write_folder(folder, write)
