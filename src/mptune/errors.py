@@ -25,7 +25,7 @@ from typing import TypeVar
 
 Name = TypeVar("Name", bound=str)
 
-_OF_A_ROW = re.compile(r"((?:.*? )?row)( \d+)(: .*)", re.DOTALL)
+_OF_A_ROW = re.compile(r"((?:.*? )??row)( \d+)(: .*)", re.DOTALL)
 FIRST_ROWS = 5  # whose numbers stand in a message about more
 FAILED, WRONG_USE, WRONG_CONTENT = 1, 2, 3  # exit codes: what was given is right; how it was said; what it holds
 
