@@ -82,6 +82,18 @@ def test_tabs_and_new_lines_of_a_cell_do_not_break_a_table_for_programs(capsys):
     assert capsys.readouterr().out.splitlines() == ["a\tb", r"x\u0009y\u000az" + "\t1"]
 
 
+@pytest.mark.parametrize(("columns", "ruled"), [(80, True), (40, False)])
+def test_a_table_that_is_too_wide_leaves_its_lines_away_and_not_its_words(
+    capsys, terminal, monkeypatch, columns, ruled
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    table(["label", "word", "train", "validation", "test"], [["Billing", "Billing", 12, 2, 4]])
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
+    assert shown.count("Billing") == 2
+    assert "validation" in shown
+    assert ("─" in shown) == ruled
+
+
 def test_what_a_stranger_wrote_without_end_leaves_a_short_error_that_says_what_to_do(capsys):
     def refused():
         raise MptuneError(f"this is no name: {'x' * 1_000_000}. Take another.\nand a second line")
