@@ -43,6 +43,17 @@ def test_a_terminal_shows_title_steps_values_and_time_left(terminal, capsys):
     assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", text)
 
 
+def test_a_narrow_terminal_shows_the_steps_and_the_time_left(terminal, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    with step_progress("adapt tickets", 100) as progress:
+        progress.show(7, validation=66.7, validation_loss=0.51234)
+    text = shown(capsys)
+    assert "adapt tickets" in text
+    assert "7/100" in text
+    assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", text)
+    assert "validation" not in text
+
+
 def test_values_stay_until_newer_ones_come(terminal, capsys):
     with step_progress("teach mood", 10) as progress:
         progress.show(5, loss=0.5)
