@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 FIRST_STEPS = 5  # after which the time of the others is told
-WIDE = 70  # columns of a terminal that shows more than the name, the steps and the time left
+ROOMY = 70  # columns of a terminal that shows more than the name, the steps and the time left
 SHORT, LONG = 60.0, 600.0  # seconds to go: below nothing is said elsewhere, beyond what is cheaper too
 
 
@@ -179,7 +179,7 @@ def _drawing(total: int, start: int) -> Iterator[Draw | None]:
         return
     name, steps, left = TextColumn("{task.description}", markup=False), MofNCompleteColumn(), TimeRemainingColumn()
     values = TextColumn("{task.fields[values]}", markup=False)
-    wide = console.width >= WIDE
+    wide = console.width >= ROOMY
     columns = (name, BarColumn(bar_width=24), steps, left, values) if wide else (name, steps, left)
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=total, completed=start, values="")

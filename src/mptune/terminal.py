@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
-WIDEST = 10_000  # columns that no terminal has: how wide a table would be there
+NO_WIDTH = 10_000  # columns that no terminal has: how wide a table would be if it could
 # What the system says of a path that leads nowhere, as against a disk that is full or may not be written.
 NAMES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 LISTS = ("NAMES", "METHOD,TASK")  # what an option is shown to take where commas separate several
@@ -115,7 +115,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         columns.add_column(name, overflow="fold")  # a narrow terminal breaks words, and hides none
     for row in cells:
         columns.add_row(*map(Text, row))
-    if Measurement.get(console, console.options.update(width=WIDEST), columns).maximum > console.width:
+    if Measurement.get(console, console.options.update(width=NO_WIDTH), columns).maximum > console.width:
         columns.box, columns.padding, columns.pad_edge = None, (0, 1, 0, 0), False  # room for words, not for lines
     console.print(columns)
 

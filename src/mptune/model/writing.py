@@ -10,7 +10,7 @@ from mptune.tasks.task import Example, Task, named_rows
 NO_END = 2**31  # tokens: a target that is not cut
 
 
-def written(backbone: Backbone, texts: Sequence[str], chat: Chat | None) -> dict[str, str]:
+def written(backbone: Backbone, texts: Sequence[str], chat: Chat | None = None) -> dict[str, str]:
     """Return for each text what the backbone writes where it writes that text."""
     distinct = [text for text in dict.fromkeys(texts) if text]
     if not distinct:
