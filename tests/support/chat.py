@@ -18,16 +18,22 @@ TEMPLATES = {
 }  # fmt: skip
 
 
-def talking(template: str = TEMPLATES["plain"], family: str = "llama", *, spaced: bool = False) -> Backbone:
+def talking(
+    template: str = TEMPLATES["plain"], family: str = "llama", *, spaced: bool = False, special: bool = True
+) -> Backbone:
     """A tiny model with a chat template, whose turns end with a token of their own.
 
     Args:
+        special: whether the tokenizer calls the marks of turns special; not all do.
         spaced: whether its tokenizer writes a space before what it begins with, as older ones do.
     """
     backbone = make_backbone(family)
     tokenizer = backbone.tokenizer
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
-    tokenizer.add_special_tokens({"additional_special_tokens": TURNS})
+    if special:
+        tokenizer.add_special_tokens({"additional_special_tokens": TURNS})
+    else:
+        tokenizer.add_tokens(TURNS)
     tokenizer.chat_template = template
     torch.manual_seed(1)
     backbone.model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

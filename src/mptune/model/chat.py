@@ -35,6 +35,7 @@ class Chat:
     end: int  # the token that closes an answer
     frame: tuple[str, str]  # between and behind as text, for who reads the prompt in another program
     leads: tuple[str, str]  # the plain words that a text, and an answer, follow at once; no words where a prompt does
+    marks: tuple[str, ...] = ()  # what it writes as one token that the tokenizer does not call special
 
     @property
     def size(self) -> int:
@@ -42,11 +43,18 @@ class Chat:
         return len(self.before) + len(self.between) + len(self.behind)
 
 
-def read_behind(tokenizer: PreTrainedTokenizerBase, lead: str, texts: Sequence[str]) -> list[list[int]]:
+def read_behind(
+    tokenizer: PreTrainedTokenizerBase, lead: str, texts: Sequence[str], marks: Sequence[str] = ()
+) -> list[list[int]]:
     """Return the token ids of texts as they are where they follow some words, none of them a special token.
 
     Some tokenizers write a space of their own before what they begin with.
+
+    Args:
+        marks: of a template, which are no special tokens to the tokenizer: a space breaks them in a text.
     """
+    for mark in marks:
+        texts = [text.replace(mark, f"{mark[:1]} {mark[1:]}") for text in texts]
     first, *both = tokenizer([lead, *(lead + text for text in texts)], **_PLAIN)["input_ids"]
     rows: list[list[int]] = [ids[len(first) :] for ids in both]
     merged = [n for n, ids in enumerate(both) if ids[: len(first)] != first]  # with the last of those words
@@ -91,6 +99,9 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, model: str, place: ChatPlace) ->
         end=_end(tokenizer, closed[marks[2] + len(ANSWER) :]),
         frame=(between, behind),
         leads=(_lead(tokenizer, between), _lead(tokenizer, behind)),
+        marks=tuple(
+            sorted(m for m in _special(tokenizer) - {*tokenizer.all_special_tokens} if m in closed and m.strip())
+        ),
     )
 
 

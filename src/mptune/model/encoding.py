@@ -92,7 +92,7 @@ def _read(
 
     def read(some: Sequence[str]) -> list[list[int]]:
         if chat:
-            return read_behind(backbone.tokenizer, chat.leads[0], some)
+            return read_behind(backbone.tokenizer, chat.leads[0], some, chat.marks)
         ids: list[list[int]] = backbone.tokenizer(list(some), verbose=False)["input_ids"] if some else []
         return ids
 
@@ -163,7 +163,7 @@ def encode_targets(
     """Return the token ids of target texts, each closed by the end-of-sequence token, or that of a turn in a chat."""
     eos = chat.end if chat else int(backbone.tokenizer.eos_token_id)
     if chat:
-        ids = read_behind(backbone.tokenizer, chat.leads[1], texts)
+        ids = read_behind(backbone.tokenizer, chat.leads[1], texts, chat.marks)
     elif backbone.is_encoder_decoder:
         ids = backbone.tokenizer(text_target=list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     else:
