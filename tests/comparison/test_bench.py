@@ -1,6 +1,7 @@
 """A comparison on a tiny model: what each line of its results claims is what stands in its folders."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from mptune.answers.evaluation import evaluate
 from mptune.comparison import systems
-from mptune.comparison.bench import run_recipe
+from mptune.comparison.bench import _describe, run_recipe
 from mptune.comparison.loaded import Loaded
 from mptune.comparison.methods import METHODS
 from mptune.comparison.results import Parameters, read_results
@@ -45,6 +46,17 @@ def test_teachers_are_scored_on_targets_that_are_source_tasks_too(finished):
     values = {"targets": ["speed", "colour"], "methods": ["teacher"]}
     both = Loaded(recipe.recipe.model_copy(update=values), recipe.sources, (recipe.sources[1], recipe.targets[0]))
     assert [trial.tasks for trial in chosen_trials(both)] == [("speed",)]
+
+
+def test_the_page_says_how_long_the_prompts_are_that_are_compared(finished):
+    _, made, _ = finished
+    seven = made.recipe.section("prompt_tuning").model_copy(update={"prompt_length": 7})
+    own = {"prompt_tuning": seven}
+    alone = made.recipe.model_copy(update={**own, "sources": ()})
+    lengths = [re.search(r"Prompt length (\d+);", "\n".join(_describe(each)))[1] for each in (
+        Loaded(made.recipe.model_copy(update=own), made.sources, made.targets), Loaded(alone, (), made.targets)
+    )]  # fmt: skip
+    assert lengths == [str(made.recipe.teach.prompt_length), "7"]
 
 
 def test_runs_of_the_first_seed_come_first(finished):

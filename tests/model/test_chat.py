@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mptune.answers.evaluation import answer
-from mptune.config import BackboneConfig, EvaluateConfig, ExamplesConfig, TrainingConfig
+from mptune.config import EvaluateConfig, ExamplesConfig, TrainingConfig
 from mptune.errors import BackboneError, UsageError
 from mptune.model.batch import IGNORE
 from mptune.model.chat import chat_of
@@ -147,7 +147,6 @@ def test_what_is_written_ends_with_the_turn():
     prompt = torch.zeros(1, 3, backbone.width)
     first = backbone(prompt, batch).logits[0, 0].argmax()
     ends = replace(batch, chat=replace(data.chat, end=int(first)))  # what it writes first ends the turn
-    assert len(generate(backbone, prompt, batch, 6)[0]) > 0 or int(first) in backbone.tokenizer.all_special_ids
     assert generate(backbone, prompt, ends, 6) == [backbone.tokenizer.decode([first], skip_special_tokens=True).strip()]
 
 
@@ -234,7 +233,6 @@ def test_an_encoder_decoder_may_have_a_template_too():
     assert label_scores(backbone, torch.zeros(1, 3, 16), collate([(0, 0)], [data], backbone)).isfinite().all()
 
 
-def test_a_backbone_of_another_name_has_its_own_template():
+def test_two_models_of_one_name_have_each_its_own_template():
     one, other = talking(), talking(TEMPLATES["begins"])
-    other.config = BackboneConfig(name="other")
     assert chat_of(one.tokenizer, "x", "user").before != chat_of(other.tokenizer, "x", "user").before

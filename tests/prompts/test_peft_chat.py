@@ -1,14 +1,17 @@
 """A prompt inside a chat template goes to PEFT with what the template writes before it, and comes back without."""
 
+import json
 import re
 import warnings
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from mptune.answers.prediction import Predictor
 from mptune.config import BackboneConfig, EvaluateConfig
-from mptune.errors import UsageError
+from mptune.errors import ArtifactError, UsageError
 from mptune.model.chat import chat_of
 from mptune.model.loading import load_backbone
 from mptune.prompts.peft import export_peft, import_peft
@@ -65,8 +68,21 @@ def test_it_comes_back_as_it_went(model, tmp_path, place):
     assert [each.chat for each in back.tasks] == [place]
     torch.testing.assert_close(back.collapse(), prompt.collapse())
     export_peft(back, tmp_path / "again", "prompt-tuning", backbone=model)
-    one, two = (tmp_path / each / "adapter_model.safetensors" for each in ("adapter", "again"))
-    assert one.stat().st_size == pytest.approx(two.stat().st_size, abs=200)
+    one, two = (load_file(tmp_path / each / "adapter_model.safetensors") for each in ("adapter", "again"))
+    assert all(torch.equal(one[name], two[name]) for name in one | two)
+
+
+def test_an_adapter_too_short_for_its_template_is_refused(model, tmp_path):
+    export_peft(random_prompt(model, [task("user")]), tmp_path / "adapter", "prompt-tuning", backbone=model)
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    with safe_open(file, framework="pt") as stored:
+        header = stored.metadata()
+    begins = len(chat_of(model.tokenizer, "it", "user").before)
+    save_file({"prompt_embeddings": load_file(file)["prompt_embeddings"][:begins].contiguous()}, file, header)
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_virtual_tokens": begins}))
+    with pytest.raises(ArtifactError, match=f"should begin with the {begins} soft tokens .* and has {begins} in all"):
+        import_peft(tmp_path / "adapter", backbone=model)
 
 
 def test_task_vectors_cannot_hold_what_the_template_writes(model, tmp_path):

@@ -250,10 +250,9 @@ def _beginning(loaded: Loaded) -> str:
 
 def _describe(loaded: Loaded) -> Sequence[str]:
     recipe = loaded.recipe
-    alone = recipe.section("prompt_tuning").model_dump()["prompt_length"]  # what is compared where nothing is distilled
-    length = recipe.teach.prompt_length if recipe.sources else alone
-    if loaded.multitask:
-        length = loaded.multitask[0].prompt_length
+    length = recipe.section("prompt_tuning").model_dump()["prompt_length"]  # where no stage makes another prompt
+    if loaded.multitask or recipe.sources:
+        length = loaded.multitask[0].prompt_length if loaded.multitask else recipe.teach.prompt_length
     tried = "; ".join(f"{m}: {', '.join(f'{lr:g}' for lr in lrs)}" for m, lrs in recipe.rates.items())
     return (
         f"Backbone: {recipe.backbone.name}, weights in {recipe.backbone.dtype}.",

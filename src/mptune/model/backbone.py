@@ -326,12 +326,17 @@ class Backbone:
             )
         return (out.logits[:, spots], *(out.hidden_states[i] for i in hidden_layers))
 
+    @property
+    def _reads_once(self) -> bool:
+        """Whether it may remember what many rows share; a recorded pass costs less than reading that apart."""
+        return self._reads_prompts_once and not self.model.training and self.graphs is None
+
     def _begun_alike(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
         """Return one prompt with what all its rows begin with behind it, an instruction say, and the rows without it.
 
         It is read once with the prompt then. So are the words that a template begins with.
         """
-        if len(prompts) > 1 or len(batch.task_ids) < 2 or batch.added is not None or self.graphs is not None:
+        if len(prompts) > 1 or len(batch.task_ids) < 2 or batch.added is not None or not self._reads_once:
             return prompts, batch
         start, rest = shared_start(batch)
         if start.shape[1] * (len(batch.task_ids) - 1) <= PASS_COST:
@@ -346,8 +351,8 @@ class Backbone:
         """
         task_ids = batch.task_ids
         saved = (len(task_ids) - len(prompts)) * prompts.shape[1]
-        if saved <= PASS_COST or self.model.training or not self._reads_prompts_once or self.graphs is not None:
-            return None  # a recorded pass costs less than reading its prompt apart
+        if saved <= PASS_COST or not self._reads_once:
+            return None
         padded = not batch.mask.all()
         if padded and self.model.config.model_type not in BY_POSITION_IDS:
             return None

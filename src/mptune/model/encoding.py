@@ -103,9 +103,9 @@ def _read(
     )
     ids: list[array[int]] = []  # four bytes a token; a list of numbers takes nine times as much
     cut: dict[int, FittedText] = {}
+    between, behind = (chat.between, chat.behind) if chat else ((), ())
     for first, last in _portions(texts):
         rows = fitted(texts[first:last], fields[first:last], most, tokenizer)
-        between, behind = (chat.between, chat.behind) if chat else ((), ())
         ids += [array("i", [*between, *row.ids[:most], *behind]) for row in rows]
         cut |= {number: row for number, row in enumerate(rows, first) if row.cap is not None}
     return ids, cut

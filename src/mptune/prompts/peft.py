@@ -154,8 +154,12 @@ def import_peft(folder: Path, *, backbone: Backbone, tasks: Sequence[Task] = ())
         count, vectors = 1, TaskVectors(torch.ones(1, length, 1), torch.ones(1, 1, width))
     known = tuple(tasks) or (card.tasks if card else _nameless_tasks(count))
     begins = _chat_before(folder, known, card, backbone)
-    if begins and kind == PLAIN_TUNING:
-        shared, vectors = shared[begins:], TaskVectors(vectors.u[:, begins:], vectors.v)
+    if begins >= length:  # which no prompt of ours is
+        raise ArtifactError(
+            f"{folder} should begin with the {begins} soft tokens of its model's chat template, and has {length} in "
+            "all. Export it again."
+        )
+    shared, vectors = shared[begins:], TaskVectors(vectors.u[:, begins:], vectors.v)
     if len(known) != count:
         names = ", ".join(t.name for t in known)
         raise UsageError(f"{folder} holds {count} tasks; got {len(known)}: {names}. Name one for each, in their order.")

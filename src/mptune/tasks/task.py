@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -210,7 +211,7 @@ class Task(Config):
         absent = [f for f in self.fields if f not in row]
         empty = [f for f in self.fields if f in row and (is_missing(row[f]) or (blank and _blank(row[f])))]
         said = [f"{what} {', '.join(fields)}" for what, fields in (("no", absent), ("empty", empty)) if fields]
-        near = [close[0] for field in absent if (close := difflib.get_close_matches(field, map(str, row), n=1))]
+        near = [close for field in absent if (close := _nearest(field, tuple(map(str, row))))]
         return ", ".join(said) + (f" (did you mean {', '.join(near)}?)" if near else "") or None
 
     @property
@@ -314,6 +315,12 @@ class Task(Config):
     def without_paths(self) -> Self:
         """Return the task as a card carries it: what is needed to use a prompt, not where its data was."""
         return self.model_copy(update={"dataset": None})
+
+
+@lru_cache(maxsize=64)
+def _nearest(field: str, columns: tuple[str, ...]) -> str | None:
+    """Return the column that is meant by a field that is none; remembered, since a million rows may lack the same."""
+    return next(iter(difflib.get_close_matches(field, columns, n=1)), None)
 
 
 def there(row: Row) -> str:
