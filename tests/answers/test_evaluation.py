@@ -130,6 +130,20 @@ def test_no_rows_have_no_answers(toy_task):
     assert (answers.texts, answers.probabilities.shape, answers.loss) == ((), (0, 2), None)
 
 
+def test_each_tasks_text_ends_where_that_task_says(any_backbone, tmp_path):
+    """Label words that are ranked stay whole, and share batches whatever their task says."""
+    free = make_task(tmp_path, "free", verbalizer={}, target="{label}")
+    prompt, how = a_prompt(any_backbone), EvaluateConfig(max_target_tokens=6)
+    (whole,) = answer(any_backbone, [prompt], [encoded(free, any_backbone)], how)
+    stop = next(letter for text in whole.texts for letter in text if letter.strip())
+    stopped = [task.model_copy(update={"stop": stop}) for task in (free, make_task(tmp_path, "ranked"))]
+    data = [encoded(task, any_backbone) for task in (free, *stopped)]
+    plain, ended, ranked = answer(any_backbone, [prompt] * 3, data, how)
+    assert plain.texts == whole.texts
+    assert ended.texts == tuple(text.partition(stop)[0].strip() for text in whole.texts)
+    assert set(ranked.texts) <= {"no", "yes"}
+
+
 def test_free_text_has_no_probabilities(tmp_path):
     task = make_task(tmp_path, "free", verbalizer={}, target="{label}")
     answers = answered(trained_backbone(), torch.zeros(0, 16), encoded(task, trained_backbone()), EvaluateConfig())

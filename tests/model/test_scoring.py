@@ -10,7 +10,7 @@ from mptune.model import scoring
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE
 from mptune.model.encoding import distinguishing_depth, encode_targets
-from mptune.model.scoring import generate, label_scores
+from mptune.model.scoring import generate, label_scores, write
 from mptune.model.t5 import PackedT5
 from support.models import TARGETS, TEXTS, batch_of, choosing, make_backbone, some_prompts
 
@@ -217,3 +217,17 @@ def test_a_text_is_read_once_however_many_words_stand_behind_it(monkeypatch, at_
     found = label_scores(backbone, prompts, batch)
     assert encoded == [2] * math.ceil(2 * beginnings / at_once)  # both texts, once a pass
     torch.testing.assert_close(found, word_by_word(backbone, prompts, batch), atol=1e-4, rtol=0)
+
+
+def test_a_text_ends_before_the_characters_that_stop_it_and_is_written_no_further(any_backbone):
+    prompts, batch = some_prompts(any_backbone), batch_of(any_backbone)
+    whole = generate(any_backbone, prompts, batch, 8)
+    longest = max(whole, key=len)
+    stop = next(letter for letter in longest[len(longest) // 2 :] if letter.strip())
+    assert generate(any_backbone, prompts, batch, 8, stop=stop) == [text.partition(stop)[0].strip() for text in whole]
+    assert generate(any_backbone, prompts, batch, 8, stop="§§") == whole, "what is never written stops nothing"
+    alone = batch_of(any_backbone, TEXTS[:1], ["yes"])
+    (ids,) = write(any_backbone, prompts[:1], alone, 8)
+    read = [any_backbone.tokenizer.decode(ids[: n + 1], skip_special_tokens=True).strip() for n in range(len(ids))]
+    there = next(n for n, text in enumerate(read) if text)
+    assert write(any_backbone, prompts[:1], alone, 8, stop=read[there][0]).shape[1] == there + 1

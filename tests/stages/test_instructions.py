@@ -10,6 +10,7 @@ from mptune.answers.evaluation import answer, evaluate
 from mptune.config import DistillConfig, EvaluateConfig, ExamplesConfig
 from mptune.errors import DataError, ResumeError, UsageError
 from mptune.model.encoding import encode
+from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages import distillation
 from mptune.stages.distillation import distill
 from mptune.stages.instructions import Instruction, answered_rows
@@ -223,6 +224,8 @@ def test_a_command_makes_a_prompt_that_answers_rows(cli, folder, words):
     assert code == 0, err
     answers = [json.loads(line)["answer"] for line in out.splitlines()]
     assert len(answers) == 60
+    stop = MultitaskPrompt.from_pretrained("p").tasks[0].stop
+    assert stop == (None if words else "\n\n"), "a base model goes on with the next example behind an empty line"
     assert set(answers) <= {"bad", "good"} if words else True
     assert cli(*GIVEN, *words, "--out", "p")[0] == 0, "what is finished is not done again"
 

@@ -56,13 +56,13 @@ def answer(
     room = [max(map(len, each.label_ids), default=config.max_target_tokens) for each in data]
     texts = [[""] * len(each.inputs) for each in data]
     scores = [torch.zeros(len(each.inputs), len(each.label_ids)) for each in data]
-    alike: dict[tuple[bool, int, int, Chat | None], list[Pick]] = {}  # what can be asked together
+    alike: dict[tuple[bool, int, int, Chat | None, str | None], list[Pick]] = {}  # what can be asked together
     for t, each in enumerate(data):
         prompt = prompts[t]
         size = len(prompt) if isinstance(prompt, Tensor) else id(prompt)
-        kind = (ranked[t], 0 if ranked[t] else room[t], size, each.chat)
+        kind = (ranked[t], 0 if ranked[t] else room[t], size, each.chat, None if ranked[t] else each.task.stop)
         alike.setdefault(kind, []).extend((t, row) for row in range(len(each.inputs)))
-    for (rank, tokens, _, _), kin in alike.items():
+    for (rank, tokens, _, _, stop), kin in alike.items():
         for picks in by_length(kin, data, config.batch_size):
             table, batch = _read(prompts, collate(picks, data, backbone))
             if rank:
@@ -71,7 +71,7 @@ def answer(
                     scores[t][row] = values[: len(data[t].label_ids)]
                     texts[t][row] = data[t].task.label_words[int(values.argmax())]
             else:
-                written = generate(backbone, table, batch, tokens, config.num_beams)
+                written = generate(backbone, table, batch, tokens, config.num_beams, stop)
                 for (t, row), text in zip(picks, written, strict=True):
                     texts[t][row] = text
     texts = [of if ranked[t] else as_meant(backbone, data[t], of) for t, of in enumerate(texts)]

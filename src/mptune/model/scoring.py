@@ -98,25 +98,37 @@ def text_features(backbone: Backbone, data: Encoded, batch_size: int = 32) -> Te
 
 
 @torch.no_grad()
-def generate(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: int, num_beams: int = 1) -> list[str]:
+def generate(
+    backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: int, num_beams: int = 1, stop: str | None = None
+) -> list[str]:
     """Return the text that greedy (or beam) search writes for each example.
 
     Args:
         prompts: of the batch's tasks. [K, L, D]
+        stop: before which a text ends.
     """
-    ids = write(backbone, prompts, batch, max_new_tokens, num_beams)
+    ids = write(backbone, prompts, batch, max_new_tokens, num_beams, stop)
     texts: list[str] = backbone.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    return [t.strip() for t in texts]
+    return [(t if stop is None else t.partition(stop)[0]).strip() for t in texts]
 
 
 @torch.no_grad()
-def write(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: int, num_beams: int = 1) -> Tensor:
+def write(
+    backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: int, num_beams: int = 1, stop: str | None = None
+) -> Tensor:
     """Return the token ids that greedy (or beam) search writes for each example; a decoder's start stands first. [B, S]
 
     Args:
         prompts: of the batch's tasks. [K, L, D]
+        stop: characters behind which a row is written no further.
     """
     embedded, mask = backbone.prompted(backbone.begun(prompts, batch.chat), batch)
+
+    def said(ids: Tensor, _: Tensor) -> Tensor:
+        """Return which rows hold what stops them; `stop_strings` misses it in the midst of a longer token."""
+        texts = backbone.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return torch.tensor([str(stop) in text for text in texts], device=ids.device)
+
     ends = {int(backbone.tokenizer.eos_token_id), *([batch.chat.end] if batch.chat else [])}
     ids: Tensor = backbone.model.generate(
         **backbone.encoded(embedded, mask),
@@ -127,5 +139,6 @@ def write(backbone: Backbone, prompts: Tensor, batch: Batch, max_new_tokens: int
         pad_token_id=backbone.tokenizer.pad_token_id,
         eos_token_id=sorted(ends),
         decoder_start_token_id=backbone.start_token if backbone.is_encoder_decoder else None,
+        stopping_criteria=[said] if stop else None,
     )
     return ids

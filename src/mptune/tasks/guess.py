@@ -92,7 +92,8 @@ def text_task(file: Path, name: str, text: Sequence[str] = (), words: Sequence[s
     """
     table = _table(file, name)
     texts = tuple(_known(column_name(t), table) for t in text) or (_text_column(table.columns, None, table),)
-    answers: dict[str, Any] = {"target": "{answer}", "metrics": ("exact_match", "rouge_l")}
+    # A model that was shown examples, and never a conversation, goes on with the next one behind its answer.
+    answers: dict[str, Any] = {"target": "{answer}", "metrics": ("exact_match", "rouge_l"), "stop": "\n\n"}
     if words:
         answers = {"verbalizer": {word: word for word in words}, "metrics": ("accuracy", "f1_macro")}
         if len(answers["verbalizer"]) < len(words):

@@ -83,6 +83,8 @@ class Task(Config):
     chat: ChatPlace | None = None
     """For models trained on conversations: the input is the user's turn in the model's own chat template. The prompt
     stands at the start of that turn (``user``, or ``true``), is the ``system`` turn, or stands ``first`` of all."""
+    stop: str | None = Field(None, min_length=1)
+    """What is written ends before these characters: a base model that is shown examples goes on with the next one."""
     scoring: Literal["labels", "generation"] = "labels"
     """Of a task with a verbalizer: its label words are ranked, or the text that is written must be one of them."""
     max_input_tokens: int | None = Field(None, ge=1)
