@@ -33,7 +33,7 @@ HOUSE = [
             "graphs padding",
             "backbone",
             "encoding",
-            "scoring writing",
+            "scoring stepwise writing",
             "families",
             "loading",
         ],
@@ -69,7 +69,8 @@ HOUSE = [
         ],
     ),
     ("", ["__init__"]),
-    ("commands", ["doctor options", "instruction", "about comparing data sharing training"]),
+    ("serving", ["settings store", "engine", "keys meters wire", "door", "asking", "completions", "app", "process"]),
+    ("commands", ["doctor options", "instruction", "about comparing data serving sharing training"]),
     ("", ["cli", "__main__"]),
 ]
 RANK = {
@@ -80,10 +81,11 @@ RANK = {
 }
 FILES = {str(path.relative_to(PACKAGE).with_suffix("")): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-ROOMS = ("about", "comparing", "data", "options", "sharing")  # of commands; arguments are typer's
+ROOMS = ("about", "comparing", "data", "options", "serving", "sharing")  # of commands; arguments are typer's
 DOORS = {
     "accelerate": {"stages/training"},
     "datasets": {"comparison/baselines/setfit", "tasks/rows"},  # what SetFit's trainer takes rows as
+    "fastapi": {f"serving/{name}" for name in ("app", "asking", "completions", "door")},
     "huggingface_hub": {"prompts/folder", "prompts/stored", "tasks/hub"},
     "jinja2": {"comparison/report/page"},
     "matplotlib": {"comparison/report/charts"},
@@ -91,6 +93,7 @@ DOORS = {
     "onnx": {"model/embedded"},
     "openpyxl": {"tasks/tables"},
     "peft": {"comparison/baselines/weights"},
+    "prometheus_client": {"serving/meters"},
     "rich": {"progress", "terminal"},
     "sacrebleu": {"answers/metrics"},
     "scipy": {"answers/metrics", "comparison/intervals"},
@@ -105,8 +108,10 @@ DOORS = {
         "model/embedded",
         "model/loading",
         "model/quantized",
+        "model/stepwise",
     },
     "typer": {"cli", "terminal", *(f"commands/{room}" for room in ROOMS)},
+    "uvicorn": {"serving/process"},
     "yaml": {"files"},
 }
 # Doors that are about to be closed, or opened.

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mptune import __version__
-from mptune.commands import about, comparing, data, sharing, training
+from mptune.commands import about, comparing, data, serving, sharing, training
 from mptune.commands.options import option
 from mptune.terminal import Once, ShownHandler, ended, say
 
@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "adapt": (training.adapt_prompt, "--task tickets.yaml --out prompts/tickets"),
     "evaluate": (training.evaluate_prompt, "--prompt prompts/tickets --split test --classes"),
     "predict": (data.predict, "new.csv --prompt prompts/tickets --output answers.csv"),
+    "serve": (serving.serve, "prompts --port 8000"),
+    "keys": (serving.keys, "keys.json --add shop --tasks tickets"),
     "bench": (comparing.bench, "tickets.yaml --plan"),
     "report": (comparing.report, "results/quickstart --out report.html"),
     "tasks": (data.tasks, "tickets.yaml"),

@@ -113,7 +113,7 @@ class Predictor:
         """
         if isinstance(rows, str | bytes | Mapping):
             got = type(rows).__name__
-            raise UsageError(f"predict wants a list of rows, as [{self._row_like}], or a table; got one {got}")
+            raise UsageError(f"predict wants a list of rows, as [{row_like(self.tasks[0])}], or a table; got one {got}")
         if not is_table_in_memory(rows):
             return self._predictions(rows)
         found = self._predictions(rows_in_memory(rows, "predict"))
@@ -139,21 +139,11 @@ class Predictor:
         Raises:
             ValueError: why it cannot be answered.
         """
-        if not isinstance(row, Mapping):
-            raise ValueError(f"wants {{field: value}}, as {self._row_like}; got {row!r:.40}")
         try:
-            task = self._task_of(row)
-            if nothing := task.unreadable(row):
-                raise ValueError(nothing)
-            example = task.unlabelled(row, number)
-            example.input.encode()
+            task = self._task_of(row) if isinstance(row, Mapping) else self.tasks[0]
         except UnknownNameError as error:
             raise ValueError(str(error)) from None
-        except UnicodeEncodeError:
-            raise ValueError("half a character, as \\ud83d alone") from None
-        except (LookupError, TypeError) as error:
-            raise ValueError(f"no field {error}; it has {there(row)}") from None
-        return example
+        return rendered_row(task, row, number)
 
     @property
     def identity(self) -> str:
@@ -163,11 +153,6 @@ class Predictor:
             task.model_dump_json() + digest(prompt.cpu().numpy().tobytes()) for task, prompt in self._tasks.values()
         ]
         return digest("".join(parts))
-
-    @property
-    def _row_like(self) -> str:
-        """What a row of the first task looks like, for a message."""
-        return "{" + ", ".join(f"{field!r}: ..." for field in self.tasks[0].text_fields) + "}"
 
     def _task_of(self, row: Mapping[str, Any]) -> Task:
         if len(self._tasks) == 1:
@@ -203,3 +188,28 @@ class Predictor:
                     odds = dict(zip(task.label_words, answers.probabilities[i].tolist(), strict=True))
                 predictions[example.row] = Prediction(task.name, text, value_of.get(text), odds)
         return [predictions[number] for number in range(1, count + 1)]
+
+
+def rendered_row(task: Task, row: Mapping[str, Any], number: int = 0) -> Example:
+    """Return a row that is to be answered as its task reads it.
+
+    Raises:
+        ValueError: why it cannot be answered.
+    """
+    if not isinstance(row, Mapping):
+        raise ValueError(f"wants {{field: value}}, as {row_like(task)}; got {row!r:.40}")
+    try:
+        if nothing := task.unreadable(row):
+            raise ValueError(nothing)
+        example = task.unlabelled(row, number)
+        example.input.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a character, as \\ud83d alone") from None
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"no field {error}; it has {there(row)}") from None
+    return example
+
+
+def row_like(task: Task) -> str:
+    """Return what a row of a task looks like, for a message."""
+    return "{" + ", ".join(f"{field!r}: ..." for field in task.text_fields) + "}"

@@ -46,8 +46,19 @@ def encode(
     Raises:
         DataError: two label words that cannot be told apart by their first tokens, or a template that does not fit.
     """
-    chat = chat_for(task, backbone)
-    words = label_ids(task, backbone)
+    chat, words = chat_for(task, backbone), tuple(label_ids(task, backbone))
+    return with_rows(Encoded(task, (), (), (), words, (), chat), examples, backbone, config, prompt_length)
+
+
+def with_rows(
+    frame: Encoded, examples: Sequence[Example], backbone: Backbone, config: ExamplesConfig, prompt_length: int
+) -> Encoded:
+    """Return examples as token ids, of a task whose label words and place in a chat are known from before.
+
+    Raises:
+        DataError: a template that does not fit.
+    """
+    task, chat, words = frame.task, frame.chat, frame.label_ids
     targets = encode_targets(backbone, [e.target for e in examples], config.max_target_tokens, chat) if examples else []
     most = task.max_input_tokens or config.max_input_tokens
     room = max(map(len, words), default=config.max_target_tokens)  # for what may be written, whatever the targets are
@@ -58,7 +69,7 @@ def encode(
         _say_what_is_cut(task, {examples[i].row: row for i, row in cut.items()}, len(examples), backbone, fit, most)
     places = {value: place for place, value in enumerate(task.verbalizer)}
     answers = tuple(places.get(e.label, IGNORE) if e.label is not None else IGNORE for e in examples)
-    return Encoded(task, tuple(examples), tuple(inputs), tuple(targets), tuple(words), answers, chat)
+    return replace(frame, examples=tuple(examples), inputs=tuple(inputs), targets=tuple(targets), answers=answers)
 
 
 def chat_for(task: Task, backbone: Backbone) -> Chat | None:

@@ -1,9 +1,10 @@
 """A prompt's folder, written and read with its tensors. safetensors only; nothing here reads or writes a pickle."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -11,7 +12,16 @@ from mptune.errors import ArtifactError, UsageError
 from mptune.files import write_file
 from mptune.prompts.card import Card
 from mptune.prompts.modelcard import model_card
-from mptune.prompts.stored import CONFIG_FILE, PROMPT_FILE, TENSOR_NAMES, damaged, stored_config, stored_prompt
+from mptune.prompts.stored import (
+    CONFIG_FILE,
+    PROMPT_FILE,
+    TENSOR_NAMES,
+    UNREADABLE,
+    damaged,
+    stored_config,
+    stored_prompt,
+)
+from mptune.prompts.vectors import TaskVectors, compose
 from mptune.tasks.data import TaskRows
 from mptune.tasks.task import Task
 
@@ -44,10 +54,32 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
     try:
         with safe_open(stored.file, framework="pt") as opened:
             tensors = {key: opened.get_tensor(key) for key in TENSOR_NAMES}
-    except (SafetensorError, ValueError, OSError, TypeError, RuntimeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise damaged(stored.file, error) from None
     refuse_unsound(stored.file, tensors)
     return tensors, stored.card
+
+
+def read_task(file: Path, number: int) -> tuple[Task, Tensor, str]:
+    """Return one task of a prompt's file, its collapsed prompt [L, D], and the fingerprint of the model it is for.
+
+    The file is opened once, so that all is of one prompt even where another takes its place meanwhile.
+
+    Raises:
+        ArtifactError: nothing there, or damaged.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            values = json.loads((opened.metadata() or {})["card"])
+            card = Card.model_validate({**values, "tasks": values["tasks"][number : number + 1]})
+            u, v = (opened.get_slice(key)[number : number + 1] for key in ("u", "v"))
+            tensors = {"shared": opened.get_tensor("shared"), "u": u, "v": v}
+        task = card.tasks[0].without_paths()
+        refuse_unsound(file, tensors)
+        prompt = compose(tensors["shared"].float(), TaskVectors(u.float(), v.float()))[0]
+    except UNREADABLE as error:
+        raise damaged(file, error) from None
+    return task, prompt, card.fingerprint
 
 
 def refuse_unsound(place: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,1 @@
+"""Prompts served by name from one frozen backbone, rows of any tasks in one batch."""

@@ -1,0 +1,220 @@
+"""Who comes in, how much they may bring, and how they are told no: the same shape for every refusal, OpenAI's."""
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from mptune.errors import ArtifactError, BackboneError, DataError, MptuneError, UnknownNameError, UsageError
+from mptune.serving.engine import Busy, Draining, TooLate
+from mptune.serving.keys import Gate
+from mptune.serving.meters import Meters
+from mptune.serving.settings import ServeConfig
+from mptune.terminal import visible
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+logger = logging.getLogger("mptune.serving")
+
+OPEN = frozenset({"/health/live"})  # without a key: what restarts a process asks only whether it lives
+DEEPEST = 32  # lists and objects of a body in each other
+SLOWEST = 20.0  # seconds for the next part of a body
+KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+         405: "invalid_request_error", 408: "timeout_error", 413: "invalid_request_error",
+         422: "invalid_request_error", 429: "rate_limit_error", 503: "overloaded_error"}  # fmt: skip
+
+
+class Refused(Exception):
+    """A request that is told no."""
+
+    def __init__(self, status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None):
+        self.status, self.message, self.code, self.headers = status, message, code, headers or {}
+        super().__init__(message)
+
+
+def body_of(status: int, message: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+    """Return a refusal as OpenAI's clients read it."""
+    kind = KINDS.get(status, "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code or kind}}
+
+
+async def refused(_: Request, error: Exception) -> JSONResponse:
+    """Return what is told of an error."""
+    param = None
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        param = place or None
+        message = f"{place}: {first['msg']}" if place else f"the body is no JSON of this route: {first['msg']}"
+        return JSONResponse(body_of(422 if place else 400, visible(message)[:500], param=param), 422 if place else 400)
+    status, message, code, headers = _of_error(error)
+    return JSONResponse(body_of(status, message, code), status, headers)
+
+
+def told_of(error: Exception) -> dict[str, Any]:
+    """Return what is told of an error where its status was sent before."""
+    status, message, code, _ = _of_error(error)
+    return body_of(status, message, code)
+
+
+def _of_error(error: Exception) -> tuple[int, str, str | None, dict[str, str]]:
+    if isinstance(error, Refused):
+        return error.status, error.message, error.code, error.headers
+    if isinstance(error, StarletteHTTPException):
+        return error.status_code, str(error.detail), None, dict(error.headers or {})
+    if isinstance(error, Busy):
+        return 429, str(error), "queue_full", {"Retry-After": str(error.seconds)}
+    if isinstance(error, Draining | TooLate):
+        return 503, str(error), None, {"Retry-After": "5"}
+    if isinstance(error, UnknownNameError):
+        return 404, str(error), "model_not_found", {}
+    if isinstance(error, UsageError | DataError | ArtifactError):
+        return 400, str(error), None, {}
+    if isinstance(error, MptuneError | BackboneError):
+        return 500, str(error), None, {}
+    return 500, "something went wrong on this side; the server's log says what", None, {}
+
+
+class Door:
+    """Checks key, rate and size of every request, counts it and writes a line of it, without its text."""
+
+    def __init__(self, app: Any, gate: Gate, config: ServeConfig, meters: Meters) -> None:
+        self._app, self._gate, self._config, self._meters = app, gate, config, meters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def counted(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+            await send(message)
+
+        try:
+            self._check(scope)
+            body = await self._body(scope, receive)
+        except Refused as error:
+            response = JSONResponse(body_of(error.status, error.message, error.code), error.status, error.headers)
+            await response(scope, receive, counted)
+        else:
+            await self._app(scope, _replayed(body, receive), counted)
+        finally:
+            self._count(scope, status, time.perf_counter() - began)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        found = scope.get("route")
+        route = getattr(found, "path", None) or "(none)"
+        self._meters.requests.labels(route, str(status)).inc()
+        self._meters.seconds.labels(route).observe(seconds)
+        key, path = scope.get("mptune.key"), visible(scope["raw_path"].decode("latin-1"))[:200]
+        whose = f" key={key.name}" if key else ""
+        task = f" task={scope['mptune.task']}" if "mptune.task" in scope else ""
+        logger.info("%s %s %d %.1f ms%s%s", scope["method"], path, status, 1000 * seconds, whose, task)
+
+    def _check(self, scope: Scope) -> None:
+        """Refuse who has no key, or asks too often with it."""
+        if self._gate.is_open or scope["path"] in OPEN:
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        key = self._gate.key(_given(headers.get(b"authorization", b"")))
+        if key is None:
+            # A browser asks for a name and a password then; the key is the password.
+            raise Refused(401, "wants a key: Authorization: Bearer KEY", "invalid_api_key",
+                          {"WWW-Authenticate": 'Basic realm="mptune", charset="UTF-8"'})  # fmt: skip
+        scope["mptune.key"] = key
+        if wait := self._gate.wait(key):
+            seconds = str(int(wait) + 1)
+            raise Refused(429, f"the key {key.name} may ask {key.per_minute} times a minute; come again in {seconds} s",
+                          "rate_limit_exceeded", {"Retry-After": seconds})  # fmt: skip
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """Return a request's body; who brings too much of it, or too slowly, is refused before it is read."""
+        most = self._config.max_body
+        said = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"0")
+        if said.isdigit() and int(said) > most:
+            raise Refused(413, f"a body has at most {most:,} bytes; got {int(said):,}. Send several requests")
+        parts, size, more = [], 0, True
+        while more:
+            try:
+                message = await asyncio.wait_for(receive(), SLOWEST)
+            except TimeoutError:
+                raise Refused(
+                    408, f"the body did not come within {SLOWEST:g} s", None, {"Connection": "close"}
+                ) from None
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "the client is gone")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > most:
+                raise Refused(413, f"a body has at most {most:,} bytes. Send several requests", None,
+                              {"Connection": "close"})  # fmt: skip
+            more = message.get("more_body", False)
+        body = b"".join(parts)
+        if body:
+            _refuse_hostile(body)
+        return body
+
+
+def _refuse_hostile(body: bytes) -> None:
+    """Refuse what is nested so deep that it could exhaust a parser."""
+    if body.count(b"[") + body.count(b"{") <= DEEPEST:
+        return
+    try:
+        values = json.loads(body)  # brackets in a text are letters
+    except (ValueError, RecursionError):
+        raise Refused(400, "the body is no JSON, or too deeply nested") from None
+    if _depth(values) > DEEPEST:
+        raise Refused(400, f"the body is nested deeper than {DEEPEST}")
+
+
+def _depth(values: Any) -> int:
+    """Return how deep lists and objects lie in each other, a level after the other."""
+    level, depth = [values], 0
+    while level:
+        level = [
+            each for v in level if isinstance(v, dict | list) for each in (v.values() if isinstance(v, dict) else v)
+        ]
+        depth += 1
+    return depth
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Return what gives a body that has been read, and then waits for the client to go."""
+    given = False
+
+    async def again() -> MutableMapping[str, Any]:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _given(header: bytes) -> str | None:
+    """Return the key of a request: as a bearer's, or as the password that a browser asks for."""
+    scheme, _, value = header.decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    return None

@@ -1,0 +1,90 @@
+"""The process that serves: it loads, listens, and ends without losing what it has accepted."""
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from mptune.config import ExamplesConfig
+from mptune.errors import UsageError, reason
+from mptune.model.backbone import Backbone
+from mptune.serving.app import make_app
+from mptune.serving.engine import Engine
+from mptune.serving.keys import Gate
+from mptune.serving.settings import ServeConfig
+from mptune.serving.store import Store
+
+MOST_CONNECTIONS = 2_000
+
+
+class Server(uvicorn.Server):
+    """Tells the engine at once when it is asked to end, so that rows that come later are refused with 503."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end, at SIGTERM or ^C; at a second ^C, at once.
+
+        uvicorn would raise the signal again at the end, and an orderly end would look like a kill.
+        """
+        self._engine.refuse_more()
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+def run(
+    prompts: Path,
+    load: Callable[[], Backbone],
+    gate: Gate,
+    config: ServeConfig,
+    host: str,
+    port: int,
+    say: Callable[[str], None],
+    *,
+    log_requests: bool,
+) -> None:
+    """Serve until somebody ends it.
+
+    Raises:
+        UsageError: the port is taken.
+    """
+    listening = _listen(host, port)  # before the model loads: a taken port is said at once
+    backbone = load()
+    lengths = ExamplesConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
+    store = Store(prompts, backbone, lengths, config.cache_megabytes)
+    engine = Engine(backbone, config)
+    for folder, why in store.refused.items():
+        logging.getLogger(__name__).warning("%s is not served: %s", folder, why)
+    logging.getLogger("mptune.serving").setLevel(logging.INFO if log_requests else logging.WARNING)
+    app = make_app(store, engine, gate, config)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    say(f"{len(store.names()):,} tasks at {address}, OpenAPI at {address}/docs; ^C ends it")
+    Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=int(config.timeout) + 1,
+        ),
+        engine,
+    ).run([listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        raise UsageError(f"{host}:{port} cannot be listened at: {reason(error)}; take another --port") from None
+    return listening

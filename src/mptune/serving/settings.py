@@ -1,0 +1,26 @@
+"""What a server takes, and how much of it."""
+
+from pydantic import Field
+
+from mptune.config import Config
+
+
+class ServeConfig(Config):
+    """Limits of a server: what it reads at once, what may wait, how long."""
+
+    max_batch_tokens: int = Field(4_096, ge=1)
+    """Soft tokens and tokens of a text that are read together, over all rows of a batch."""
+    max_queue: int = Field(4_096, ge=1)
+    """Rows that may wait; more are refused with 429."""
+    max_rows: int = Field(1_000, ge=1)
+    """Rows of one request."""
+    max_body: int = Field(4_000_000, ge=1)
+    """Bytes of one request."""
+    timeout: float = Field(60.0, gt=0)
+    """Seconds in which a row is answered, or refused with 503; and in which a server that ends answers the rest."""
+    max_input_tokens: int = Field(256, ge=1)
+    """Tokens of a text, as ``EvaluateConfig.max_input_tokens``; a task's own number comes first."""
+    max_target_tokens: int = Field(64, ge=1)
+    """Tokens that are written at most, where a request does not say how many."""
+    cache_megabytes: int = Field(64, ge=1)
+    """Of prompts that are ready to be read; the others lie in their files."""

@@ -1,0 +1,134 @@
+"""The command `mptune serve`: it starts, refuses to be open to others without keys, ends in order, survives a kill."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+
+from support.models import make_backbone, saved
+from support.prompts import random_prompt
+from support.serving import MOOD, PAIR, prompts_folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model in a folder, and prompts of it."""
+    folder = tmp_path_factory.mktemp("process")
+    backbone = make_backbone("t5")
+    saved(backbone, folder / "model")
+    prompts_folder(folder / "prompts", backbone, [MOOD, PAIR])
+    random_prompt(backbone, [MOOD], seed=8).save_pretrained(folder / "prompts" / "sub" / "mood2")
+    return folder
+
+
+class Served:
+    """A server in a process of its own."""
+
+    def __init__(self, place, *options):
+        command = [sys.executable, "-m", "mptune", "serve", "prompts", "--backbone", "model", "--port", "0", *options]
+        self.process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                        env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+        self.said = self.process.stdout.readline()
+        found = re.search(r"http://\S+?:\d+", self.said)
+        assert found, self.said + self.process.stderr.read()
+        self.address = found[0]
+        for _ in range(400):
+            try:
+                httpx.get(f"{self.address}/health/live")
+                break
+            except httpx.TransportError:
+                time.sleep(0.05)
+
+    def ends(self, how, seconds=20):
+        self.process.send_signal(how)
+        return self.process.wait(seconds)
+
+
+@pytest.mark.slow
+def test_it_answers_and_ends_when_it_is_asked_to(place):
+    served = Served(place)
+    assert served.said.startswith("2 tasks at http://127.0.0.1:")
+    answer = httpx.post(f"{served.address}/v1/classify", json={"model": "mood", "input": "good"}, timeout=20)
+    assert answer.status_code == 200
+    assert served.ends(signal.SIGTERM) == 0
+    assert "Traceback" not in served.process.stderr.read()
+
+
+@pytest.mark.slow
+def test_what_was_accepted_is_answered_before_it_ends(place):
+    served, answers = Served(place), []
+
+    def asks(number):
+        body = {"model": ["mood", "pair"][number % 2],
+                "input": [[{"text": "good"}, {"one": "a", "two": "b"}][number % 2]] * 100}  # fmt: skip
+        try:
+            answers.append(httpx.post(f"{served.address}/v1/classify", json=body, timeout=30).status_code)
+        except httpx.TransportError:
+            answers.append("refused")
+
+    threads = [threading.Thread(target=asks, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    while not answers:
+        time.sleep(0.002)
+    assert served.ends(signal.SIGTERM) == 0
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 12
+    assert set(answers) <= {200, 503, "refused"}
+    assert 200 in answers
+
+
+@pytest.mark.slow
+def test_a_kill_loses_nothing_that_was_acknowledged(place):
+    served = Served(place)
+    assert httpx.put(f"{served.address}/v1/tasks/mood", json={"folder": "sub/mood2"}).status_code == 200
+    assert httpx.delete(f"{served.address}/v1/tasks/pair").status_code == 200
+    assert served.ends(signal.SIGKILL) == -signal.SIGKILL
+    again = Served(place)
+    listed = httpx.get(f"{again.address}/v1/models").json()["data"]
+    assert [(each["id"], each["root"]) for each in listed[1:]] == [("mood", "sub/mood2")]
+    again.ends(signal.SIGTERM)
+    (place / "prompts" / ".serving.json").unlink()
+
+
+@pytest.mark.parametrize(("options", "code", "said"), [
+    (["prompts", "--host", "0.0.0.0"], 2, "--host 0.0.0.0 lets other machines ask, and there are no keys; give "),
+    (["prompts", "--api-keys", "nowhere.json"], 2, "the keys in nowhere.json cannot be read: No such file or"),
+    (["nowhere"], 2, "nowhere is no folder; name the one that holds the prompts"),
+    (["prompts/mood"], 2, "is a prompt itself; name the folder in which it lies"),
+    (["prompts", "--port", "70000"], 2, "65535"),
+])  # fmt: skip
+def test_a_slip_is_told_before_anything_is_served(cli, place, monkeypatch, options, code, said):
+    monkeypatch.chdir(place)
+    got, _, err = cli("serve", *options, "--backbone", "model")
+    assert got == code
+    assert said in " ".join(err.split())
+
+
+def test_a_port_that_is_taken_is_told_before_the_model_loads(cli, place, monkeypatch):
+    monkeypatch.chdir(place)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        code, _, err = cli("serve", "prompts", "--backbone", "nowhere", "--port", port)
+    assert code == 2
+    assert f"127.0.0.1:{port} cannot be listened at: Address already in use; take another --port" in err
+
+
+def test_without_its_libraries_the_extra_is_named(cli, place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setitem(sys.modules, "mptune.serving.process", None)
+    code, _, err = cli("serve", "prompts")
+    assert code == 1
+    assert "mptune serve needs more libraries. Install them: pip install 'mptune[serve]'" in err
+    assert json.dumps(err)

@@ -1,0 +1,58 @@
+"""A server of tiny prompts, in this process, that clients reach over a real connection."""
+
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+
+from mptune.config import ExamplesConfig
+from mptune.serving.app import make_app
+from mptune.serving.engine import Engine
+from mptune.serving.keys import Gate
+from mptune.serving.settings import ServeConfig
+from mptune.serving.store import Store
+from mptune.tasks.task import Task
+from support.prompts import random_prompt
+
+MOOD = Task(name="mood", template="mood: {text}", verbalizer={"0": "bad", "1": "good"})
+PAIR = Task(name="pair", template="{one} quite {two}", verbalizer={"n": "no", "y": "yes"})
+LONG = Task(name="long", template="{text}", verbalizer={"a": "not very good", "b": "not very bad", "c": "maybe"})
+FREE = Task(name="free", template="text: {text}", target="{label}")
+SAID = Task(name="said", template="{text}", verbalizer={"0": "no", "1": "yes"}, scoring="generation")
+TASKS = [MOOD, PAIR, LONG, FREE, SAID]
+
+
+def prompts_folder(folder: Path, backbone, tasks=TASKS, length=3) -> Path:
+    """A folder with a prompt of each task, each of its own numbers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, task in enumerate(tasks):
+        random_prompt(backbone, [task], length, seed).save_pretrained(folder / task.name)
+    return folder
+
+
+def opened(folder, backbone, **limits) -> tuple[Store, Engine, ServeConfig]:
+    """A store and an engine that is not started."""
+    config = ServeConfig(**{"max_target_tokens": 6, **limits})
+    lengths = ExamplesConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
+    return Store(folder, backbone, lengths, config.cache_megabytes), Engine(backbone, config), config
+
+
+@contextlib.contextmanager
+def serving(folder, backbone, keys=(), **limits):
+    """The address of a server of a folder, and its engine and store."""
+    store, engine, config = opened(folder, backbone, **limits)
+    app = make_app(store, engine, Gate(tuple(keys)), config)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}", engine, store
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive(), "the server ends"
