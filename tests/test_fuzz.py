@@ -24,6 +24,8 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 
 import mptune.cli
+from mptune.prompts.card import Calibration
+from mptune.prompts.folder import write_calibration
 from mptune.stages.run import Run
 from mptune.tasks.tables import write_sheet
 from support.models import make_backbone, saved
@@ -41,6 +43,7 @@ PREDICT = ("predict", "--prompt", "prompt", "--set", "evaluate.max_target_tokens
 CARD, CONFIG, STATE = "prompt/prompt.safetensors", "prompt/config.json", "new/mood.partial/state.safetensors"
 EXPORT = ("export", "prompt", "--to", "peft", "--out", "made")
 IMPORT = ("import", "adapter", "--out", "made", "--backbone", "model")
+FOUND = Calibration(temperature=1.5, threshold=0.6, precision=0.9, rows=20, split="test")
 RECIPE = """
 name: toy
 sources: [mood.yaml]
@@ -129,6 +132,7 @@ def made(folder: Path) -> Path:
         assert called(*AT_ONCE, "mood.yaml")[0] == 0
         (folder / "made" / "mood").rename(folder / "prompt")
         shutil.rmtree("made")
+        write_calibration(Path("prompt"), {"mood": FOUND})
         assert called("export", "prompt", "--to", "prompt-tuning", "--out", "adapter")[0] == 0
         with mock.patch.object(Run, "finish", side_effect=KeyboardInterrupt):
             assert called(*GO_ON)[0] == 130

@@ -21,7 +21,7 @@ from support.prompts import random_prompt
 from support.toys import make_task, task_yaml, write_rows
 
 COMMANDS = typer.main.get_command(mptune.cli.app).commands
-DOCUMENTED = {0, 1, 2, 3}
+DOCUMENTED = {0, 1, 2, 3, 4}
 EVIL = "\x1b]0;owned\x07"
 
 
@@ -70,6 +70,7 @@ NEEDED = {
     "distill": {"teachers": "teachers", "out": "new", "settings": "distill.steps=0"},
     "adapt": {"source": "prompt", "task": "mood.yaml", "out": "new", "settings": "adapt.steps=0"},
     "evaluate": {"prompt": "prompt", "task": "mood.yaml"},
+    "calibrate": {"prompt": "prompt", "task": "mood.yaml", "split": "test"},
     "init": {"data": "rows.jsonl", "out": "new.yaml", "backbone": "model"},
     "predict": {"prompt": "prompt", "rows": "rows.jsonl"},
     "bench": {"recipe": "mood.yaml"},

@@ -39,7 +39,7 @@ HOUSE = [
         ],
     ),
     ("prompts", ["card vectors", "modelcard stored", "folder shipped", "prompt", "peft"]),
-    ("answers", ["cider classes reader sheets", "frames metrics", "evaluation", "prediction", "streaming"]),
+    ("answers", ["cider classes reader sheets", "frames metrics", "evaluation", "calibration prediction", "streaming"]),
     (
         "stages",
         [
@@ -70,7 +70,7 @@ HOUSE = [
     ),
     ("", ["__init__"]),
     ("serving", ["settings store", "engine", "keys meters wire", "door", "asking", "completions", "app", "process"]),
-    ("commands", ["doctor options", "instruction", "about comparing data serving sharing training"]),
+    ("commands", ["doctor options", "instruction", "about comparing data scoring serving sharing training"]),
     ("", ["cli", "__main__"]),
 ]
 RANK = {
@@ -96,7 +96,7 @@ DOORS = {
     "prometheus_client": {"serving/meters"},
     "rich": {"progress", "terminal"},
     "sacrebleu": {"answers/metrics"},
-    "scipy": {"answers/metrics", "comparison/intervals"},
+    "scipy": {"answers/calibration", "answers/metrics", "comparison/intervals"},
     "setfit": {"comparison/baselines/setfit"},
     "sklearn": {"answers/metrics", "comparison/baselines/classic", "stages/classifier"},
     "torchmetrics": {"answers/metrics"},

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mptune import __version__
-from mptune.commands import about, comparing, data, serving, sharing, training
+from mptune.commands import about, comparing, data, scoring, serving, sharing, training
 from mptune.commands.options import option
 from mptune.terminal import Once, ShownHandler, ended, say
 
@@ -25,7 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog="Exit codes: 0 done; 1 failed, though nothing given was wrong; 2 wrong usage or configuration, or a path "
-    "that leads nowhere; 3 wrong content of data, prompts, models or results; 130 interrupted.",
+    "that leads nowhere; 3 wrong content of data, prompts, models or results; 4 done, "
+    "and a score is below --at-least; 130 interrupted.",
 )
 
 
@@ -35,7 +36,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "teach": (training.teach_tasks, "--tasks opinions,topics --out teachers"),
     "distill": (training.distill_teachers, "--teachers teachers --out prompts/multitask"),
     "adapt": (training.adapt_prompt, "--task tickets.yaml --out prompts/tickets"),
-    "evaluate": (training.evaluate_prompt, "--prompt prompts/tickets --split test --classes"),
+    "evaluate": (scoring.evaluate_prompt, "--prompt prompts/tickets --split test --classes"),
+    "calibrate": (scoring.calibrate_prompt, "teachers/topics --precision 0.9"),
     "predict": (data.predict, "new.csv --prompt prompts/tickets --output answers.csv"),
     "serve": (serving.serve, "prompts --port 8000"),
     "keys": (serving.keys, "keys.json --add shop --tasks tickets"),

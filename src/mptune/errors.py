@@ -15,6 +15,7 @@ MptuneError                 exit code 1: nothing given was wrong, and yet it cou
 │   └── MissingBackbone     exit code 2: nothing of that name can be had
 ├── DivergedError           a training whose numbers are not finite from its start on
 ├── MissingExtraError       a part of the package whose libraries are not installed
+├── ShortfallError          exit code 4: scores below those that were asked for, all at once
 └── ShapeError              exit code 3: a tensor whose shape breaks its contract
 """
 
@@ -28,6 +29,7 @@ Name = TypeVar("Name", bound=str)
 _OF_A_ROW = re.compile(r"((?:.*? )??row)( \d+)(: .*)", re.DOTALL)
 FIRST_ROWS = 5  # whose numbers stand in a message about more
 FAILED, WRONG_USE, WRONG_CONTENT = 1, 2, 3  # exit codes: what was given is right; how it was said; what it holds
+FELL_SHORT = 4  # all was done, and a score is too low
 
 
 class MptuneError(Exception):
@@ -142,6 +144,12 @@ class MissingExtraError(MptuneError, ImportError):
 
     def __init__(self, part: str, extra: str) -> None:
         super().__init__(f"{part} needs more libraries. Install them: pip install 'mptune[{extra}]'")
+
+
+class ShortfallError(MptuneError):
+    """Scores below those that were asked for, all at once."""
+
+    exit_code = FELL_SHORT
 
 
 class ShapeError(MptuneError, ValueError):

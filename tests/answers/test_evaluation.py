@@ -318,13 +318,13 @@ def test_a_prompt_and_a_reader_are_asked_side_by_side(toy_tasks):
 
 def test_a_judgement_is_the_answers_and_the_scores_that_they_give(taught, toy_task):
     backbone, prompt = trained_backbone(), taught.collapse()[0]
-    examples, texts = answer_rows(prompt, 4, TaskRows(toy_task), backbone, "test", EvaluateConfig())
+    examples, answers = answer_rows(prompt, 4, TaskRows(toy_task), backbone, "test", EvaluateConfig())
     (score,) = evaluate(taught, toy_task, backbone, split="test")
     assert examples == tuple(load_data(toy_task, ["test"]).test)
-    right = [text == example.target for text, example in zip(texts, examples, strict=True)]
+    right = [text == example.target for text, example in zip(answers.texts, examples, strict=True)]
     assert score.value == pytest.approx(100 * sum(right) / 20)
-    read = answer_rows(reader_of(prompt), 4, TaskRows(toy_task), backbone, "test", EvaluateConfig())
-    assert read == (examples, texts)
+    _, read = answer_rows(reader_of(prompt), 4, TaskRows(toy_task), backbone, "test", EvaluateConfig())
+    assert read.texts == answers.texts
 
 
 def test_a_judgement_of_some_rows_has_those_rows_for_every_prompt(taught, toy_task):
@@ -333,7 +333,7 @@ def test_a_judgement_of_some_rows_has_those_rows_for_every_prompt(taught, toy_ta
     first, second = (answer_rows(p, len(p), TaskRows(toy_task), backbone, "test", config) for p in prompts)
     rows = load_data(toy_task, ["test"]).test
     assert first[0] == second[0] == tuple(draw_rows(rows, 5, seed=0)) != tuple(rows[:5])
-    assert len(first[1]) == 5
+    assert len(first[1].texts) == 5
 
 
 def test_a_judgement_leaves_room_for_the_readers_prompt(toy_task, tmp_path):
@@ -341,8 +341,8 @@ def test_a_judgement_leaves_room_for_the_readers_prompt(toy_task, tmp_path):
     rows = [{"text": "the sky is blue " * 30, "label": 0}]
     write_rows(tmp_path / "toy.test.jsonl", rows)
     prompt = a_prompt(backbone, length=40)
-    _, texts = answer_rows(reader_of(prompt), 40, TaskRows(toy_task), backbone, "test", EvaluateConfig())
-    assert texts[0] in ("no", "yes")
+    _, answers = answer_rows(reader_of(prompt), 40, TaskRows(toy_task), backbone, "test", EvaluateConfig())
+    assert answers.texts[0] in ("no", "yes")
 
 
 def test_an_answer_that_is_right_as_it_can_be_written_has_full_marks(backbone, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 
 from mptune.answers.prediction import Predictor
 from mptune.errors import DataError, UsageError
+from mptune.prompts.card import Calibration
 from support.prompts import random_prompt
 from support.toys import make_task, toy_rows
 
@@ -36,6 +37,17 @@ def test_a_data_set_keeps_its_columns_and_their_types(predictor):
     assert answered.column_names == ["text", "n", "answer", "confidence"]
     assert answered.remove_columns(["answer", "confidence"]).features == held.features
     assert answered["answer"][:] == [each.answer for each in predictor.predict(rows())]
+
+
+@pytest.mark.parametrize("kind", [pandas.DataFrame, lambda held: datasets.Dataset.from_list(list(held))])
+def test_a_threshold_adds_a_column_of_what_is_abstained(predictor, backbone, kind):
+    prompt = random_prompt(backbone, predictor.tasks)
+    found = Calibration(temperature=4, threshold=0.6, precision=0.9, rows=20, split="test")
+    prompt.card = prompt.card.model_copy(update={"calibration": {"mood": found}})
+    calibrated = Predictor(backbone, [prompt])
+    answered = calibrated.predict(kind(rows()))
+    assert list(answered.to_dict())[-3:] == ["answer", "confidence", "abstained"]
+    assert list(answered["abstained"]) == [each.abstained for each in calibrated.predict(rows())]
 
 
 def test_columns_of_these_names_are_not_written_over(predictor):

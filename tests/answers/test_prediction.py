@@ -7,6 +7,7 @@ from mptune.config import EvaluateConfig, ExamplesConfig
 from mptune.errors import ArtifactError, BackboneError, BackboneMismatch, DataError
 from mptune.model.encoding import encode, encode_inputs, encode_targets, pad_batch
 from mptune.model.scoring import label_scores
+from mptune.prompts.card import Calibration
 from mptune.tasks.task import Example, Task
 from support.models import Noting, make_backbone
 from support.prompts import random_prompt
@@ -141,3 +142,55 @@ def test_room_is_kept_for_what_may_be_written_whatever_the_targets_are():
         for target in ("", "yes", "not very good")  # of predict, and of evaluate
     ]
     assert [len(ids) for (ids,) in read] == [64 - 4 - 30] * 3
+
+
+def calibrated(prompt, **of_task):
+    """Calibrate tasks of a prompt, each by a temperature and a threshold."""
+    found = {name: Calibration(temperature=t, threshold=at, precision=0.9, rows=20, split="test")
+             for name, (t, at) in of_task.items()}  # fmt: skip
+    prompt.card = prompt.card.model_copy(update={"calibration": found})
+    return prompt
+
+
+def test_each_task_has_its_own_temperature_and_threshold(backbone, two):
+    rows = [{"task": ("mood", "speed")[i % 2], "text": row["text"]} for i, row in enumerate(toy_rows("a", "b", 9))]
+    plain = Predictor(backbone, [two]).predict(rows)
+    assert not Predictor(backbone, [two]).abstains
+    assert {each.abstained for each in plain} == {None}
+    predictor = Predictor(backbone, [calibrated(two, mood=(10.0, 0.9))])
+    assert predictor.abstains
+    for before, now in zip(plain, predictor.predict(rows), strict=True):
+        assert now.answer == before.answer
+        if now.task == "speed":
+            assert now == before
+        else:
+            assert 0.5 <= now.confidence < before.confidence
+            assert now.abstained is (now.confidence < 0.9)
+
+
+def test_a_confidence_of_the_threshold_itself_is_not_abstained(backbone, two):
+    rows = [{"task": "mood", "text": row["text"]} for row in toy_rows("a", "b", 9)]
+    sure = sorted(each.confidence for each in Predictor(backbone, [two]).predict(rows))
+    again = Predictor(backbone, [calibrated(two, mood=(1.0, sure[4]))]).predict(rows)
+    assert [each.abstained for each in sorted(again, key=lambda each: each.confidence)] == [True] * 4 + [False] * 5
+
+
+def test_a_confidence_that_is_no_number_is_never_relied_on():
+    found = Calibration(temperature=1, threshold=0.5, precision=0.9, rows=20, split="test")
+    assert found.abstains(float("nan")) is True
+    assert found.abstains(None) is None
+
+
+def test_answers_that_are_written_have_nothing_to_abstain_by(backbone, two):
+    how = EvaluateConfig(scoring="generation", max_target_tokens=3)
+    (found,) = Predictor(backbone, [calibrated(two, mood=(2.0, 0.9))], how).predict([{"task": "mood", "text": "a"}])
+    assert (found.confidence, found.abstained) == (None, None)
+
+
+def test_what_is_gone_on_with_knows_the_calibration(backbone, two):
+    plain = Predictor(backbone, [two]).identity
+    changed = [
+        {"mood": (2.0, 0.9)}, {"mood": (2.1, 0.9)}, {"mood": (2.0, 0.8)}, {"mood": (2.0, None)}, {"speed": (2.0, 0.9)},
+    ]  # fmt: skip
+    found = [Predictor(backbone, [calibrated(two, **each)]).identity for each in changed]
+    assert len({plain, *found}) == 6

@@ -13,6 +13,7 @@ from mptune.answers.prediction import Predictor
 from mptune.answers.sheets import refuse_too_many, write_table
 from mptune.answers.streaming import answer_file, check_places
 from mptune.errors import DataError, UsageError
+from mptune.prompts.card import Calibration
 from mptune.tasks.rows import unlabelled_rows
 from support.prompts import random_prompt
 from support.toys import make_task
@@ -54,6 +55,33 @@ def test_all_columns_stay_and_answer_and_confidence_stand_beside_them(predictor,
         assert row["answer (mptune)"] == answer["answer"]
         assert float(row["confidence"]) == pytest.approx(answer["probabilities"][answer["answer"]], abs=5e-5)
     assert [path.name for path in tmp_path.iterdir() if path.name not in (source.name, out.name)] == []
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx", "parquet"])
+def test_a_column_says_what_is_abstained_where_a_prompt_has_a_threshold(predictor, tmp_path, ending):
+    task, out = predictor.tasks[0], tmp_path / f"answers.{ending}"
+    prompt = random_prompt(predictor.backbone, [task])
+    sure = sorted(p.confidence for p in predictor.predict(ROWS))
+    found = Calibration(temperature=1, threshold=sure[1], precision=0.9, rows=20, split="test")
+    prompt.card = prompt.card.model_copy(update={"calibration": {task.name: found}})
+    answer_file(Predictor(predictor.backbone, [prompt]), semicolons(tmp_path / "rows.csv"), out, probabilities=True)
+    written = read(out)
+    assert list(written[0])[3:] == ["answer (mptune)", "confidence", "abstained", "P(no)", "P(yes)"]
+    expected = [p.confidence < sure[1] for p in predictor.predict(ROWS)]
+    assert sorted(expected) == [False, True]
+    assert [str(row["abstained"]) for row in written] == list(map(str, expected))
+    if ending == "parquet":
+        assert parquet.read_schema(out).field("abstained").type == arrow.bool_()
+    if ending == "xlsx":
+        assert [row[5].value for row in load_workbook(out).active.iter_rows(min_row=2)] == expected
+
+
+def test_tasks_without_a_threshold_leave_the_column_empty(tmp_path):
+    ranked = {"task": "u", "answer": "no", "probabilities": {"no": 0.6}, "abstained": True}
+    answered = [({"text": "x"}, {"task": "t", "answer": "some words"}), ({"text": "y"}, ranked)]
+    write_table(tmp_path / "a.csv", "csv", answered, ["text"], None, None, abstains=True)
+    lines = (tmp_path / "a.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert lines == ["text,answer,confidence,abstained", "x,some words,,", "y,no,0.6,True"]
 
 
 def test_probabilities_have_a_column_for_each_label_word(predictor, tmp_path):

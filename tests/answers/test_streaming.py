@@ -14,6 +14,7 @@ from mptune.answers import streaming
 from mptune.answers.prediction import Predictor
 from mptune.answers.streaming import answer_file, check_places
 from mptune.errors import DataError, MptuneError, UsageError
+from mptune.prompts.card import Calibration
 from mptune.tasks.task import Task
 from support.prompts import random_prompt
 from support.toys import make_task, toy_rows, write_rows
@@ -95,6 +96,22 @@ def test_a_call_killed_before_its_last_name_asks_nothing_again(predictor, rows, 
     answer_file(predictor, rows, out)
     assert sum(done) == COUNT % 32
     assert out.read_bytes() == whole
+
+
+def test_another_calibration_is_other_work(predictor, backbone, rows, whole, out, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        killed_after(2, predictor, patch)
+        with pytest.raises(RuntimeError, match="killed"):
+            answer_file(predictor, rows, out)
+    prompt = random_prompt(backbone, predictor.tasks)
+    found = Calibration(temperature=3, threshold=0.7, precision=0.9, rows=20, split="test")
+    prompt.card = prompt.card.model_copy(update={"calibration": {"mood": found}})
+    done = killed_after(99, predictor, monkeypatch)
+    answer_file(Predictor(backbone, [prompt]), rows, out)
+    assert sum(done) == COUNT
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert all("abstained" in line for line in lines)
+    assert [line["answer"] for line in lines] == [json.loads(line)["answer"] for line in whole.splitlines()]
 
 
 def test_other_rows_are_other_work(predictor, rows, out, monkeypatch):

@@ -97,8 +97,8 @@ def test_zero_shot_is_the_bare_backbone(bench):
     (system,) = bench.train("zero-shot")
     backbone = bench.sources.backbone(bench.loaded.recipe)
     rows = bench.task("sound")
-    answered = answer_rows(system.prompt, system.length, rows, system.backbone, "test", EvaluateConfig())
-    assert score(rows.task, "test", *answered) == evaluate(None, rows, backbone, split="test")
+    examples, answers = answer_rows(system.prompt, system.length, rows, system.backbone, "test", EvaluateConfig())
+    assert score(rows.task, "test", examples, answers.texts) == evaluate(None, rows, backbone, split="test")
     assert (system.length, system.trained, system.stored) == (0, 0, 0)
     assert system.backbone is backbone
 
@@ -230,8 +230,8 @@ def test_a_baseline_answers_with_what_it_trained_and_counts_it(bench, tmp_path, 
     assert system.trained == system.stored == sum(p.numel() for p in system.prompt.parameters()) > 0
     assert [line["step"] for line in system.metrics] == [2]
     rows, config = bench.task("sound"), EvaluateConfig(rows=4)
-    _, texts = answer_rows(system.prompt, system.length, rows, system.backbone, "test", config)
-    assert set(texts) <= {"yes", "no"}
+    _, answers = answer_rows(system.prompt, system.length, rows, system.backbone, "test", config)
+    assert set(answers.texts) <= {"yes", "no"}
     assert not list(tmp_path.glob("run*"))
 
 

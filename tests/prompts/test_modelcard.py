@@ -65,6 +65,16 @@ def test_a_prompt_without_scores_claims_none():
     assert "| score |" not in body
 
 
+def test_the_page_says_how_sure_answers_are():
+    found = {"temperature": 1.5, "threshold": 0.8125, "precision": 0.9, "rows": 100, "split": "validation"}
+    said = "temperature 1.5, abstains below 0.8125 for a precision of 0.9; 100 validation rows"
+    assert f"Confidences of mood: {said}." in page(calibration={"mood": found})
+    assert ("mood confidences", said) in card_rows(card(calibration={"mood": found}), 20, 2, 512)
+    without = page(calibration={"mood": found | {"threshold": None}})
+    assert "Confidences of mood: temperature 1.5, no threshold for a precision of 0.9; 100 validation rows." in without
+    assert "Confidences" not in page()
+
+
 def test_one_task_of_free_text_makes_it_a_generator():
     head, body = metadata(page(tasks=[TASK, FREE], scores=[SCORE]))
     assert head["pipeline_tag"] == "text-generation"

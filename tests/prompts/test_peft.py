@@ -15,7 +15,7 @@ from mptune.errors import ArtifactError, BackboneMismatch, MissingArtifact, Shap
 from mptune.model.batch import IGNORE
 from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
 from mptune.model.scoring import generate
-from mptune.prompts.card import Card
+from mptune.prompts.card import Calibration, Card
 from mptune.prompts.peft import export_peft, import_peft
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors, compose
@@ -252,6 +252,18 @@ def test_a_collapsed_task_tells_nothing_of_the_other_tasks(backbone, tmp_path):
     assert set(header) == {"card"}
     assert "speed" in header["card"]
     assert "mood" not in header["card"]
+
+
+def test_a_collapsed_task_keeps_its_own_calibration_alone(backbone, tmp_path):
+    found = Calibration(temperature=2, precision=0.9, rows=20, split="test")
+    prompt = make_prompt(backbone)
+    for named in (("mood", "speed"), ("mood",)):
+        prompt.card = prompt.card.model_copy(update={"calibration": dict.fromkeys(named, found)})
+        folder = export(prompt, tmp_path / f"of {len(named)}", backbone, "prompt-tuning", "speed")
+        import_peft(folder, backbone=backbone)  # which checks the card
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as stored:
+            card = Card.model_validate_json(stored.metadata()["card"])
+        assert card.calibration == ({"speed": found} if "speed" in named else None)
 
 
 def test_several_tasks_cannot_collapse_without_a_name(backbone, tmp_path):

@@ -15,6 +15,7 @@ from mptune.prompts.stored import stored_config
 
 TASK = {"name": "mood", "template": "mood: {text}", "verbalizer": {"0": "bad", "1": "good"}}
 SCORE = {"task": "mood", "split": "test", "metric": "accuracy", "value": 91.25, "examples": 40}
+FOUND = {"temperature": 1.5, "threshold": 0.8, "precision": 0.9, "rows": 100, "split": "validation"}
 
 
 def prompt_folder(folder, backbone, width=16, tensors=None, **changes):
@@ -53,6 +54,30 @@ def said(call, kind=MptuneError):
         pytest.param(
             {"format": 2}, "this mptune reads cards of format 1; got 2. Install a newer one", id="a newer card"
         ),
+        *[
+            pytest.param({"calibration": {"mood": FOUND | change}}, says, id=f"calibrated to {change}")
+            for change, says in (
+                ({"temperature": 0}, "calibration.mood.temperature: Input should be greater than or equal to 0.1"),
+                ({"temperature": 1e300}, "calibration.mood.temperature: Input should be less than or equal to 10"),
+                ({"temperature": "warm"}, "calibration.mood.temperature: Input should be a valid number"),
+                ({"threshold": 1.5}, "calibration.mood.threshold: Input should be less than or equal to 1"),
+                ({"precision": 1}, "calibration.mood.precision: Input should be less than 1"),
+                ({"rows": 0}, "calibration.mood.rows: Input should be greater than or equal to 1"),
+                ({"split": "mine"}, "calibration.mood.split: Input should be 'train', 'validation' or 'test'"),
+                ({"more": 1}, "calibration.mood.more: Extra inputs are not permitted"),
+            )
+        ],
+        pytest.param({"calibration": [FOUND]}, "calibration: Input should be an object", id="a list of calibrations"),
+        pytest.param(
+            {"calibration": {"else": FOUND}},
+            "calibration wants tasks of the card that have label words; got 'else'",
+            id="calibrated for a task of another prompt",
+        ),
+        pytest.param(
+            {"tasks": [{"name": "mood", "template": "{text}", "target": "{title}"}], "calibration": {"mood": FOUND}},
+            "calibration wants tasks of the card that have label words; got 'mood'",
+            id="calibrated for free text",
+        ),
         pytest.param({"kept": "x"}, "kept: Input should be a valid integer", id="a step that is a word"),
         pytest.param({"seeds": [1]}, "seeds: Input should be an object", id="seeds that are a list"),
         pytest.param(
@@ -65,6 +90,17 @@ def said(call, kind=MptuneError):
 def test_a_strangers_card_is_refused_in_a_line(backbone, tmp_path, changes, says):
     folder = prompt_folder(tmp_path / "prompt", backbone, **changes)
     assert says in said(lambda: MultitaskPrompt.from_pretrained(folder), ArtifactError)
+
+
+def test_a_card_with_a_calibration_is_read_and_one_of_an_earlier_version_has_none(backbone, tmp_path):
+    folder = prompt_folder(tmp_path / "prompt", backbone)
+    old = MultitaskPrompt.from_pretrained(folder).card
+    assert (old.calibration, old.calibration_of("mood")) == (None, None)
+    assert "calibration" not in old.model_dump_json(exclude_none=True)  # which earlier versions would refuse
+    folder = prompt_folder(tmp_path / "prompt", backbone, calibration={"mood": FOUND})
+    card = MultitaskPrompt.from_pretrained(folder).card
+    assert card.calibration_of("mood").model_dump() == FOUND
+    assert type(card).model_validate_json(card.model_dump_json(exclude_none=True)) == card
 
 
 def test_a_card_that_is_nested_without_end_is_refused_in_a_line(backbone, tmp_path):

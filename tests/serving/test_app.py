@@ -8,6 +8,8 @@ import pytest
 
 from mptune.answers.prediction import Predictor
 from mptune.config import EvaluateConfig
+from mptune.prompts.card import Calibration
+from mptune.prompts.folder import write_calibration
 from mptune.prompts.prompt import MultitaskPrompt
 from support.prompts import random_prompt
 from support.serving import MOOD, TASKS, prompts_folder, serving
@@ -222,3 +224,23 @@ def test_a_slip_of_a_stream_is_told_before_it_begins(ask):
     assert status == 400
     assert body["error"]["message"].startswith("stream wants one prompt and n=1")
     assert ask("POST", "/v1/completions", {"model": "free", "prompt": {"txt": "a"}, "stream": True})[0] == 400
+
+
+def test_a_calibrated_task_answers_and_abstains_as_predict_does(model, tmp_path):
+    folder = prompts_folder(tmp_path / "prompts", model, [MOOD])
+    random_prompt(
+        model, [task.model_copy(update={"name": f"m{n}"}) for n, task in enumerate([MOOD] * 3)]
+    ).save_pretrained(folder / "many")
+    texts = ["good", "a bad film", "red and awful", "yes"]
+    for name, place in (("mood", "mood"), ("m1", "many")):
+        bare = Predictor(model, [MultitaskPrompt.from_pretrained(folder / place)])
+        odds = sorted(p.confidence for p in bare.predict([{"task": name, "text": text} for text in texts]))
+        found = Calibration(temperature=0.5, threshold=(odds[1] + odds[2]) / 2, precision=0.9, rows=40, split="test")
+        write_calibration(folder / place, {name: found})
+    predictor = Predictor(model, [MultitaskPrompt.from_pretrained(folder / each) for each in ("mood", "many")])
+    with serving(folder, model) as (address, _, _):
+        for name in ("mood", "m1", "m2"):
+            wanted = predictor.predict([{"task": name, "text": text} for text in texts])
+            data = httpx.post(f"{address}/v1/classify", json={"model": name, "input": texts}, timeout=20).json()["data"]
+            assert [each["abstained"] for each in data] == [p.abstained for p in wanted]
+            assert [each["confidence"] for each in data] == pytest.approx([p.confidence for p in wanted], abs=1e-5)

@@ -11,6 +11,7 @@ from mptune.answers.classes import ClassScore, by_class, confusion
 from mptune.answers.metrics import Score, score
 from mptune.answers.reader import Baseline, Reader
 from mptune.config import EvaluateConfig, ExamplesConfig, TrainingConfig
+from mptune.errors import BackboneError
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch, Pick
 from mptune.model.chat import Chat
@@ -18,9 +19,12 @@ from mptune.model.encoding import Encoded, by_length, collate, encode
 from mptune.model.loading import load_backbone
 from mptune.model.scoring import generate, label_scores
 from mptune.model.writing import as_meant
+from mptune.prompts.card import Calibration
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.tasks.data import TaskRows, draw_rows
 from mptune.tasks.task import Example, Split, Task
+
+COVERAGE, PRECISION = "coverage", "precision"  # of a prompt with a threshold: what `evaluate` calls the two
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,18 @@ class Answers:
     """What was answered to N examples."""
 
     texts: tuple[str, ...]  # label words, or free text
-    probabilities: Tensor | None  # of the label words, in the verbalizer's order [N, C]; None for free text
+    scores: Tensor | None  # of the label words, as `label_scores` has them [N, C]; None for free text
     loss: float | None  # mean negative log-probability of the right label among the labels, nats; None for free text
+
+    @property
+    def probabilities(self) -> Tensor | None:
+        """Those of the label words, in the verbalizer's order [N, C]; None for free text."""
+        return self.calibrated(None)
+
+    def calibrated(self, calibration: Calibration | None) -> Tensor | None:
+        """Return the probabilities at a calibration's temperature, which changes no answer. [N, C]"""
+        temperature = 1.0 if calibration is None else calibration.temperature
+        return None if self.scores is None else (self.scores / temperature).softmax(-1)
 
 
 @torch.no_grad()
@@ -78,7 +92,7 @@ def answer(
     return [
         Answers(tuple(texts[t]), odds, _loss(odds, each) if labelled else None)
         for t, each in enumerate(data)
-        for odds in [scores[t].softmax(-1) if ranked[t] else None]
+        for odds in [scores[t] if ranked[t] else None]
     ]
 
 
@@ -90,10 +104,11 @@ def _read(prompts: Sequence[Tensor | Reader], batch: Batch) -> tuple[Tensor, Bat
     return torch.stack([prompt for t in batch.tasks if isinstance(prompt := prompts[t], Tensor)]), batch
 
 
-def _loss(probabilities: Tensor | None, data: Encoded) -> float | None:
+def _loss(scores: Tensor | None, data: Encoded) -> float | None:
     """Return the mean negative log-probability of the right label among the labels, in nats; None without labels."""
-    if probabilities is None or not len(probabilities):
+    if scores is None or not len(scores):
         return None
+    probabilities = scores.softmax(-1)
     right = torch.tensor(data.answers)
     return float(-probabilities.clamp_min(1e-12).log().gather(1, right[:, None]).mean())
 
@@ -144,7 +159,7 @@ def evaluate(
     config: EvaluateConfig | None = None,
     data_dir: Path | None = None,
 ) -> list[Score]:
-    """Return the task's metrics on one of its splits.
+    """Return the task's metrics on one of its splits; behind them, where the prompt has a threshold, `answered_scores`.
 
     Args:
         prompt: one that holds a task of that name, or a single task; None asks the bare backbone.
@@ -162,20 +177,50 @@ def evaluate_classes(
     prompt: MultitaskPrompt | None, rows: TaskRows, backbone: Backbone, split: Split, config: EvaluateConfig
 ) -> tuple[list[Score], list[ClassScore]]:
     """Return what `evaluate` does, and what was answered to the rows of each label; nothing of free text."""
-    collapsed = torch.zeros(0, backbone.width)
+    collapsed, calibration = torch.zeros(0, backbone.width), None
     if prompt is not None:
         prompt.check_backbone(backbone)
         collapsed = prompt.collapse()[0 if len(prompt.tasks) == 1 else prompt.task_number(rows.task.name)]
-    examples, texts = answer_rows(collapsed, len(collapsed), rows, backbone, split, config)
-    counts = confusion(rows.task, examples, texts)
+        calibration = prompt.card.calibration_of(rows.task.name)
+    examples, answers = answer_rows(collapsed, len(collapsed), rows, backbone, split, config)
+    counts = confusion(rows.task, examples, answers.texts)
     classes = by_class(rows.task.label_words, counts) if counts is not None else []
-    return score(rows.task, split, examples, texts), classes
+    scores = score(rows.task, split, examples, answers.texts)
+    return scores + answered_scores(rows.task, split, examples, answers, calibration), classes
+
+
+def answered_scores(
+    task: Task, split: Split, examples: Sequence[Example], answers: Answers, calibration: Calibration | None
+) -> list[Score]:
+    """Return the share of the rows whose answers are not abstained, and that of right answers among them.
+
+    Returns:
+        ``coverage``, and ``precision``, which is 0 of no row; nothing without a threshold, or without probabilities.
+    """
+    probabilities = answers.calibrated(calibration)
+    if calibration is None or calibration.threshold is None or probabilities is None:
+        return []
+    kept = [not calibration.abstains(confidence) for confidence in probabilities.amax(-1).tolist()]
+    right = [e.target == text for e, text, stands in zip(examples, answers.texts, kept, strict=True) if stands]
+    return [
+        Score(task.name, split, COVERAGE, 100 * len(right) / max(1, len(kept)), len(kept)),
+        Score(task.name, split, PRECISION, 100 * sum(right) / max(1, len(right)), len(right)),
+    ]
+
+
+def refuse_not_finite(probabilities: Tensor, backbone: Backbone) -> None:
+    """Raise BackboneError where a backbone answers with numbers that are none."""
+    if not bool(probabilities.isfinite().all()):
+        raise BackboneError(
+            f"{backbone.config.name} answers with numbers that are not finite, which mean nothing. Try "
+            "--set backbone.dtype=float32, or load an undamaged copy."
+        )
 
 
 def answer_rows(
     prompt: Tensor | Reader, length: int, rows: TaskRows, backbone: Backbone, split: Split, config: EvaluateConfig
-) -> tuple[tuple[Example, ...], tuple[str, ...]]:
-    """Return the rows of a split, as many as are asked, and the answers to them.
+) -> tuple[tuple[Example, ...], Answers]:
+    """Return the rows of a split, as many as are asked, and what was answered to them.
 
     Args:
         prompt: a collapsed prompt [L, D], or what reads a batch.
@@ -183,13 +228,16 @@ def answer_rows(
     """
     data = encoded_rows(length, rows, backbone, split, config)
     (answers,) = answer(backbone, [prompt], [data], config)
-    return data.examples, answers.texts
+    return data.examples, answers
 
 
 def encoded_rows(length: int, rows: TaskRows, backbone: Backbone, split: Split, config: EvaluateConfig) -> Encoded:
     """Return the rows of a split, as many as are asked, as they are read behind a prompt of ``length`` soft tokens."""
-    examples: tuple[Example, ...] = getattr(rows.data(split), split)
-    if config.rows is not None:
-        examples = draw_rows(examples, config.rows, seed=0)
     lengths = ExamplesConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
-    return encode(rows.task, examples, backbone, lengths, length)
+    return encode(rows.task, some_rows(rows, split, config), backbone, lengths, length)
+
+
+def some_rows(rows: TaskRows, split: Split, config: EvaluateConfig) -> tuple[Example, ...]:
+    """Return the rows of a split, as many as are asked."""
+    examples: tuple[Example, ...] = getattr(rows.data(split), split)
+    return examples if config.rows is None else draw_rows(examples, config.rows, seed=0)

@@ -7,14 +7,15 @@ from typing import Any, Self, overload
 
 from torch import Tensor
 
-from mptune.answers.evaluation import answer
+from mptune.answers.evaluation import answer, refuse_not_finite
 from mptune.answers.frames import is_table_in_memory, with_answers
 from mptune.config import EvaluateConfig, ExamplesConfig
-from mptune.errors import BackboneError, DataError, UnknownNameError, UsageError
+from mptune.errors import DataError, UnknownNameError, UsageError
 from mptune.files import digest
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
+from mptune.prompts.card import Calibration
 from mptune.prompts.prompt import MultitaskPrompt, backbone_of, load_prompts, refuse_namesakes
 from mptune.tasks.cells import cell
 from mptune.tasks.memory import rows_in_memory
@@ -30,7 +31,8 @@ class Prediction:
     task: str
     answer: str  # the label word, or the free text
     label: str | None = None  # the verbalizer's label value
-    probabilities: Mapping[str, float] | None = None  # by label word
+    probabilities: Mapping[str, float] | None = None  # by label word, at the temperature of a calibrated prompt
+    abstained: bool | None = None  # whether a threshold says that nobody should rely on it; None without a threshold
 
     @property
     def confidence(self) -> float | None:
@@ -39,7 +41,8 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON holds it."""
-        values = {"task": self.task, "answer": self.answer, "label": self.label, "probabilities": self.probabilities}
+        values = {"task": self.task, "answer": self.answer, "label": self.label, "probabilities": self.probabilities,
+                  "abstained": self.abstained}  # fmt: skip
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -66,10 +69,12 @@ class Predictor:
         self.backbone = backbone
         self.config = config or EvaluateConfig()
         self._tasks: dict[str, tuple[Task, Tensor]] = {}
+        self._calibrations: dict[str, Calibration] = {}
         for prompt in prompts:
             prompt.check_backbone(backbone)
             for task, collapsed in zip(prompt.tasks, prompt.collapse(), strict=True):
                 self._tasks[task.name] = (task, collapsed)
+            self._calibrations |= prompt.card.calibration or {}
 
     @classmethod
     def from_pretrained(
@@ -92,6 +97,11 @@ class Predictor:
         """The tasks it can answer."""
         return tuple(task for task, _ in self._tasks.values())
 
+    @property
+    def abstains(self) -> bool:
+        """Whether a task of it has a threshold, below which answers are abstained."""
+        return any(each.threshold is not None for each in self._calibrations.values())
+
     @overload
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]: ...
 
@@ -101,8 +111,8 @@ class Predictor:
     def predict(self, rows: Any) -> Any:
         """Return one answer per row, in their order.
 
-        A pandas DataFrame or a ``datasets.Dataset`` comes back with the columns ``answer`` and ``confidence``; a list
-        of ``{field: value}`` gives a list of `Prediction`.
+        A pandas DataFrame or a ``datasets.Dataset`` comes back with the columns ``answer`` and ``confidence``, and
+        ``abstained`` where a prompt has a threshold; a list of ``{field: value}`` gives a list of `Prediction`.
 
         Args:
             rows: the fields of each task's template; ``task`` names it where the predictor knows several.
@@ -117,7 +127,8 @@ class Predictor:
         if not is_table_in_memory(rows):
             return self._predictions(rows)
         found = self._predictions(rows_in_memory(rows, "predict"))
-        return with_answers(rows, [each.answer for each in found], [each.confidence for each in found])
+        abstained = [each.abstained for each in found] if self.abstains else None
+        return with_answers(rows, [each.answer for each in found], [each.confidence for each in found], abstained)
 
     def _predictions(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """Return the answers to rows, in their order."""
@@ -147,11 +158,12 @@ class Predictor:
 
     @property
     def identity(self) -> str:
-        """What is equal where answers are: prompts, tasks, backbone and settings, as a hash."""
+        """What is equal where answers are: prompts, calibrations, tasks, backbone and settings, as a hash."""
         parts = [self.backbone.fingerprint, str(self.backbone.dtype), self.config.model_dump_json()]
         parts += [
             task.model_dump_json() + digest(prompt.cpu().numpy().tobytes()) for task, prompt in self._tasks.values()
         ]
+        parts += [f"{name} {found.model_dump_json()}" for name, found in self._calibrations.items()]
         return digest("".join(parts))
 
     def _task_of(self, row: Mapping[str, Any]) -> Task:
@@ -175,18 +187,17 @@ class Predictor:
             data.append(encode(self._tasks[name][0], examples, self.backbone, lengths, len(prompt)))
         predictions: dict[int, Prediction] = {}
         for each, answers in zip(data, answer(self.backbone, prompts, data, self.config, labelled=False), strict=True):
-            task = each.task
+            task, calibration = each.task, self._calibrations.get(each.task.name)
             value_of = {word: value for value, word in task.verbalizer.items()}
+            probabilities = answers.calibrated(calibration)
+            if probabilities is not None:
+                refuse_not_finite(probabilities, self.backbone)
             for i, example in enumerate(each.examples):
                 text, odds = answers.texts[i], None
-                if answers.probabilities is not None:
-                    if not bool(answers.probabilities[i].isfinite().all()):
-                        raise BackboneError(
-                            f"{self.backbone.config.name} answers with numbers that are not finite, which mean "
-                            "nothing. Try --set backbone.dtype=float32, or load an undamaged copy."
-                        )
-                    odds = dict(zip(task.label_words, answers.probabilities[i].tolist(), strict=True))
-                predictions[example.row] = Prediction(task.name, text, value_of.get(text), odds)
+                if probabilities is not None:
+                    odds = dict(zip(task.label_words, probabilities[i].tolist(), strict=True))
+                abstained = calibration.abstains(odds[text] if odds else None) if calibration else None
+                predictions[example.row] = Prediction(task.name, text, value_of.get(text), odds, abstained)
         return [predictions[number] for number in range(1, count + 1)]
 
 

@@ -14,6 +14,7 @@ from mptune.tasks.tables import MOST_ROWS, first_delimiter, write_sheet
 TABLES = ("csv", "tsv", "xlsx", "parquet")
 PORTION = 1000  # rows in memory at a time
 
+Held = tuple[str, str]  # what an added column holds, and of a probability the label word
 Answered = tuple[Mapping[str, Any], Mapping[str, Any]]  # a row, and what was answered
 
 
@@ -39,6 +40,8 @@ def write_table(
     columns: Sequence[str],
     words: Sequence[str] | None,
     source: Path | None,
+    *,
+    abstains: bool = False,
 ) -> None:
     """Write rows with their answers beside them.
 
@@ -51,11 +54,12 @@ def write_table(
         columns: those of the rows.
         words: label words whose probabilities get a column each; none where None.
         source: the file of the rows, whose delimiter a csv file takes over.
+        abstains: whether there is a column ``abstained``, of answers below a threshold.
 
     Raises:
         DataError: a cell that is no text and no number.
     """
-    more = answer_columns(columns, words)
+    more = answer_columns(columns, words, abstains=abstains)
     if ending == "parquet":
         _write_parquet(file, iter(answered), columns, more, source)
         return
@@ -70,17 +74,19 @@ def write_table(
         table.writerows(lines)
 
 
-def answer_columns(columns: Sequence[str], words: Sequence[str] | None) -> dict[str, str | None]:
-    """Return the added columns' names, and of which word each holds the probability; None for the first two."""
-    named: dict[str, str | None] = {}
-    for name, word in [("answer", None), ("confidence", None), *((f"P({word})", word) for word in words or ())]:
+def answer_columns(columns: Sequence[str], words: Sequence[str] | None, *, abstains: bool = False) -> dict[str, Held]:
+    """Return the added columns' names, and what each holds."""
+    named: dict[str, Held] = {}
+    plain = ["answer", "confidence", *(["abstained"] if abstains else [])]
+    wanted = [(name, (name, "")) for name in plain] + [(f"P({w})", ("probability", w)) for w in words or ()]
+    for name, held in wanted:
         while name in columns or name in named:
             name += " (mptune)"
-        named[name] = word
+        named[name] = held
     return named
 
 
-def _lines(answered: Iterable[Answered], columns: Sequence[str], more: Mapping[str, str | None]) -> Iterator[list[Any]]:
+def _lines(answered: Iterable[Answered], columns: Sequence[str], more: Mapping[str, Held]) -> Iterator[list[Any]]:
     for number, (row, answer) in enumerate(answered, start=1):
         try:
             kept = [_text(row.get(column), column) for column in columns]
@@ -95,25 +101,25 @@ def _text(value: Any, column: str) -> str:
     return cell(value, column) or ""
 
 
-def _added(answer: Mapping[str, Any], more: Mapping[str, str | None]) -> list[Any]:
-    """Return an answer's cells: the answer, its probability, and those of words."""
+def _added(answer: Mapping[str, Any], more: Mapping[str, Held]) -> list[Any]:
+    """Return an answer's cells."""
     probabilities = {word: round(value, 4) for word, value in (answer.get("probabilities") or {}).items()}
-    _, _, *words = more.values()
-    confidence = probabilities.get(answer["answer"])
-    return [answer["answer"], confidence, *(probabilities.get(word) for word in words)]
+    plain = {**answer, "confidence": probabilities.get(answer["answer"])}
+    return [probabilities.get(word) if what == "probability" else plain.get(what) for what, word in more.values()]
 
 
 def _write_parquet(
     file: Path,
     answered: Iterator[Answered],
     columns: Sequence[str],
-    more: Mapping[str, str | None],
+    more: Mapping[str, Held],
     source: Path | None,
 ) -> None:
     import pyarrow as arrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
-    kinds = [arrow.field(name, arrow.string() if place == 0 else arrow.float64()) for place, name in enumerate(more)]
+    kind_of = {"answer": arrow.string(), "abstained": arrow.bool_()}
+    kinds = [arrow.field(name, kind_of.get(what, arrow.float64())) for name, (what, _) in more.items()]
     from_parquet = source is not None and source.suffix.lower() == ".parquet"
     own = list(parquet.read_schema(source)) if from_parquet else [arrow.field(name, arrow.string()) for name in columns]
     schema = arrow.schema([*own, *kinds])

@@ -1,8 +1,8 @@
 """Any number of rows to answers in a file: checked first, in bounded memory, gone on with after a kill.
 
-Answers to a file of rows stand in ``<output>.<hash>.partial`` until all are there; the hash is of the rows, the prompts
-and the settings, so that what is gone on with is the same work. Devices, pipes and standard output take answers as they
-come.
+Answers to a file of rows stand in ``<output>.<hash>.partial`` until all are there; the hash is of the rows, the
+prompts, their calibrations and the settings, so that what is gone on with is the same work. Devices, pipes and standard
+output take answers as they come.
 """
 
 import errno
@@ -91,7 +91,8 @@ def answer_file(
         with answers.open(encoding="utf-8") as lines:
             rows = (row for _, row in unlabelled_rows(source, []))
             pairs = zip(rows, map(json.loads, lines), strict=True)
-            write_table(scratch, str(output).rpartition(".")[2].lower(), pairs, columns, words, source)
+            ending = str(output).rpartition(".")[2].lower()
+            write_table(scratch, ending, pairs, columns, words, source, abstains=predictor.abstains)
 
     title = source.name if source else "standard input"
     with (

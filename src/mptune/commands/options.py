@@ -1,5 +1,6 @@
 """What several commands take, and how they read it."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -31,6 +32,19 @@ def rate(text: str) -> Any:
     return typer.Option(help=text, metavar="RATE", callback=above_zero)
 
 
+def share(text: str) -> Any:
+    """Return the option of a share of a whole, neither none of it nor all."""
+
+    def between(given: float) -> float:
+        if not 0 < given < 1:
+            raise typer.BadParameter(f"wants a number between 0 and 1, as 0.95; got {given:g}")
+        return given
+
+    return typer.Option(help=text, metavar="SHARE", callback=between)
+
+
+TO_TEN = ("cider", "nist")  # metrics of a scale on which a number below 1 is no slip
+
 # Options that may be left out.
 Text = str | None
 File = Path | None
@@ -51,10 +65,15 @@ SetOption = Annotated[
             "--set"),
 ]  # fmt: skip
 TrackersOption = Annotated[Text, option("Trackers by name: tensorboard,wandb,trackio,mlflow.", "NAMES", "--report-to")]
+AtLeastOption = Annotated[
+    list[str] | None,
+    option("End with exit code 4 where a score is lower, as accuracy=80; repeatable.", "METRIC=VALUE", "--at-least"),
+]
 StepsOption = Annotated[Number, option("Optimizer updates, as --set STAGE.steps=N.", min=0)]
 SeedOption = Annotated[Number, option("Decides initialisation, order and few-shot rows.", min=0)]
 ShotsOption = Annotated[Number, option("Training examples per class; all without it.", min=1)]
 PromptArgument = Annotated[str, typer.Argument(help="Prompt: folder or hub repository.")]
+FolderArgument = Annotated[str, typer.Argument(help="The prompt's folder, whose card is written anew.")]
 
 
 def names(text: str | None, option: str) -> list[str]:
@@ -67,6 +86,35 @@ def names(text: str | None, option: str) -> list[str]:
     if text is not None and not listed:
         raise UsageError(f"{option} wants one name or more, with commas between; got {text!r}")
     return listed
+
+
+def minima(settings: list[str] | None) -> dict[str, float]:
+    """Return ``["accuracy=80"]`` as ``{"accuracy": 80.0}``.
+
+    Raises:
+        UsageError: no METRIC=VALUE, a metric twice, or one of which less is better.
+    """
+    from mptune.tasks.task import SMALLER_IS_BETTER
+
+    least: dict[str, float] = {}
+    for setting in settings or []:
+        metric, _, value = setting.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not metric or not math.isfinite(number):
+            raise UsageError(f"--at-least wants METRIC=VALUE, as accuracy=80; got {setting!r}")
+        if metric in least:
+            raise UsageError(f"--at-least has {metric} twice; give it once")
+        if metric.partition("_")[0] in SMALLER_IS_BETTER:
+            raise UsageError(f"--at-least wants a metric of which more is better; of {metric} less is")
+        if 0 < number < 1 and metric.partition("_")[0] not in TO_TEN:
+            raise UsageError(
+                f"{metric} runs to 100, and --at-least {setting} asks for hardly any; a share of 0.8 is 80"
+            )
+        least[metric] = number
+    return least
 
 
 def named_tasks(text: str | None, option: str) -> "list[Task]":

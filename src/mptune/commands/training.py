@@ -1,7 +1,7 @@
-"""The three stages and their scores: teach, distill, adapt, evaluate."""
+"""The three stages: teach, distill, adapt."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 from mptune.commands.instruction import distill_written, written_instruction
 from mptune.commands.options import (
@@ -25,17 +25,12 @@ from mptune.commands.options import (
     rate,
     say_saved,
 )
-from mptune.errors import UsageError, one_of
+from mptune.errors import UsageError
 from mptune.progress import trainings
-from mptune.terminal import say, say_json, table
+from mptune.terminal import say, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mptune import AdaptConfig, Backbone, MultitaskPrompt, Score, TaskRows
-    from mptune.answers.classes import ClassScore
-
-MOST_LABELS = 12  # whose answers are shown by label
+    from mptune import AdaptConfig, Backbone, MultitaskPrompt, TaskRows
 
 
 def teach_tasks(
@@ -185,84 +180,3 @@ def _say_worth(
     table([f"{found.task}, {found.rows} {found.place}", found.metric], [[n, f"{v:.1f}"] for n, v in found.scores])
     if found.advice:
         say(f"{found.task}: {found.advice}", err=True)
-
-
-def evaluate_prompt(
-    prompt: Annotated[
-        # By name, here and in `predict`: typer 0.27 takes a metavar of the same letters for the option itself.
-        Text,
-        option("Prompt, folder of prompts, or hub repository; the bare backbone without it.", "PROMPT", "--prompt"),
-    ] = None,
-    task: Annotated[Text, option("Tasks to score; the prompt's without it.", "NAMES")] = None,
-    split: Annotated[str, option("validation, test or train.")] = "validation",
-    classes: Annotated[bool, option("Recall, precision and answers of each label too.", name="--classes")] = False,
-    as_json: Annotated[bool, option("One JSON object per score.", name="--json")] = False,
-    backbone: BackboneOption = None,
-    data: DataOption = None,
-    settings: SetOption = None,
-) -> None:  # fmt: skip
-    """Score a prompt, or every prompt of a folder, on a split of its task."""
-    from mptune import EvaluateConfig
-    from mptune.prompts.stored import prompt_folders
-    from mptune.tasks.task import SPLITS
-
-    part = one_of("split", split, SPLITS)
-    if prompt is None and task is None:
-        raise UsageError("evaluate wants --prompt, or --task to score the bare backbone; got neither")
-    config, changes = configured(EvaluateConfig, "evaluate", settings)
-    chosen = named_tasks(task, "--task")
-    places: list[str | None] = [prompt]
-    if prompt and Path(prompt).is_dir():
-        places = list(map(str, prompt_folders(prompt)))
-    loaded = [open_prompt(place) if place else None for place in places]
-    from mptune.answers.evaluation import evaluate_classes
-    from mptune.prompts.folder import rows_of
-
-    read = [rows_of([Path(place)] if place else [], chosen, data) for place in places]
-    model = load(backbone, changes, loaded[0], places[0])
-    found = [
-        Scored(Path(place or "").name, rows.name, *evaluate_classes(one, rows, model, part, config))
-        for place, one, of_prompt in zip(places, loaded, read, strict=True)
-        for rows in of_prompt
-    ]
-    say_scores = _say_json if as_json else _say_tables
-    say_scores(found, len(places) > 1, part if classes else None)
-
-
-class Scored(NamedTuple):
-    """What a prompt of some name scored on one task."""
-
-    prompt: str
-    task: str
-    scores: "Sequence[Score]"
-    labels: "Sequence[ClassScore]"
-
-
-def _say_json(found: "Sequence[Scored]", several: bool, split: str | None) -> None:
-    """Print scores as JSON; those of labels too, where their split is named."""
-    for each in found:
-        of = {"prompt": each.prompt} if several else {}
-        for score in each.scores:
-            say_json({**of, **score.as_dict()})
-        for label in each.labels if split else ():
-            say_json({**of, "task": each.task, "split": split, **label.as_dict()})
-
-
-def _say_tables(found: "Sequence[Scored]", several: bool, split: str | None) -> None:
-    """Print scores as a table; then one of the labels of each task, where their split is named."""
-    head = ["prompt", "task", "split", "metric", "score", "examples"]
-    lines = [[each.prompt, s.task, s.split, s.metric, f"{s.value:.1f}", s.examples]
-             for each in found for s in each.scores]  # fmt: skip
-    first = 0 if several else 1
-    table(head[first:], [line[first:] for line in lines])
-    for each in found if split else ():
-        _say_classes(f"{each.prompt} {each.task}" if several else each.task, each.labels)
-
-
-def _say_classes(task: str, labels: "Sequence[ClassScore]") -> None:
-    """Print recall, precision and rows of each label, and of few labels what their rows were given."""
-    words = [label.word for label in labels]
-    shown = [*words, "no label"] if len(words) <= MOST_LABELS else []
-    table([task, "recall", "precision", "rows", *(f"given {word}" for word in shown)],
-          [[label.word, *("–" if share is None else f"{share:.1f}" for share in (label.recall, label.precision)),
-            label.rows, *label.given[: len(shown)]] for label in labels])  # fmt: skip

@@ -1,16 +1,36 @@
 """A prompt's card: where it comes from, and the only model it fits."""
 
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mptune.config import LARGEST_SCORE, Config
-from mptune.tasks.task import Task
+from mptune.tasks.task import Split, Task
 
 FORMAT = 1
 LONGEST_TEXT = 1_000_000  # characters of a template or its like: a stranger's card costs no minutes
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.1, 10.0  # beyond them confidences are all one, or all alike
 _OF_SCORE: dict[str, Any] = {"task": str, "split": str, "metric": str, "value": (int, float), "examples": int}
+
+
+class Calibration(Config):
+    """What held-out rows say of a task's confidences; see docs/decisions/0018-calibration.md."""
+
+    temperature: float = Field(ge=LEAST_TEMPERATURE, le=MOST_TEMPERATURE)
+    """What log-probabilities of label words are divided by; 1 leaves them as they are."""
+    threshold: float | None = Field(None, ge=0, le=1)
+    """The least confidence of an answer that is not abstained; None where every answer stands."""
+    precision: float = Field(gt=0, lt=1)
+    """The share of right answers that was asked for at and above the threshold."""
+    rows: int = Field(ge=1)
+    """Held-out rows that this was found on."""
+    split: Split
+    """Which rows they are."""
+
+    def abstains(self, confidence: float | None) -> bool | None:
+        """Return whether an answer of some confidence is abstained; None without a threshold, or a confidence."""
+        return None if self.threshold is None or confidence is None else not confidence >= self.threshold  # nor is nan
 
 
 class Card(Config):
@@ -40,6 +60,8 @@ class Card(Config):
     sources: tuple[str, ...] = ()
     """Source tasks that this prompt was distilled or adapted from."""
     versions: dict[str, str] = Field(default_factory=dict)
+    calibration: dict[str, Calibration] | None = None
+    """Task name to what `mptune calibrate` found. Absent where it has not run: earlier versions know no such field."""
 
     @field_validator("format")
     @classmethod
@@ -68,6 +90,18 @@ class Card(Config):
             if not abs(score["value"]) < LARGEST_SCORE:
                 raise ValueError(f"value of a score wants a number of its metric's scale; got {score['value']!r:.40}")
         return scores
+
+    @model_validator(mode="after")
+    def _calibrations_are_of_its_tasks(self) -> Self:
+        ranked = [task.name for task in self.tasks if task.verbalizer]
+        for name in self.calibration or ():
+            if name not in ranked:
+                raise ValueError(f"calibration wants tasks of the card that have label words; got {name!r:.40}")
+        return self
+
+    def calibration_of(self, task: str) -> Calibration | None:
+        """Return what was found for a task; None where nothing was."""
+        return (self.calibration or {}).get(task)
 
     @property
     def backbone_at(self) -> str:

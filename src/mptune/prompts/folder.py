@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mptune.errors import ArtifactError, UsageError
 from mptune.files import write_file
-from mptune.prompts.card import Card
+from mptune.prompts.card import Calibration, Card
 from mptune.prompts.modelcard import model_card
 from mptune.prompts.stored import (
     CONFIG_FILE,
@@ -23,6 +23,7 @@ from mptune.prompts.stored import (
 )
 from mptune.prompts.vectors import TaskVectors, compose
 from mptune.tasks.data import TaskRows
+from mptune.tasks.registry import get_task
 from mptune.tasks.task import Task
 
 
@@ -60,8 +61,8 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
     return tensors, stored.card
 
 
-def read_task(file: Path, number: int) -> tuple[Task, Tensor, str]:
-    """Return one task of a prompt's file, its collapsed prompt [L, D], and the fingerprint of the model it is for.
+def read_task(file: Path, number: int) -> tuple[Card, Tensor]:
+    """Return the card of one task of a prompt's file, as if it were the only one, and its collapsed prompt. [L, D]
 
     The file is opened once, so that all is of one prompt even where another takes its place meanwhile.
 
@@ -71,15 +72,27 @@ def read_task(file: Path, number: int) -> tuple[Task, Tensor, str]:
     try:
         with safe_open(file, framework="pt") as opened:
             values = json.loads((opened.metadata() or {})["card"])
-            card = Card.model_validate({**values, "tasks": values["tasks"][number : number + 1]})
+            own = values["tasks"][number : number + 1]
+            found = {task["name"]: (values.get("calibration") or {}).get(task["name"]) for task in own}
+            calibration = {name: each for name, each in found.items() if each} or None
+            card = Card.model_validate({**values, "tasks": own, "calibration": calibration})
             u, v = (opened.get_slice(key)[number : number + 1] for key in ("u", "v"))
             tensors = {"shared": opened.get_tensor("shared"), "u": u, "v": v}
-        task = card.tasks[0].without_paths()
+        card = card.model_copy(update={"tasks": (card.tasks[0].without_paths(),)})
         refuse_unsound(file, tensors)
         prompt = compose(tensors["shared"].float(), TaskVectors(u.float(), v.float()))[0]
     except UNREADABLE as error:
         raise damaged(file, error) from None
-    return task, prompt, card.fingerprint
+    return card, prompt
+
+
+def write_calibration(folder: Path, found: Mapping[str, Calibration]) -> None:
+    """Put calibrations into the card of a prompt's folder, by task, in place of those that were there.
+
+    The tensors stay as they are, bit by bit, and so do calibrations of other tasks.
+    """
+    tensors, card = read_prompt(folder)
+    write_prompt(folder, tensors, card.model_copy(update={"calibration": {**(card.calibration or {}), **found}}))
 
 
 def refuse_unsound(place: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -118,6 +131,23 @@ def rows_of(folders: Sequence[Path], tasks: Sequence[Task], data_dir: Path | Non
         place = ", ".join(map(str, folders))
         raise UsageError(f"{place} does not say where its data is; name the task: --task FILE.yaml, or a built-in name")
     return [TaskRows(task, data_dir) for task in tasks]
+
+
+def rows_of_tasks(folder: Path, named: Sequence[str], data_dir: Path | None) -> list[TaskRows]:
+    """Return the rows of tasks by what they are called: as they are saved beside a prompt, else as anywhere.
+
+    Args:
+        named: all that are saved where it names none.
+
+    Raises:
+        UsageError: no task is named, and none is saved.
+    """
+    if not named:
+        return rows_of([folder], [], data_dir)
+    saved = rows_of([folder], [], data_dir) if stored_config(folder).get("tasks") else []
+    by_name = {each.name: each for each in saved}
+    chosen = dict.fromkeys(named)
+    return [by_name.get(name) or rows_of([folder], [get_task(name)], data_dir)[0] for name in chosen]
 
 
 def upload(repository: str, folder: Path, *, private: bool, token: str | None) -> str:

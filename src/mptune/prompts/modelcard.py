@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from mptune.config import EMBEDDED, EMBEDDED_IS
-from mptune.prompts.card import Card, public_name
+from mptune.prompts.card import Calibration, Card, public_name
 from mptune.tasks.task import Task
 from mptune.terminal import visible
 
@@ -43,6 +43,8 @@ def model_card(card: Card, length: int, rank: int, width: int) -> str:
             task, split, metric = (_plain(s[field]) for field in ("task", "split", "metric"))
             lines.append(f"| {task} | {split} | {metric} | {s['value']:.1f} | {s['examples']} |")
         lines += ["", *([f"Training did not help: {STILL}.", ""] if card.kept_start else [])]
+    for name, found in (card.calibration or {}).items():
+        lines += [f"Confidences of {_plain(name)}: {_calibrated(found)}.", ""]
     if card.sources:
         lines += [f"Source tasks: {_plain(', '.join(card.sources))}.", ""]
     lines += [
@@ -115,6 +117,7 @@ def card_rows(card: Card, length: int, rank: int, width: int) -> list[tuple[str,
         ("seed", str(card.seeds.get("seed", "unknown"))),
         *([("sources", ", ".join(card.sources))] if card.sources else []),
         *[(f"{s['task']} {s['split']} {s['metric']}", f"{s['value']:.1f}, {s['examples']} rows") for s in card.scores],
+        *[(f"{name} confidences", _calibrated(found)) for name, found in (card.calibration or {}).items()],
         *([("state", f"after step {card.kept} of {card.config.get('steps')}")] if card.kept is not None else []),
         *([("training", f"did not help: {STILL}")] if card.kept_start else []),
         *([("stopped", f"at step {card.stopped}, whose numbers were not finite")] if card.stopped is not None else []),
@@ -125,6 +128,15 @@ def card_rows(card: Card, length: int, rank: int, width: int) -> list[tuple[str,
 def _numbers(card: Card, length: int, rank: int, width: int) -> str:
     """Return how many numbers P* and the task vectors are."""
     return f"{length * width + len(card.tasks) * rank * (length + width):,}"
+
+
+def _calibrated(found: Calibration) -> str:
+    """Return what was found of a task's confidences, in words."""
+    abstains = "no threshold" if found.threshold is None else f"abstains below {found.threshold:g}"
+    return (
+        f"temperature {found.temperature:g}, {abstains} for a precision of {found.precision:g}; "
+        f"{found.rows} {found.split} rows"
+    )
 
 
 def _metadata(card: Card) -> str:

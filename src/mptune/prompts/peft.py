@@ -196,7 +196,9 @@ def _card_of_one(card: Card, task: Task) -> Card:
     """Return a card without what it says of other tasks."""
     scores = tuple(s for s in card.scores if s.get("task") == task.name)
     data = {name: digest for name, digest in card.data.items() if name == task.name}
-    return card.model_copy(update={"tasks": (task,), "scores": scores, "data": data})
+    own = card.calibration_of(task.name)
+    found = {"scores": scores, "data": data, "calibration": {task.name: own} if own else None}
+    return card.model_copy(update={"tasks": (task,), **found})
 
 
 def _nameless_tasks(count: int) -> tuple[Task, ...]:

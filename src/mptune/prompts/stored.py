@@ -4,6 +4,7 @@ A prompt is one safetensors file, whose header holds the card that says whose it
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from mptune.errors import ArtifactError, MissingArtifact, first_line
+from mptune.errors import ArtifactError, MissingArtifact, UsageError, first_line
 from mptune.files import followed, json_object
 from mptune.prompts.card import Card, public_name
 from mptune.tasks.hub import hub_answers
@@ -132,6 +133,23 @@ def prompt_folders(folder: str | Path) -> list[Path]:
         kind = ArtifactError if folder.is_dir() else MissingArtifact
         raise kind(f"{folder} holds no prompt, nor do its subfolders. {_nearby(folder)}".rstrip())
     return folders
+
+
+def writable_folder(prompt: str | Path) -> Path:
+    """Return the folder of a prompt that is there, whose card can be written anew.
+
+    Raises:
+        UsageError: it comes with the package or lies on the hub, or the folder may not be written to.
+    """
+    folder = Path(prompt)
+    if not (folder / PROMPT_FILE).is_file():
+        raise UsageError(
+            f"{prompt} is no folder of yours, whose card could be written. Make one in Python: "
+            f'MultitaskPrompt.from_pretrained("{prompt}").save_pretrained("mine")'
+        )
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"the folder {prompt} may not be written to; copy it to a place that may")
+    return folder
 
 
 def stored_config(folder: str | Path) -> dict[str, Any]:

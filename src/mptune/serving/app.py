@@ -182,7 +182,14 @@ def _labelled(ready: Ready, number: int, found: Ranked) -> Labelled:
     probabilities = dict(zip(ready.task.label_words, found.probabilities, strict=True))
     word = max(probabilities, key=probabilities.__getitem__)
     value = next((value for value, each in ready.task.verbalizer.items() if each == word), None)
-    return Labelled(index=number, label=value, answer=word, confidence=probabilities[word], probabilities=probabilities)
+    return Labelled(
+        index=number,
+        label=value,
+        answer=word,
+        confidence=probabilities[word],
+        probabilities=probabilities,
+        abstained=ready.calibration.abstains(probabilities[word]) if ready.calibration else None,
+    )
 
 
 def _model(entry: ServedTask, backbone: str) -> dict[str, Any]:

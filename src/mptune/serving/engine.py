@@ -293,7 +293,8 @@ class Engine:
     def _rank(self, rows: list[Pending]) -> None:
         scores = label_scores(self.backbone, *self._read(rows)).cpu()
         for row, values in zip(rows, scores, strict=True):
-            of_words = values[: len(row.ready.words.label_ids)].softmax(-1)
+            temperature = row.ready.calibration.temperature if row.ready.calibration else 1.0
+            of_words = (values[: len(row.ready.words.label_ids)] / temperature).softmax(-1)
             if bool(of_words.isfinite().all()):
                 _tell(row, Ranked(tuple(of_words.tolist()), row.tokens))
             else:

@@ -19,6 +19,7 @@ from mptune.errors import ArtifactError, BackboneMismatch, DataError, MptuneErro
 from mptune.files import json_object, write_file
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded, encode
+from mptune.prompts.card import Calibration
 from mptune.prompts.folder import read_task
 from mptune.prompts.stored import PROMPT_FILE, Glance, glance, prompt_folders
 from mptune.tasks.task import Task
@@ -59,6 +60,7 @@ class Ready:
     task: Task
     prompt: Tensor  # [L, D], on the backbone's device
     words: Encoded  # the task's label words and place in a chat, without rows
+    calibration: Calibration | None  # what held-out rows say of its confidences
 
 
 class Store:
@@ -135,11 +137,12 @@ class Store:
             return found
 
     def _load(self, name: str, version: Version, file: Path) -> Ready:
-        task, prompt, fingerprint = read_task(file, version.number)
-        if fingerprint != self.backbone.fingerprint:
+        card, prompt = read_task(file, version.number)
+        if card.fingerprint != self.backbone.fingerprint:
             raise BackboneMismatch(f"the prompt of {name} was trained for another model than {self._model}")
+        (task,) = card.tasks
         words = encode(task, [], self.backbone, self._config, len(prompt))
-        return Ready(name, version, task, prompt.to(self.backbone.device), words)
+        return Ready(name, version, task, prompt.to(self.backbone.device), words, card.calibration_of(task.name))
 
     def _keep(self, key: tuple[Version, int], ready: Ready) -> None:
         self._ready[key] = ready

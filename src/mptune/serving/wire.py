@@ -34,6 +34,8 @@ class Labelled(BaseModel):
     confidence: float
     probabilities: dict[str, float]
     """Of all label words."""
+    abstained: bool | None = None
+    """Whether the confidence is below the task's threshold; null where it has none."""
 
 
 class Usage(BaseModel):

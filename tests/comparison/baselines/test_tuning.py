@@ -49,9 +49,8 @@ def tuned(kind, tasks, *, backbone=None, out=None, sources=None, **config):
 
 def accuracy(found, task, kind="fine-tuning"):
     length, config = LENGTHS.get(kind, 0), EvaluateConfig()
-    return score(task, "test", *answer_rows(found.reader, length, TaskRows(task), found.backbone, "test", config))[
-        0
-    ].value
+    examples, answers = answer_rows(found.reader, length, TaskRows(task), found.backbone, "test", config)
+    return score(task, "test", examples, answers.texts)[0].value
 
 
 def numbers(found):
