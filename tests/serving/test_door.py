@@ -177,3 +177,14 @@ def test_an_error_of_this_side_is_told_without_what_it_was(model, folder, monkey
         assert "secret" not in answer.text
         assert json.loads(answer.text)["error"]["message"].startswith("something went wrong on this side")
         assert httpx.post(f"{address}/v1/classify", json=GOOD, timeout=20).status_code == 200
+
+
+@pytest.mark.parametrize(("host", "status"), [
+    ("evil.example", 403), ("evil.example:8000", 403), ("127.0.0.1.evil.example", 403), ("", 403), ("localhost", 200),
+    ("LOCALHOST:1", 200), ("[::1]:8000", 200),
+])  # fmt: skip
+def test_without_keys_no_other_name_leads_here(served, host, status):
+    answer = httpx.get(f"{served}/version", headers={"Host": host})
+    assert answer.status_code == status
+    if status == 403:
+        assert "without keys this server answers to 127.0.0.1, ::1, localhost" in answer.json()["error"]["message"]

@@ -1,5 +1,6 @@
 """The tasks of a server: found, replaced, removed, rolled back, and there again after a kill."""
 
+import gc
 import json
 import shutil
 
@@ -30,7 +31,7 @@ def test_every_prompt_of_a_folder_is_there_by_its_tasks_name(own, model):
     assert store.names() == sorted(task.name for task in TASKS)
     ready = store.ready("mood")
     assert ready.task.template == MOOD.template
-    torch.testing.assert_close(ready.prompt, MultitaskPrompt.from_pretrained(own / "mood").collapse()[0])
+    torch.testing.assert_close(ready.collapse(), MultitaskPrompt.from_pretrained(own / "mood").collapse()[0])
 
 
 def test_a_prompt_of_many_tasks_gives_each_its_own_numbers(own, model):
@@ -38,7 +39,7 @@ def test_a_prompt_of_many_tasks_gives_each_its_own_numbers(own, model):
     many.save_pretrained(own / "many")
     store = again(own, model)
     for number in range(5):
-        torch.testing.assert_close(store.ready(f"t{number}").prompt, many.collapse()[number])
+        torch.testing.assert_close(store.ready(f"t{number}").collapse(), many.collapse()[number])
 
 
 def test_an_unknown_name_is_told_with_the_nearest(own, model):
@@ -56,10 +57,10 @@ def test_a_version_that_is_put_answers_from_now_and_can_be_rolled_back(own, mode
     (entry,) = store.put("sub/mood.v2", "mood")
     assert [each.folder for each in entry.versions] == ["mood", "sub/mood.v2"]
     second = store.ready("mood")
-    assert not torch.equal(first.prompt, second.prompt)
+    assert not torch.equal(first.collapse(), second.collapse())
     assert again(own, model).ready("mood").version == second.version, "a server that was killed has it again"
     store.roll_back("mood")
-    torch.testing.assert_close(store.ready("mood").prompt, first.prompt)
+    torch.testing.assert_close(store.ready("mood").collapse(), first.collapse())
     assert again(own, model).ready("mood").version == first.version
     with pytest.raises(UsageError, match="mood has no version before mood; it cannot be rolled back"):
         store.roll_back("mood")
@@ -145,21 +146,38 @@ def test_two_prompts_of_one_task_are_not_chosen_between(own, model):
 
 def test_a_prompt_that_goes_away_is_told_and_one_that_is_trained_again_is_read(own, model):
     store = again(own, model)
-    before = store.ready("mood").prompt
+    before = store.ready("mood").collapse()
     shutil.rmtree(own / "mood")
     with pytest.raises(ArtifactError, match="the prompt of mood is gone from its folder; add it again"):
         store.ready("mood")
     random_prompt(model, [MOOD], seed=8).save_pretrained(own / "mood")
-    assert not torch.equal(store.ready("mood").prompt, before)
+    assert not torch.equal(store.ready("mood").collapse(), before)
 
 
 def test_no_more_prompts_are_kept_ready_than_there_is_room_for(own, model, monkeypatch):
-    monkeypatch.setattr(store_module, "MEGABYTE", 3 * 16 * 4 * 2)  # two prompts of three soft tokens
+    monkeypatch.setattr(store_module, "OF_A_TASK", 0)
+    monkeypatch.setattr(store_module, "MEGABYTE", 2 * 4 * (3 * 16 + 3 + 16))  # two prompts of three soft tokens
     store = Store(own, model, opened(own, model)[0]._config, 1)
     for name in ("mood", "pair", "long", "mood"):
         store.ready(name)
     assert [ready.name for ready in store._ready.values()] == ["long", "mood"]
-    assert store._held == sum(ready.prompt.nbytes for ready in store._ready.values())
+
+
+def test_a_shared_prompt_is_there_once_for_all_of_its_tasks_and_goes_with_the_last(own, model, monkeypatch):
+    monkeypatch.setattr(store_module, "OF_A_TASK", 0)
+    random_prompt(model, [MOOD.model_copy(update={"name": f"t{n}"}) for n in range(5)]).save_pretrained(own / "many")
+    store = again(own, model)
+    ready = [store.ready(f"t{number}") for number in range(5)]
+    assert len({each.shared.data_ptr() for each in ready}) == 1
+    own_bytes, shared = 4 * (3 + 16), 4 * 3 * 16
+    assert store._held == 5 * own_bytes + shared
+    store._room = own_bytes + shared
+    store.ready("mood")
+    assert store._held == own_bytes + shared
+    assert len(store._sharing) == 1
+    del ready
+    gc.collect()
+    assert len(store._shared) == 1
 
 
 def test_a_change_that_cannot_be_written_is_none(own, model, monkeypatch):

@@ -12,8 +12,6 @@ from mptune.terminal import say
 if TYPE_CHECKING:
     from mptune import Backbone
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
 
 def serve(
     prompts: Annotated[Path, typer.Argument(help="Folder of prompts.")],
@@ -31,7 +29,7 @@ def serve(
     """Serve the prompts of a folder by name from one frozen model, rows of all of them in one batch."""
     from mptune.serving.keys import Gate, read_keys
 
-    if host not in LOOPBACK and api_keys is None:
+    if host not in ("127.0.0.1", "::1", "localhost") and api_keys is None:
         raise UsageError(f"--host {host} lets other machines ask, and there are no keys; give --api-keys FILE "
                          "(`mptune keys` makes one), or leave --host out")  # fmt: skip
     gate = Gate(read_keys(api_keys) if api_keys else ())

@@ -21,7 +21,7 @@ from mptune.prompts.stored import (
     stored_config,
     stored_prompt,
 )
-from mptune.prompts.vectors import TaskVectors, compose
+from mptune.prompts.vectors import TaskVectors
 from mptune.tasks.data import TaskRows
 from mptune.tasks.registry import get_task
 from mptune.tasks.task import Task
@@ -61,10 +61,11 @@ def read_prompt(name: str | Path, revision: str | None = None) -> tuple[dict[str
     return tensors, stored.card
 
 
-def read_task(file: Path, number: int) -> tuple[Card, Tensor]:
-    """Return the card of one task of a prompt's file, as if it were the only one, and its collapsed prompt. [L, D]
+def read_task(file: Path, number: int) -> tuple[Card, Tensor, TaskVectors]:
+    """Return the card of one task of a prompt's file, as if it were the only one, the shared prompt [L, D], and u, v.
 
-    The file is opened once, so that all is of one prompt even where another takes its place meanwhile.
+    The file is opened once, so that all is of one prompt even where another takes its place meanwhile. The tensors are
+    views of its mapped pages: who keeps one copies it.
 
     Raises:
         ArtifactError: nothing there, or damaged.
@@ -80,10 +81,9 @@ def read_task(file: Path, number: int) -> tuple[Card, Tensor]:
             tensors = {"shared": opened.get_tensor("shared"), "u": u, "v": v}
         card = card.model_copy(update={"tasks": (card.tasks[0].without_paths(),)})
         refuse_unsound(file, tensors)
-        prompt = compose(tensors["shared"].float(), TaskVectors(u.float(), v.float()))[0]
     except UNREADABLE as error:
         raise damaged(file, error) from None
-    return card, prompt
+    return card, tensors["shared"].float(), TaskVectors(u.float(), v.float())
 
 
 def write_calibration(folder: Path, found: Mapping[str, Calibration]) -> None:

@@ -27,6 +27,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 logger = logging.getLogger("mptune.serving")
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OPEN = frozenset({"/health/live"})  # without a key: what restarts a process asks only whether it lives
 DEEPEST = 32  # lists and objects of a body in each other
 SLOWEST = 20.0  # seconds for the next part of a body
@@ -128,9 +129,16 @@ class Door:
 
     def _check(self, scope: Scope) -> None:
         """Refuse who has no key, or asks too often with it."""
-        if self._gate.is_open or scope["path"] in OPEN:
-            return
         headers = {name.lower(): value for name, value in scope["headers"]}
+        if self._gate.is_open:
+            # A page of a stranger may have its own name lead to this machine, and would then read what is answered.
+            host = headers.get(b"host", b"").decode("latin-1")
+            if _without_port(host) not in LOOPBACK:
+                raise Refused(403, f"without keys this server answers to {', '.join(LOOPBACK)}; got Host: "
+                              f"{visible(host)[:80]}")  # fmt: skip
+            return
+        if scope["path"] in OPEN:
+            return
         key = self._gate.key(_given(headers.get(b"authorization", b"")))
         if key is None:
             # A browser asks for a name and a password then; the key is the password.
@@ -218,3 +226,10 @@ def _given(header: bytes) -> str | None:
         except (binascii.Error, UnicodeDecodeError):
             return None
     return None
+
+
+def _without_port(host: str) -> str:
+    """Return the name or address of a Host header, which may have a port, and brackets around an address."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower()

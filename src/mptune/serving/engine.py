@@ -99,12 +99,12 @@ class Pending:
     @property
     def tokens(self) -> int:
         """How much there is to read."""
-        return len(self.ready.prompt) + len(self.inputs)
+        return len(self.ready) + len(self.inputs)
 
     @property
     def kind(self) -> tuple[int, Chat | None]:
         """What rows that are read together have in common."""
-        return len(self.ready.prompt), self.ready.words.chat
+        return len(self.ready), self.ready.words.chat
 
 
 class Engine:
@@ -148,7 +148,7 @@ class Engine:
         room = self._lengths if sampling is None else self._lengths.model_copy(
             update={"max_target_tokens": max(2, sampling.most)})  # fmt: skip
         with self._tokenizer:
-            data: Encoded = with_rows(ready.words, examples, self.backbone, room, len(ready.prompt))
+            data: Encoded = with_rows(ready.words, examples, self.backbone, room, len(ready))
         due = time.monotonic() + self.config.timeout
         rows = [
             Pending(ready, inputs, target, due, sampling)
@@ -279,7 +279,7 @@ class Engine:
         """Return the table of rows' prompts [K, L, D], and their batch."""
         distinct = {id(row.ready): row.ready for row in rows}
         place = {key: number for number, key in enumerate(distinct)}
-        table = torch.stack([ready.prompt for ready in distinct.values()])
+        table = torch.stack([ready.collapse() for ready in distinct.values()])
         batch = pad_batch(
             self.backbone,
             [place[id(row.ready)] for row in rows],

@@ -22,5 +22,5 @@ class ServeConfig(Config):
     """Tokens of a text, as ``EvaluateConfig.max_input_tokens``; a task's own number comes first."""
     max_target_tokens: int = Field(64, ge=1)
     """Tokens that are written at most, where a request does not say how many."""
-    cache_megabytes: int = Field(64, ge=1)
+    cache_megabytes: int = Field(128, ge=1)
     """Of prompts that are ready to be read; the others lie in their files."""

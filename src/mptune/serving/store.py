@@ -1,16 +1,18 @@
 """The tasks of a server by name: what lies in a folder of prompts, which version answers, what is ready to be read.
 
-A task costs its name and its place here. Its prompt stays in its file until a row wants it, is collapsed then, and is
-kept while there is room; ten thousand tasks need no more memory than a hundred.
+A task costs its name and its place here. Its u and v stay in their file until a row wants them, and are kept while
+there is room, beside a shared prompt that all tasks with an equal one have in common. A batch collapses what it reads.
 """
 
+import hashlib
 import json
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from torch import Tensor
 
@@ -22,11 +24,13 @@ from mptune.model.encoding import Encoded, encode
 from mptune.prompts.card import Calibration
 from mptune.prompts.folder import read_task
 from mptune.prompts.stored import PROMPT_FILE, Glance, glance, prompt_folders
+from mptune.prompts.vectors import TaskVectors, compose
 from mptune.tasks.task import Task
 
 JOURNAL = ".serving.json"  # in the folder of prompts: what was added, replaced and removed while a server ran
 KEPT_VERSIONS = 10  # of a task, to roll back to
 MEGABYTE = 1_000_000
+OF_A_TASK = 8_000  # bytes, about: a task's description, its label words as tokens, its place here
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,23 @@ class Ready:
     name: str
     version: Version
     task: Task
-    prompt: Tensor  # [L, D], on the backbone's device
     words: Encoded  # the task's label words and place in a chat, without rows
     calibration: Calibration | None  # what held-out rows say of its confidences
+    shared: Tensor  # P* [L, D], on the backbone's device; one for all tasks that have an equal one
+    vectors: TaskVectors  # u [1, L, R], v [1, R, D]
+
+    def __len__(self) -> int:
+        """L, soft tokens."""
+        return len(self.shared)
+
+    def collapse(self) -> Tensor:
+        """Return the prompt, from u and v anew: some microseconds, and D numbers in place of L times as many. [L, D]"""
+        return compose(self.shared, self.vectors)[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes beside the shared prompt."""
+        return OF_A_TASK + self.vectors.u.nbytes + self.vectors.v.nbytes
 
 
 class Store:
@@ -80,6 +98,8 @@ class Store:
         self._lock = threading.RLock()
         self._ready: OrderedDict[tuple[Version, int], Ready] = OrderedDict()  # the least lately read first
         self._room, self._held = megabytes * MEGABYTE, 0
+        self._shared: WeakValueDictionary[str, Tensor] = WeakValueDictionary()  # by their digests
+        self._sharing: Counter[int] = Counter()  # how many prompts that are ready have each
         self.refused: dict[str, str] = {}  # folders that are not served, and why
         self._aliases: dict[str, str] = {}
         self._entries: dict[str, ServedTask] = {}
@@ -137,19 +157,37 @@ class Store:
             return found
 
     def _load(self, name: str, version: Version, file: Path) -> Ready:
-        card, prompt = read_task(file, version.number)
+        card, shared, vectors = read_task(file, version.number)
         if card.fingerprint != self.backbone.fingerprint:
             raise BackboneMismatch(f"the prompt of {name} was trained for another model than {self._model}")
         (task,) = card.tasks
-        words = encode(task, [], self.backbone, self._config, len(prompt))
-        return Ready(name, version, task, prompt.to(self.backbone.device), words, card.calibration_of(task.name))
+        words = encode(task, [], self.backbone, self._config, len(shared))
+        # Equal ones are told by their digest, and are not copied: the heap would be full of holes of that size.
+        known = hashlib.sha256(shared.contiguous().numpy().data).hexdigest()
+        one = self._shared.get(known)
+        if one is None:
+            one = self._shared[known] = self._own(shared)
+        own = TaskVectors(self._own(vectors.u), self._own(vectors.v))
+        return Ready(name, version, task, words, card.calibration_of(task.name), one, own)
+
+    def _own(self, view: Tensor) -> Tensor:
+        return view.to(self.backbone.device, copy=True)
 
     def _keep(self, key: tuple[Version, int], ready: Ready) -> None:
+        """Keep a prompt ready, and forget those that nobody has asked for longest where there is no room for all."""
         self._ready[key] = ready
-        self._held += ready.prompt.nbytes
+        self._count(ready, +1)
         while self._held > self._room and len(self._ready) > 1:
-            _, gone = self._ready.popitem(last=False)
-            self._held -= gone.prompt.nbytes
+            self._count(self._ready.popitem(last=False)[1], -1)
+
+    def _count(self, ready: Ready, change: int) -> None:
+        """Count the bytes of a prompt that is kept or forgotten; a shared prompt is there once for all of its tasks."""
+        shared = id(ready.shared)
+        alone = self._sharing[shared] == (0 if change > 0 else 1)
+        self._sharing[shared] += change
+        self._held += change * (ready.size + (ready.shared.nbytes if alone else 0))
+        if not self._sharing[shared]:
+            del self._sharing[shared]
 
     # -- what an administrator does -----------------------------------------------------------------------------------
 
