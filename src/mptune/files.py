@@ -1,9 +1,12 @@
 """Files and folders that no reader ever sees half of; JSON and YAML that may come from strangers; digests."""
 
 import contextlib
+import difflib
 import hashlib
+import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -19,6 +22,7 @@ from mptune.errors import ConfigError, UsageError, first_line, reason
 
 LARGEST_YAML = 300_000  # characters; reading more would take seconds
 DEEPEST_YAML = 50
+MOST_NAMES = 1000  # of a folder, among which the one that is meant is looked for
 SCRATCH = ".part"  # ends the hidden name of what is being written
 
 
@@ -50,6 +54,15 @@ def refuse_lost(file: Path, option: str) -> None:
     """Raise UsageError where a file has no folder to stand in, which is said before the work and not after it."""
     if not file.parent.is_dir():
         raise UsageError(f"there is no folder {file.parent} for {option} {file.name}; make it first")
+
+
+def nearest(path: Path) -> str:
+    """Return what to add to a message on a file that is not there: the one in its folder that may be meant."""
+    with contextlib.suppress(OSError, ValueError):
+        names = {each.name.casefold(): each.name for each in itertools.islice(path.parent.iterdir(), MOST_NAMES)}
+        near = difflib.get_close_matches(path.name.casefold(), names, 1)
+        return f". Did you mean {names[near[0]]}?" if near and names[near[0]] != path.name else ""
+    return ""
 
 
 def beside(folder: Path, name: str) -> Path:
@@ -245,6 +258,21 @@ def yaml_text(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
+def _where(error: yaml.MarkedYAMLError, text: str) -> str:
+    """Return where a YAML text is wrong, and what is: of what is not closed the place where it opens."""
+    if error.problem_mark is None:
+        return f": {error.problem}"
+    line, opened, context = error.problem_mark.line, error.context_mark, error.context or ""
+    where = f" in line {line + 1}"
+    if re.match(r"[ ]*\t", "".join(text.split("\n")[line : line + 1])):
+        return f"{where}: it begins with a tab; use blanks, not tabs"
+    if opened is not None and "a quoted scalar" in context:
+        return f" in line {opened.line + 1}: a quote opens there and is not closed"
+    if opened is not None and opened.line < line and "flow" in context:
+        return f"{where}: {error.problem}; its bracket opens in line {opened.line + 1}"
+    return f"{where}: {error.problem}"
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML file holds.
 
@@ -263,11 +291,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
             json.dumps(values, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ConfigError(str(path), ["has half a character, as \\ud83d alone, which no file could hold"]) from None
+    except IsADirectoryError:
+        raise ConfigError(str(path), ["is a folder, and a YAML file is wanted; name one in it"]) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"cannot be read ({reason(error)})"]) from None
+        near = nearest(path) if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(str(path), [f"cannot be read ({reason(error)}){near}"]) from None
     except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(str(path), [f"is not valid YAML{line}: {error.problem}"]) from None
+        raise ConfigError(str(path), [f"is not valid YAML{_where(error, text)}"]) from None
     except yaml.YAMLError as error:
         raise ConfigError(str(path), [f"is not valid YAML: {first_line(error)}"]) from None
     except ValueError as error:  # a NUL in the path

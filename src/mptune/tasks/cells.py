@@ -1,14 +1,18 @@
 """What a cell of a row is, in every format: text, a number, missing, or refused. The one place that decides it."""
 
+import difflib
 import math
 import numbers
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
+
+from mptune.terminal import warn_once
 
 _WHOLE = re.compile(r"-?\d+\.0+")
 EXACT = 2**53  # whole floats beyond it are not exact, and keep their exponent
@@ -84,10 +88,48 @@ def column_name(name: str) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a cell holds nothing: null, or the NaN by which tables mark a gap."""
+    """Return whether a cell holds nothing: null, or the NaN, NA or NaT by which tables mark a gap."""
     if isinstance(value, Decimal):
         return value.is_nan()
+    if type(value).__name__ in ("NAType", "NaTType"):  # of pandas, which is not imported for it
+        return True
     return value is None or (isinstance(value, numbers.Real) and math.isnan(value))
+
+
+def is_blank(value: Any) -> bool:
+    """Return whether a cell is a text of nothing but spaces."""
+    return isinstance(value, str | bytes) and not value.strip()
+
+
+def is_empty(cells: Iterable[Any]) -> bool:
+    """Return whether a row has nothing in it."""
+    return all(is_missing(each) or is_blank(each) for each in cells)
+
+
+def say_passed_over(place: str, numbers: Sequence[int]) -> None:
+    """Say which rows have nothing in them, where there are any; spreadsheets leave them at their end."""
+    if numbers:
+        rows = f"{len(numbers)} rows, the first {numbers[0]}" if len(numbers) > 1 else f"row {numbers[0]}"
+        warn_once(f"{place}: {rows} without anything in it, passed over")
+
+
+@lru_cache(maxsize=64)
+def meant(name: str, columns: tuple[str, ...]) -> str | None:
+    """Return the column that is meant by a name that none has: one like it, or one of the same words and more.
+
+    It is remembered, since a million rows may lack the same column.
+    """
+    folded = {" ".join(_words(column)): column for column in columns}
+    words = _words(name)
+    if near := difflib.get_close_matches(" ".join(words), folded, 1):
+        return folded[near[0]]
+    more = (column for fold, column in folded.items() if words and (longer := fold.split())
+            and (set(words) <= set(longer) or set(longer) <= set(words)))  # fmt: skip
+    return next(more, None)
+
+
+def _words(name: str) -> list[str]:
+    return re.sub(r"[\W_]+", " ", name.casefold()).split() or [name]
 
 
 def _number(value: Any, field: str) -> str | None:

@@ -29,7 +29,7 @@ class Dataset(Config):
     """Where the rows of a task are: files, or a hub data set."""
 
     train: str | None = None
-    """File (json, jsonl, csv, tsv, xlsx, parquet; .gz too), or the split's name on the hub."""
+    """File (json, jsonl, csv, tsv, txt, .gz too; xlsx, parquet), or the split's name on the hub."""
     validation: str | None = None
     """As ``train``; where absent, a seeded tenth of the training rows, at most 1,000."""
     test: str | None = None
@@ -49,9 +49,11 @@ class Dataset(Config):
     without_label: Literal["refuse", "skip"] = "refuse"
     """Rows whose label is empty: an error, or passed over, as in a table that is labelled in part."""
     encoding: str | None = None
-    """Of csv and tsv files, as ``cp1251``. Where absent, what the file's mark says, UTF-8, UTF-16, else cp1252."""
+    """Of csv, tsv and txt files without a mark, as ``cp1251``. Where absent, UTF-8, UTF-16, else cp1252."""
     delimiter: str | None = Field(None, min_length=1, max_length=1)
-    """Between the cells of csv files; where absent, the one of comma, semicolon, tab and bar that suits them."""
+    """Between cells of csv and txt files; where absent, the one of comma, semicolon, tab and bar that suits them."""
+    sheet: str | None = None
+    """Of xlsx files, the sheet that is read; the first where absent."""
     overlap: Literal["refuse", "drop", "keep"] = "refuse"
     """Training rows that stand in the validation or test split too: an error, left out of training, or left in."""
     where: dict[str, tuple[str, ...]] = Field(default_factory=dict)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mptune.errors import UsageError
-from mptune.tasks.cells import column_name
+from mptune.tasks.cells import column_name, is_empty, say_passed_over
 
 
 def rows_in_memory(given: Any, what: str) -> list[dict[str, Any]]:
@@ -37,6 +37,18 @@ def rows_in_memory(given: Any, what: str) -> list[dict[str, Any]]:
         if len(named[-1]) < len(row):
             raise UsageError(f"{what} has two columns of one name: {', '.join(map(str, row))}")
     return named
+
+
+def numbered(rows: Iterable[dict[str, Any]], what: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return rows with their numbers, from 1, without those that have nothing in them, of which a line tells."""
+    kept, empty = [], []
+    for number, row in enumerate(rows, start=1):
+        if is_empty(row.values()):
+            empty.append(number)
+        else:
+            kept.append((number, row))
+    say_passed_over(what, empty)
+    return kept
 
 
 def is_frame(given: Any) -> bool:

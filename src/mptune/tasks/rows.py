@@ -7,28 +7,35 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from mptune.errors import UsageError, first_line, reason
-from mptune.files import json_lines, parsed
+from mptune.files import json_lines, nearest, parsed
 from mptune.tasks.cells import column_name
 from mptune.tasks.dataset import Dataset, HubData
 from mptune.tasks.hub import hub_answers
-from mptune.tasks.tables import delimited_rows, encoding_of, sheet_rows
+from mptune.tasks.tables import WESTERN, Missing, delimited_rows, encoding_of, sheet_rows
 from mptune.tasks.task import SPLITS, Task
 from mptune.terminal import warn_once
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "xlsx", "parquet")
+FORMATS = ("jsonl", "json", "csv", "tsv", "txt", "xlsx", "parquet")
+DELIMITED = ("csv", "tsv", "txt")  # spreadsheets write tabs into the last
+PACKED = (*DELIMITED, "jsonl", "json")  # with .gz behind it
+WORKBOOKS = ("xls", "xlsm", "xlsb", "ods", "numbers")  # that people have, and are not read
 
 # Each with its number: the line of a jsonl file, the row of a table with its header as row 1, else from 1.
 NumberedRows = list[tuple[int, dict[str, Any]]]
 
 
-class Missing(str):
-    """A problem of data: a path that leads nowhere, which is wrong use where nothing else is wrong."""
+@dataclass(frozen=True)
+class Reading:
+    """What somebody named of how a table is read; what is found by looking where None."""
 
-    leads_nowhere = True
+    encoding: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
 
 
 def sources_of(task: Task, data_dir: Path | None) -> dict[str, list[str]]:
@@ -124,18 +131,47 @@ def _file_rows(path: Path, split: str, problems: list[str], dataset: Dataset) ->
     if "\0" in str(path):
         problems.append(Missing(f"{str(path)!r} ({split}) is no path"))
         return []
-    file = path if _ending(path) in FORMATS else path.resolve()  # a link is judged by its name, else by its target's
+    file = _judged(path)
     ending = _ending(file)
-    if not path.is_file():
-        problems.append(Missing(f"{path.name} ({split}) does not exist in {path.parent.name or '.'}/"))
-    elif ending not in FORMATS:
-        problems.append(f"{path.name} ({split}) is none of {', '.join(FORMATS)}, .gz allowed")
+    if path.is_dir():
+        problems.append(Missing(f"{path.name} ({split}) is a folder, and a file of rows is wanted"))
+    elif not path.is_file():
+        folder = path.parent.name or "."
+        problems.append(Missing(f"{path.name} ({split}) does not exist in {folder}/{nearest(path)}"))
+    elif why := _unread(file):
+        problems.append(f"{path.name} ({split}): {why}")
     else:
+        how = Reading(dataset.encoding, dataset.delimiter, dataset.sheet)
         try:
-            return list(_rows_of(file, ending, path.name, problems, dataset.encoding, dataset.delimiter))
+            return list(_rows_of(file, ending, path.name, problems, how))
         except (OSError, EOFError, ValueError, zlib.error) as error:
             problems.append(f"{path.name} ({split}) cannot be read as {ending}: {first_line(error)[:200]}")
     return []
+
+
+def found_reading(file: Path, sheet: str | None = None) -> dict[str, str]:
+    """Return what a task's ``dataset`` says of how a table is read that was taken for something, or of which part."""
+    how = {} if sheet is None else {"sheet": sheet}
+    if _ending(_judged(file)) in DELIMITED and encoding_of(file) == WESTERN:
+        how["encoding"] = WESTERN
+    return how
+
+
+def _judged(path: Path) -> Path:
+    """Return the file by whose name a path is judged: a link's own where that says what it is, else its target's."""
+    return path if _ending(path) in FORMATS else path.resolve()
+
+
+def _unread(file: Path) -> str | None:
+    """Return why a file is not read, judged by its name, and what to do; None where it is."""
+    ending = _ending(file)
+    if ending in WORKBOOKS:
+        return f".{ending} is not read; save it as .xlsx or .csv"
+    if ending not in FORMATS:
+        named = f".{ending}" if "." in file.name else "a name without an ending"
+        listed = [f".{each}" for each in FORMATS]
+        return f"{named} is not read; save it as {', '.join(listed[:-1])} or {listed[-1]}"
+    return f".{ending}.gz is not read; unpack it" if file.name.endswith(".gz") and ending not in PACKED else None
 
 
 def _ending(path: Path) -> str:
@@ -147,19 +183,18 @@ def _rows_of(
     ending: str,
     name: str,
     problems: list[str],
-    encoding: str | None = None,
-    delimiter: str | None = None,
+    how: Reading,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the numbered rows of a file, or of standard input, one by one; what is wrong goes to ``problems``."""
     if file is not None and ending == "parquet":
         yield from ((number, _composed(row)) for number, row in enumerate(_parquet_rows(file), start=1))
         return
     if file is not None and ending == "xlsx":
-        yield from sheet_rows(file, name, problems)
+        yield from sheet_rows(file, name, problems, how.sheet)
         return
-    if file is not None and ending in ("csv", "tsv"):
-        with _opened(file, encoding or encoding_of(file), newline="") as text:
-            yield from delimited_rows(text, name, problems, delimiter or ("\t" if ending == "tsv" else None))
+    if file is not None and ending in DELIMITED and not (ending == "txt" and _begins_as_json(file)):
+        with _opened(file, encoding_of(file, how.encoding), newline="") as text:
+            yield from delimited_rows(text, name, problems, how.delimiter or ("\t" if ending == "tsv" else None))
         return
     with _opened(file) as text:
         rows: Iterable[tuple[int, Any]]
@@ -177,6 +212,12 @@ def _rows_of(
                 problems.append(f"{name} row {number}: wants {{field: value}}; got {json.dumps(row)[:40]}")
             else:
                 yield number, _composed(row)
+
+
+def _begins_as_json(file: Path) -> bool:
+    """Return whether a text begins as lines of JSON do, and no table."""
+    with _opened(file, encoding_of(file)) as text:
+        return next(filter(None, map(str.strip, text)), "").startswith('{"')
 
 
 def _composed(row: dict[str, Any]) -> dict[str, Any]:
@@ -225,18 +266,29 @@ def _json_lines(text: str | Iterable[str], name: str, problems: list[str]) -> It
             yield line.number, line.value
 
 
-def unlabelled_rows(file: Path | None, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def unlabelled_rows(
+    file: Path | None, problems: list[str], sheet: str | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the numbered rows to answer of a file, in any of the formats, or of standard input, as JSON lines.
 
     One row after another is in memory, but for a JSON file that is one list. What is wrong goes to ``problems``.
+
+    Args:
+        sheet: of an XLSX file; the first where None.
 
     Raises:
         UsageError: there is no such file.
     """
     name = file.name if file else "standard input"
+    if file is not None and file.is_dir():
+        raise UsageError(f"{file} is a folder, and a file of rows is wanted; name one in it")
+    if file is not None and file.is_file() and (why := _unread(_judged(file))):  # a pipe is called as it likes
+        problems.append(f"{name}: {why}")
+        return
+    ending = _ending(_judged(file)) if file else "jsonl"
     try:
-        yield from _rows_of(file, _ending(file) if file else "jsonl", name, problems)
+        yield from _rows_of(file, ending, name, problems, Reading(sheet=sheet))
     except FileNotFoundError as error:
-        raise UsageError(f"{file} cannot be read: {reason(error)}") from None
+        raise UsageError(f"{file} cannot be read: {reason(error)}{nearest(file) if file else ''}") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
         problems.append(f"{name} cannot be read: {first_line(error)[:200]}")

@@ -6,16 +6,18 @@ that a spreadsheet shows, so that the header is row 1.
 
 import codecs
 import csv
+import difflib
 import gzip
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
-from mptune.tasks.cells import column_name, is_missing
+from mptune.tasks.cells import column_name, is_empty, say_passed_over
 from mptune.terminal import warn_once
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -28,17 +30,38 @@ _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 NumberedRow = tuple[int, dict[str, Any]]
 
 
+class Missing(str):
+    """A problem of data: a name that leads nowhere, which is wrong use where nothing else is wrong."""
+
+    leads_nowhere = True
+
+
 ZIP = b"PK\x03\x04"  # how a workbook begins, whatever its name
+ELSEWHERE = "move it to the front, or save it as a file of its own"  # of a sheet
+WESTERN = "cp1252"  # what spreadsheets of the West write where they do not write UTF-8
 
 
-def encoding_of(file: Path) -> str:
-    """Return how a text file is encoded: what its mark says, UTF-8 if it is that, UTF-16 without a mark, else cp1252.
+def encoding_of(file: Path, named: str | None = None) -> str:
+    """Return how a text file is encoded: what its mark says, else what is named, else what is found by looking.
 
-    Western spreadsheets write cp1252 where they do not write UTF-8; what has been taken for it is said.
+    Found are UTF-8 and UTF-16, and else it is taken for cp1252, which is said. So is UTF-8 for which something else is
+    named: a file that was saved anew, and its task's file not mended.
 
     Raises:
         ValueError: it is no text, but a workbook.
     """
+    found = _found_encoding(file, named)
+    if named is None and found == WESTERN:
+        warn_once(f"{file.name} is read as {WESTERN}; if letters are wrong, save it as UTF-8")
+    if named is None or found in ("utf-16", "utf-8-sig"):
+        return "utf-8" if found == "ascii" else found
+    if found == "utf-8" and not codecs.lookup(named).name.startswith("utf-8"):
+        warn_once(f"{file.name} is UTF-8, but its task says encoding: {named}; take that line out if letters are wrong")
+    return named
+
+
+def _found_encoding(file: Path, named: str | None) -> str:
+    """Return what a file's bytes are, as far as they tell; ASCII where they are that."""
     with _bytes_of(file) as opened:
         head = opened.read(LOOKED_AT)
         if head.startswith(ZIP):
@@ -48,21 +71,18 @@ def encoding_of(file: Path) -> str:
         if head.startswith(_MARKS[0]):
             return "utf-8-sig"
         zeros = [head[half::2].count(0) for half in (0, 1)]
-        if min(zeros) == 0 and max(zeros) > len(head) / 5:  # every other byte of Latin letters
+        if named is None and min(zeros) == 0 and max(zeros) > len(head) / 5:  # every other byte of Latin letters
             return "utf-16-be" if zeros[0] else "utf-16-le"
-        decoder = codecs.getincrementaldecoder("utf-8")()
+        decoder, plain = codecs.getincrementaldecoder("utf-8")(), True
         try:
             while head:
                 decoder.decode(head)
+                plain = plain and head.isascii()
                 head = opened.read(LOOKED_AT)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            warn_once(
-                f"{file.name} is no UTF-8, and is read as cp1252, as Western spreadsheets write it; where letters come "
-                "out wrong, save it as UTF-8, or name its encoding under dataset: encoding:"
-            )
-            return "cp1252"
-    return "utf-8"
+            return WESTERN
+    return "ascii" if plain else "utf-8"
 
 
 def delimited_rows(
@@ -97,11 +117,62 @@ def delimited_rows(
         )
 
 
-def sheet_rows(file: Path, name: str, problems: list[str]) -> Iterator[NumberedRow]:
-    """Yield the rows of the first sheet of an XLSX file; what is wrong goes to ``problems``.
+def sheet_rows(file: Path, name: str, problems: list[str], wanted: str | None = None) -> Iterator[NumberedRow]:
+    """Yield the rows of a sheet of an XLSX file, the first without a name; what is wrong goes to ``problems``.
 
     Raises:
-        ValueError: the file is no XLSX.
+        ValueError: the file is no XLSX, or has no sheet.
+    """
+    with _sheets(file) as sheets:
+        title = wanted if wanted is not None else next(iter(sheets))
+        if title not in sheets:
+            near = difflib.get_close_matches(title, sheets, 1)
+            meant = f". Did you mean {near[0]}?" if near else ""
+            problems.append(Missing(f"{name} has no sheet {title!r}; it has {', '.join(sheets)}{meant}"))
+            return
+        others = _filled(sheets, title) if wanted is None else []
+        rows = enumerate(map(list, sheets[title].iter_rows(values_only=True)), start=1)
+        known, first = len(problems), next(numbered := _under_header(rows, name, problems), None)
+        if first is None:
+            if others and len(problems) == known:
+                problems.append(f"{name}: its first sheet, {title}, has no rows; {elsewhere(others)}")
+            return
+        if others:
+            warn_once(f"{name}: the first sheet, {title}, is read; {elsewhere(others)}")
+        yield first
+        yield from numbered
+
+
+def elsewhere(sheets: Sequence[str]) -> str:
+    """Return which other sheets have rows, and how they are read, for a message."""
+    has, it = ("has", "it") if len(sheets) == 1 else ("have", "one")
+    return f"{', '.join(sheets)} {has} rows: to read {it}, {ELSEWHERE}"
+
+
+def other_sheets(file: Path) -> list[str]:
+    """Return the sheets of a file with rows that are not read, where none is named; none where it is no XLSX."""
+    if not file.name.lower().endswith(".xlsx"):
+        return []
+    with _sheets(file) as sheets:
+        return _filled(sheets, next(iter(sheets)))
+
+
+def _filled(sheets: Mapping[str, Any], read: str) -> list[str]:
+    """Return the other sheets that have a header and a row, as far as that is soon seen."""
+    filled = []
+    for title, sheet in sheets.items():
+        rows = sheet.iter_rows(max_row=RECORDS, values_only=True) if title != read else ()
+        if sum(any(cell is not None for cell in row) for row in rows) > 1:
+            filled.append(title)
+    return filled
+
+
+@contextmanager
+def _sheets(file: Path) -> Iterator[dict[str, Any]]:
+    """Open an XLSX file for its sheets of cells, by their names.
+
+    Raises:
+        ValueError: the file is no XLSX, or has no sheet.
     """
     from openpyxl import load_workbook  # type: ignore[import-untyped]
     from openpyxl.utils.exceptions import InvalidFileException  # type: ignore[import-untyped]
@@ -111,10 +182,9 @@ def sheet_rows(file: Path, name: str, problems: list[str]) -> Iterator[NumberedR
     except (InvalidFileException, KeyError, zipfile.BadZipFile, SyntaxError) as error:  # of XML that is none
         raise ValueError(f"it is no XLSX file ({error})") from None
     try:
-        sheet, *others = book.worksheets
-        if others:
-            warn_once(f"{name} has {1 + len(others)} sheets, of which the first is read: {sheet.title}")
-        yield from _under_header(enumerate(map(list, sheet.iter_rows(values_only=True)), start=1), name, problems)
+        if not book.worksheets:
+            raise ValueError("it has no sheet with cells")
+        yield {sheet.title: sheet for sheet in book.worksheets}
     finally:
         book.close()
 
@@ -173,7 +243,7 @@ def _under_header(rows: Iterable[tuple[int, list[Any]]], name: str, problems: li
     columns: list[str] = []
     empty = []
     for number, cells in rows:
-        if all(is_missing(cell) or (isinstance(cell, str) and not cell.strip()) for cell in cells):
+        if is_empty(cells):
             empty += [number] if columns else []
             continue
         if not columns:
@@ -189,9 +259,7 @@ def _under_header(rows: Iterable[tuple[int, list[Any]]], name: str, problems: li
             problems.append(f"{name} row {number} has {what}; quote a text that has the delimiter in it")
             continue
         yield number, {column: cell for column, cell in zip(columns, cells, strict=False) if column}
-    if empty:
-        rows_said = f"{len(empty)} rows, the first {empty[0]}" if len(empty) > 1 else f"row {empty[0]}"
-        warn_once(f"{name}: {rows_said} without anything in it, passed over")
+    say_passed_over(name, empty)
 
 
 def _head(lines: Iterator[str]) -> list[str]:
