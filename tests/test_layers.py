@@ -20,7 +20,7 @@ HOUSE = [
             "dataset memory prepare tables templates",
             "task",
             "protocols rows splits",
-            "doubts glue guess mrqa nlg others superglue",
+            "doubts examples glue guess mrqa nlg others superglue",
             "data",
             "registry",
         ],

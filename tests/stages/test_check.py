@@ -37,6 +37,12 @@ def test_doubts_and_what_is_cut_are_told(backbone, tmp_path, caplog):
     assert "1 of 5 texts are longer than 40 tokens" in caplog.text
 
 
+def test_a_label_that_the_test_rows_lack_is_told(backbone, tmp_path):
+    (tmp_path / "test.csv").write_text("text,label\nanother,good\n")
+    seen = check(rows(tmp_path, "one,good", "two,bad", "three,bad", test=tmp_path / "test.csv"), backbone)
+    assert seen.doubts == ("mood: bad has 2 rows: it is not tested",)
+
+
 def test_a_task_without_rows_says_where_they_belong(backbone):
     with pytest.raises(DataError, match="it names no rows; add dataset: to its file"):
         check(TaskRows(mood(train="x").without_paths()), backbone)

@@ -139,6 +139,15 @@ def test_a_seed_may_be_a_generator_and_equal_seeds_learn_equally(source, classif
         (["a", "b"], ["a", "a"], "two classes or more; got one class, 'a'"),
         (["a", "b"], ["1", "1.0"], "classes are known by what they read, each by another; got ['1', '1.0']"),
         (["a", "b"], [0.5, 1.7], "continuous"),
+        *(
+            (
+                ["a", "b", "c"],
+                ["x", gap, "y"],
+                "Input y contains NaN: text number 2 has no class; fill it, or leave the text out",
+            )
+            for gap in (None, float("nan"), pandas.NA)
+        ),
+        (["a", "b"], np.array([0, np.nan]), "Input y contains NaN: text number 2 has no class"),
         (["a", "b"], ["glad", "mad"], "words lacks the class 'mad'; it has glad, sad"),
     ],
 )

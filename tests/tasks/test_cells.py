@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from mptune.errors import DataError
-from mptune.tasks.cells import CellError, cell, is_missing, label_key
+from mptune.tasks.cells import CellError, cell, is_empty, is_missing, label_key, meant
 from mptune.tasks.data import load_data
 from mptune.tasks.dataset import Dataset
 from mptune.tasks.task import Task
@@ -144,9 +144,9 @@ def test_nan_and_null_are_empty_and_an_absent_column_is_none(tmp_path):
         '{"age": NaN, "note": "a", "label": 1}\n{"age": null, "note": "b", "label": NaN}\n{"note": "c", "label": 1}\n'
     )
     assert problems(guests(file)) == [
-        "rows.jsonl row 1: empty age; it has note, label",
-        "rows.jsonl row 2: empty age, label; it has note",
-        "rows.jsonl row 3: no age; it has note, label",
+        "rows.jsonl row 1: age is empty; fill it, or leave the row out",
+        "rows.jsonl row 2: age, label are empty; fill them, or leave the row out",
+        "rows.jsonl row 3: no age, which template: of the task names; it has note, label",
     ]
 
 
@@ -189,3 +189,18 @@ def test_a_row_of_objects_is_no_table(tmp_path):
     file = write(tmp_path / "rows.jsonl", [{"a": {"0": "x", "b": "y"}, "label": {"0": 1, "b": 2}}])
     task = guests(file, template="{a[b]}", verbalizer={}, target="{label[b]}")
     assert load_data(task, ["train"]).train[0].input == "y"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("Mesage", "Message Text"), ("text", "Message Text"), ("ticket_no", "Ticket No"), ("MESSAGE TEXT", "Message Text"),
+     ("Ticket Number No", "Ticket No"), ("when", None), ("#", None)],
+)  # fmt: skip
+def test_a_column_that_is_meant_is_like_the_name_or_has_its_words(name, found):
+    assert meant(name, ("Message Text", "Ticket No", "Überblick")) == found
+
+
+def test_a_row_with_nothing_but_gaps_and_spaces_is_empty():
+    assert is_empty([None, float("nan"), " ", b"\t"])
+    assert not is_empty([None, 0])
+    assert not is_empty([False])

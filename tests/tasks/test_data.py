@@ -37,7 +37,9 @@ def test_a_split_is_read_without_the_training_rows(tmp_path, split):
 def test_wrong_test_rows_are_told_before_any_training(tmp_path):
     task = make_task(tmp_path, "toy")
     write_rows(tmp_path / "toy.test.jsonl", [{"text": "x"}])
-    assert problems(task, ["train", "validation"]) == ["toy.test.jsonl row 1: no label; it has text"]
+    assert problems(task, ["train", "validation"]) == [
+        "toy.test.jsonl row 1: no label, which label: of the task names; it has text"
+    ]
 
 
 def test_the_identity_of_data_is_what_was_rendered_and_in_which_split(tmp_path):
@@ -102,7 +104,7 @@ def test_what_is_wrong_with_rows_is_told_to_each_who_asks(tmp_path, monkeypatch)
     write_rows(tmp_path / "toy.test.jsonl", [{"text": "x"}])
     opened, rows = files_opened(monkeypatch), TaskRows(task)
     for splits in (["train"], ["test"], ["train"]):
-        with pytest.raises(DataError, match=r"toy\.test\.jsonl row 1: no label; it has text"):
+        with pytest.raises(DataError, match=r"toy\.test\.jsonl row 1: no label, which label: of"):
             rows.data(*splits)
     assert opened["toy.test.jsonl"] == 1
 

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from openpyxl import Workbook
 
 from mptune.errors import ConfigError, DataError, UsageError
 from mptune.tasks.data import load_data
-from mptune.tasks.guess import guess_task, task_name
+from mptune.tasks.guess import guess_task, question, task_name
 from mptune.tasks.registry import load_task
 
 TEXTS = [f"a message about number {n}, with some words" for n in range(12)]
@@ -139,8 +140,115 @@ def test_a_name_that_no_task_may_have_is_told_in_a_line(tmp_path):
 
 
 def test_one_label_alone_is_refused(tmp_path):
-    with pytest.raises(DataError, match="column 'Category' has 1 label; a task tells two or more apart"):
+    with pytest.raises(
+        DataError, match=r"column 'Category' has a single value, 'a', and a task tells two or more apart\. Add rows of"
+    ):
         guess_task(table(tmp_path, ["a"] * 12), "t", label="Category")
+    with pytest.raises(UsageError) as told:
+        guess_task(table(tmp_path, ["a"] * 12), "t")
+    assert str(told.value) == (
+        "no column of tickets.csv looks like a label: a few values that many rows share. Category has a single value, "
+        "'a'; add rows of another. Name it: --label COLUMN, one of Message Body, Category"
+    )
+    with pytest.raises(DataError, match="column 'Category' is empty in every row, and a label is wanted in some"):
+        guess_task(table(tmp_path, [" "] * 12), "t", label="Category")
+
+
+def test_too_few_rows_are_told_as_such(tmp_path):
+    file = table(tmp_path, ["a", "b"])
+    with pytest.raises(DataError, match=r"column 'Category' has 2 values on 2 rows, and more rows are wanted: several"):
+        guess_task(file, "t", label="Category")
+    with pytest.raises(
+        UsageError, match=r"that many rows share\. It has 2 rows, and more are wanted\. Name it: --label"
+    ):
+        guess_task(file, "t")
+
+
+def test_a_column_that_is_named_and_no_label_is_told_with_those_that_may_be(tmp_path):
+    columns = [(f"T-{n}", "one") for n in range(30)]
+    file = table(tmp_path, ["a", "b", "c"] * 10, columns=columns, head="Body;Category;Ticket No;Source")
+    for label, why in (
+        ("Ticket No", "has 30 values on 30 rows, which is no label: many rows share one."),
+        ("Source", "has a single value, 'one', and a task tells two or more apart. Add rows of another."),
+    ):
+        with pytest.raises(DataError) as told:
+            guess_task(file, "tickets", label=label)
+        assert str(told.value) == (
+            f"the data of task 'tickets' cannot be used: tickets.csv: column {label!r} {why} "
+            "Columns that may be the label: Category (3 values). Name it: --label COLUMN"
+        )
+
+
+def test_labels_that_are_numbers_are_told_to_mean_nothing(tmp_path):
+    numbers = guess_task(table(tmp_path, ["1", "2.5", "-3"] * 4), "t")
+    assert numbers.said == ("the labels are numbers; write under verbalizer: what they mean",)
+    assert guess_task(table(tmp_path, ["1", "two"] * 6), "t").said == ()
+
+
+@pytest.mark.parametrize(
+    ("label", "asked"),
+    [
+        ("team", "Which team is it: a or b?"),
+        ("Category:", "Which category is it: a or b?"),
+        ("Handled By Team", "Handled By Team: a or b?"),
+        ("is_spam", "is spam: a or b?"),
+        ("{odd} name?", "{{odd}} name: a or b?"),
+        ("??", "Which ?? is it: a or b?"),
+    ],
+)
+def test_a_question_reads_as_english_for_any_column(label, asked):
+    assert question(label, ["text"], {"0": "a", "1": "b"}) == f"{asked} {{text}}"
+
+
+def test_a_table_that_is_taken_for_cp1252_says_so_in_its_task_and_once(tmp_path, caplog):
+    file = table(tmp_path, ["gut", "schlecht"] * 15, head="Text für alle;Category")
+    assert "encoding" not in guess_task(file, "t").task.dataset.model_dump(exclude_none=True)
+    file.write_bytes(file.read_text().encode("cp1252"))
+    task = guess_task(file, "t", beside=tmp_path).task
+    assert task.dataset.encoding == "cp1252"
+    load_data(task.located(tmp_path), ["train"])
+    assert [said for said in caplog.messages if "cp1252" in said] == [
+        "tickets.csv is read as cp1252; if letters are wrong, save it as UTF-8"
+    ]
+
+
+def workbook(path, **sheets):
+    book = Workbook()
+    book.remove(book.active)
+    for title, lines in sheets.items():
+        sheet = book.create_sheet(title)
+        for line in lines:
+            sheet.append(line)
+    book.save(path)
+    return path
+
+
+LABELLED = [["text", "team"], *[[f"a message about {n}", "ab"[n % 2]] for n in range(12)]]
+
+
+def test_a_table_on_another_sheet_is_named_and_read_where_it_is_chosen(tmp_path):
+    lines = [["What", "When"], ["a report of this year", "today"], ["and of the next one", "tomorrow"]]
+    file = workbook(tmp_path / "t.xlsx", Cover=lines, Data=LABELLED)
+    with pytest.raises(UsageError, match=r"one of What, When\. Other sheets have rows: Data; --sheet NAME reads one$"):
+        guess_task(file, "t")
+    with pytest.raises(
+        UsageError, match=r"has no column 'team'; it has What, When\. Other sheets have rows: Data; --s"
+    ):
+        guess_task(file, "t", label="team")
+    empty = workbook(tmp_path / "e.xlsx", Cover=[], Data=LABELLED)
+    with pytest.raises(
+        DataError, match=r"Cover, has no rows; Data has rows: to read it, move it .*--sheet NAME reads another"
+    ):
+        guess_task(empty, "t")
+    for each in (file, empty):
+        task = guess_task(each, "t", sheet="Data", beside=tmp_path).task
+        assert (task.dataset.sheet, task.label) == ("Data", "team")
+        assert len(load_data(task.located(tmp_path), ["train", "test"]).test) == 2
+
+
+def test_a_sheet_is_of_workbooks(tmp_path):
+    with pytest.raises(UsageError, match=r"--sheet is of xlsx files; tickets\.csv has no sheets"):
+        guess_task(table(tmp_path, ["a", "b"] * 6), "t", sheet="Data")
 
 
 @pytest.mark.parametrize(
@@ -162,12 +270,40 @@ def test_the_command_writes_the_task_and_shows_what_a_model_reads(cli, tmp_path,
     assert out.startswith("tickets.yaml: the text is Message Body, the label Category\n'good' × 1 is read as 'Good'\n")
     assert "Good\tGood\t" in out
     assert "tokens: Which category is it: Good or bad? a message about" in out
-    assert "then: mptune adapt --task tickets.yaml --out prompts/tickets" in err
+    assert err.endswith(
+        "Look at tickets.yaml, change what is wrong, the question in template: before all;\n"
+        "then: mptune adapt --task tickets.yaml --out prompts/tickets\n"
+    )
     assert load_task(tmp_path / "tickets.yaml").relabel == {"good": "Good"}
     code, again, err = cli("tasks", "tickets.yaml", "--backbone", tmp_path / "model")
     assert (code, again[again.index("label\tword") :]) == (0, out[out.index("label\tword") :])
     code, _, err = cli("init", "tickets.csv")
-    assert (code, err) == (2, "mptune: tickets.yaml is there already; remove it, or name another with --out\n")
+    taken = "tickets.yaml is there already; remove it, or name another with --out\n"
+    assert (code, err) == (2, f"mptune: {taken}")
+    code, _, err = cli("init", "tickets.csv", "--label", "Categorie")
+    assert code == 2
+    assert err.endswith(f"Did you mean 'Category'?\n{taken}")
+
+
+def test_a_table_whose_rows_are_wrong_leaves_no_task_so_that_the_same_command_may_be_given_again(
+    cli, tmp_path, monkeypatch
+):
+    from support.models import make_backbone, saved
+
+    saved(make_backbone("t5"), tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    file = table(tmp_path, ["Good", "bad"] * 10)
+    whole = file.read_text()
+    file.write_text(whole.replace(TEXTS[3] + " 3", ""))
+    command = ("init", "tickets.csv", "--text", "Message Body", "--backbone", tmp_path / "model")
+    code, out, err = cli(*command)
+    assert (code, out) == (3, "")
+    assert "tickets.csv row 5: Message Body is empty; fill it, or leave the row out" in err
+    assert cli(*command[:-1], "./none")[0] == 3
+    assert not (tmp_path / "tickets.yaml").exists()
+    file.write_text(whole)
+    code, _, err = cli(*command)
+    assert code == 0, err
 
 
 @pytest.mark.parametrize(

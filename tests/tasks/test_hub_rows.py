@@ -123,7 +123,7 @@ def test_an_empty_text_in_public_data_is_kept_but_not_a_missing_one(tmp_path):
     assert len(load_data(builtin_tasks()["sst2"], ["train"], tmp_path).train) == 2
     write(tmp_path / "sst2.train.jsonl", [*rows, {"sentence": None, "label": 1}])
     assert problems(builtin_tasks()["sst2"], ["train"], tmp_path) == [
-        "sst2.train.jsonl row 3: empty sentence; it has label"
+        "sst2.train.jsonl row 3: sentence is empty; fill it, or leave the row out"
     ]
 
 

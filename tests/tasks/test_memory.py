@@ -103,9 +103,37 @@ def test_what_is_no_table_is_refused_with_what_came(given, said):
 
 
 def test_what_is_wrong_in_a_row_is_told_with_its_split_and_number():
-    rows = TaskRows.from_rows(ROWS[:6], label="topic", test=[*ROWS[6:8], {"text": "x", "topic": "bil"}])
     with pytest.raises(DataError, match=r"test row 3: the label 'bil' is not in the verbalizer \(bill, parcel\)"):
-        rows.data("test")
+        TaskRows.from_rows(ROWS[:6], label="topic", test=[*ROWS[6:8], {"text": "x", "topic": "bil"}])
+
+
+def test_a_gap_in_the_texts_is_refused_at_once_and_a_row_of_gaps_passed_over_with_a_line(caplog):
+    table = pandas.DataFrame([*ROWS, {"text": None, "topic": None, "n": None}])
+    rows = TaskRows.from_rows(table)
+    assert "train: row 31 without anything in it, passed over" in caplog.messages
+    assert len(rows.data("train", "validation", "test").train) == 20
+    table.loc[[2, 4], "text"] = float("nan")
+    with pytest.raises(DataError, match=r"train rows 3, 5: text is empty; fill it, or leave the row out$"):
+        TaskRows.from_rows(table)
+
+
+def test_what_is_said_of_a_guess_is_true_where_there_is_no_tasks_file(caplog):
+    topics = ["delivery"] * 20 + ["delivry"] + ["invoice"] * 8 + ["invoices"] * 4
+    TaskRows.from_rows([{"text": f"a message about {n}", "topic": topic} for n, topic in enumerate(topics)])
+    assert caplog.messages == [
+        "mine: 'invoices' × 4: did you mean 'invoice'? If so, correct it in the rows",
+        "mine: 'delivry' × 1 is read as 'delivery', which it nearly is; if it is a label of its own, pass task= a Task "
+        "with it in its verbalizer",
+    ]
+    caplog.clear()
+    TaskRows.from_rows([{"text": f"a message about {n}", "topic": n % 3} for n in range(30)])
+    assert caplog.messages == ["mine: the labels are numbers; pass task= a Task whose verbalizer says what they mean"]
+
+
+def test_a_label_of_few_rows_is_told_to_be_neither_tested_nor_validated(caplog):
+    rows = [*ROWS, {"text": "well done", "topic": "praise", "n": 30}]
+    TaskRows.from_rows(rows).data("train", "validation")
+    assert "mine: praise has 1 row: it is neither tested nor validated" in caplog.messages
 
 
 def test_rows_of_two_splits_are_refused_as_python_says_it_and_left_out_where_asked():

@@ -3,12 +3,16 @@
 import gzip
 import io
 import json
+import os
+import re
 import sys
+import threading
 
 import pytest
 
-from mptune.errors import DataError
+from mptune.errors import DataError, UsageError
 from mptune.tasks.data import load_data
+from mptune.tasks.guess import guess_task
 from mptune.tasks.registry import load_task
 from mptune.tasks.rows import unlabelled_rows
 from mptune.tasks.task import Example
@@ -53,7 +57,7 @@ def test_text_stays_the_text_of_the_file(tmp_path, ending, text):
     file = write(tmp_path / f"rows.{ending}", [{"text": text, "label": "good"}, {"text": "x", "label": "bad"}])
     if text.isspace():
         row = 2 if ending == "csv" else 1
-        assert problems(mood(train=file)) == [f"rows.{ending} row {row}: empty text; it has label"]
+        assert problems(mood(train=file)) == [f"rows.{ending} row {row}: text is empty; fill it, or leave the row out"]
     else:
         assert load_data(mood(train=file), ["train"]).train[0].input == f"mood: {text}"
 
@@ -138,9 +142,9 @@ def test_problems_of_another_tasks_rows_are_not_told(tmp_path):
 def test_a_missing_field_is_told_with_file_row_and_what_there_is(tmp_path):
     rows = [ROWS[0], {"txt": "a flat tyre", "label": "bad"}, {"text": None, "label": "bad"}, {"label": "good"}]
     assert problems(mood(train=write(tmp_path / "rows.jsonl", rows))) == [
-        "rows.jsonl row 2: no text (did you mean txt?); it has txt, label",
-        "rows.jsonl row 3: empty text; it has label",
-        "rows.jsonl row 4: no text; it has label",
+        "rows.jsonl row 2: no text, which template: of the task names (did you mean txt?); it has txt, label",
+        "rows.jsonl row 3: text is empty; fill it, or leave the row out",
+        "rows.jsonl row 4: no text, which template: of the task names; it has label",
     ]
 
 
@@ -150,9 +154,10 @@ def test_an_empty_field_is_a_missing_one(tmp_path, ending, blank):
     rows = [{"text": blank, "label": "good"}, {"text": "x", "label": blank}, {"text": blank, "label": blank}]
     name, first = f"rows.{ending}", 2 if ending == "csv" else 1
     assert problems(mood(train=write(tmp_path / name, rows))) == [
-        f"{name} row {first}: empty text; it has label",
-        f"{name} row {first + 1}: empty label; it has text",
-        *([] if ending == "csv" else [f"{name} row 3: empty text, label; it has nothing"]),  # a table's is passed over
+        f"{name} row {first}: text is empty; fill it, or leave the row out",
+        f"{name} row {first + 1}: label is empty; fill it, or leave the row out",
+        # of a table it is passed over
+        *([] if ending == "csv" else [f"{name} row 3: text, label are empty; fill them, or leave the row out"]),
     ]
 
 
@@ -171,7 +176,7 @@ def test_a_missing_or_empty_part_of_a_field_is_told(tmp_path):
     assert problems(free(train=file)) == [
         "rows.jsonl row 2: title[0] is missing or empty",
         "rows.jsonl row 3: title[0] is missing or empty",
-        "rows.jsonl row 4: empty title; it has text",
+        "rows.jsonl row 4: title is empty; fill it, or leave the row out",
         "rows.jsonl row 6: title[0] is missing or empty",
     ]
 
@@ -233,14 +238,71 @@ def test_a_missing_file_is_told_with_its_split_and_folder(tmp_path):
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "rows.csv").mkdir()
-    assert problems(mood(train=tmp_path / "rows.csv"), code=2)[0].startswith("rows.csv (train) does not exist in ")
-
-
-def test_an_unknown_format_is_told(tmp_path):
-    (tmp_path / "rows.xls").write_text("x")
-    assert problems(mood(train=tmp_path / "rows.xls")) == [
-        "rows.xls (train) is none of jsonl, json, csv, tsv, xlsx, parquet, .gz allowed"
+    assert problems(mood(train=tmp_path / "rows.csv"), code=2) == [
+        "rows.csv (train) is a folder, and a file of rows is wanted"
     ]
+
+
+LISTED = ".jsonl, .json, .csv, .tsv, .txt, .xlsx or .parquet"
+UNREAD = {
+    "rows.xls": ".xls is not read; save it as .xlsx or .csv",
+    "rows.ODS": ".ods is not read; save it as .xlsx or .csv",
+    "rows.py": f".py is not read; save it as {LISTED}",
+    "rows": f"a name without an ending is not read; save it as {LISTED}",
+    "rows.xlsx.gz": ".xlsx.gz is not read; unpack it",
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_format_that_is_not_read_is_told_by_its_ending_with_what_to_do(tmp_path, name):
+    """At each door: a task's rows, rows to answer, and a table to look at; also by a link of no ending."""
+    (tmp_path / name).write_bytes(b"\xd0\xcf\x11\xe0")
+    assert problems(mood(train=tmp_path / name)) == [f"{name} (train): {UNREAD[name]}"]
+    (tmp_path / "linked").symlink_to(name)
+    for file in (name, "linked"):
+        told = []
+        assert list(unlabelled_rows(tmp_path / file, told)) == []
+        assert told == [f"{file}: {UNREAD[name]}"]
+    with pytest.raises(DataError, match=re.escape(f"{name}: {UNREAD[name]}")):
+        guess_task(tmp_path / name, "rows")
+
+
+def test_a_pipe_is_read_as_json_lines_whatever_its_name(tmp_path):
+    os.mkfifo(tmp_path / "rows.py")
+    writer = threading.Thread(target=write_rows, args=(tmp_path / "rows.py", ROWS))
+    writer.start()
+    assert [row for _, row in unlabelled_rows(tmp_path / "rows.py", [])] == ROWS
+    writer.join()
+
+
+@pytest.mark.parametrize(("delimiter", "encoding"), [("\t", "utf-16"), ("\t", "utf-8"), (";", "cp1252")])
+def test_a_txt_file_is_a_table_as_a_spreadsheet_exports_it(tmp_path, delimiter, encoding):
+    lines = [delimiter.join(cells) for cells in (("text", "label"), ("zu spät, schade", "bad"), ("schön", "good"))]
+    (tmp_path / "rows.txt").write_bytes("\r\n".join(lines).encode(encoding))
+    train = load_data(mood(train=tmp_path / "rows.txt"), ["train"]).train
+    assert [(e.row, e.input) for e in train] == [(2, "mood: zu spät, schade"), (3, "mood: schön")]
+
+
+def test_a_txt_file_may_hold_lines_of_json(tmp_path):
+    write(tmp_path / "rows.jsonl", ROWS).rename(tmp_path / "rows.txt")
+    assert [row for _, row in unlabelled_rows(tmp_path / "rows.txt", [])] == ROWS
+
+
+def test_a_file_that_is_not_there_is_told_with_the_nearest_of_its_folder(tmp_path):
+    write(tmp_path / "Tickets.csv", ROWS)
+    assert problems(mood(train=tmp_path / "tikets.csv"), code=2) == [
+        f"tikets.csv (train) does not exist in {tmp_path.name}/. Did you mean Tickets.csv?"
+    ]
+    with pytest.raises(UsageError, match=r"tikets\.csv cannot be read: No such file .*\. Did you mean Tickets\.csv\?$"):
+        list(unlabelled_rows(tmp_path / "tikets.csv", []))
+    with pytest.raises(UsageError, match=r"cannot be read: No such file or directory$"):
+        list(unlabelled_rows(tmp_path / "quite other.csv", []))
+
+
+def test_a_folder_of_rows_to_answer_is_told_without_an_error_number(tmp_path):
+    with pytest.raises(UsageError) as told:
+        list(unlabelled_rows(tmp_path, []))
+    assert str(told.value) == f"{tmp_path} is a folder, and a file of rows is wanted; name one in it"
 
 
 def test_every_broken_line_is_told_with_its_row(tmp_path):
@@ -291,7 +353,7 @@ def test_a_csv_row_with_too_many_or_too_few_cells_is_told(tmp_path):
     file.write_text("text,label\nx,good\nwell, well,good\nbad\n")
     assert problems(mood(train=file)) == [
         "rows.csv row 3 has more cells than the header; quote a text that has the delimiter in it",
-        "rows.csv row 4: no label; it has text",
+        "rows.csv row 4: no label, which label: of the task names; it has text",
     ]
 
 
@@ -363,9 +425,9 @@ def test_everything_wrong_with_all_splits_is_told_at_once(tmp_path):
     task = mood(train=train, validation=tmp_path / "dev.json", test=test)
     assert problems(task, ["train", "validation", "test"]) == [
         "train.jsonl row 2: the label 'fair' is not in the verbalizer (bad, good)",
-        "train.jsonl row 3: no text; it has label",
+        "train.jsonl row 3: no text, which template: of the task names; it has label",
         f"dev.json (validation) does not exist in {tmp_path.name}/",
-        "test.csv row 3: empty text; it has label",
+        "test.csv row 3: text is empty; fill it, or leave the row out",
         "train.jsonl row 1 stands in test.csv too, row 2 "
         "(`overlap: drop` under dataset leaves such rows out of training)",
     ]

@@ -27,7 +27,9 @@ def sheet(path, *rows, more=0):
     for row in rows:
         book.active.append(row)
     for number in range(more):
-        book.create_sheet(f"more {number}").append(["x"])
+        other = book.create_sheet(f"more {number}")
+        for cells in (["text", "label"], ["z", "bad"]):
+            other.append(cells)
     book.save(path)
     return path
 
@@ -56,8 +58,20 @@ def test_an_encoding_is_found_by_looking(tmp_path, encoding, mark, found, compre
 def test_what_is_taken_for_cp1252_is_said_with_what_to_do(tmp_path, caplog):
     (tmp_path / "old.csv").write_bytes(f"text,label\n{TEXT},good\n".encode("cp1252"))
     read(tmp_path / "old.csv")
-    assert "old.csv is no UTF-8, and is read as cp1252, as Western spreadsheets write it; where letters" in caplog.text
-    assert "name its encoding under dataset: encoding:" in caplog.text
+    assert caplog.messages == ["old.csv is read as cp1252; if letters are wrong, save it as UTF-8"]
+    assert len("mptune: tickets" + caplog.messages[0].removeprefix("old")) < 80  # one line of a narrow terminal
+
+
+def test_a_mark_goes_before_the_encoding_that_is_named_and_utf_8_without_one_is_told(tmp_path, caplog):
+    """As where a table was saved anew, and the task's file says how it was before."""
+    for number, written in enumerate(("utf-8-sig", "utf-16", "cp1252", "ascii", "utf-8")):
+        text = "plain" if written == "ascii" else "zu spät"
+        (tmp_path / f"{number}.csv").write_bytes(f"text,label\n{text},bad\n".encode(written))
+        read_as = load_data(mood(train=tmp_path / f"{number}.csv", encoding="cp1252"), ["train"]).train[0].input
+        assert (read_as == f"mood: {text}") == (written != "utf-8")
+    assert caplog.messages == [
+        "4.csv is UTF-8, but its task says encoding: cp1252; take that line out if letters are wrong"
+    ]
 
 
 def test_a_broken_letter_far_behind_is_no_utf_8(tmp_path):
@@ -143,8 +157,31 @@ def test_a_sheet_is_read_with_its_rows_numbers(tmp_path, caplog):
     rows, wrong = read(file)
     assert wrong == []
     assert rows == [(3, {"text": "x", "label": 1}), (5, {"text": 7, "label": True}), (6, {"text": "y", "label": None})]
-    assert "a.xlsx has 3 sheets, of which the first is read: Sheet" in caplog.text
+    assert (
+        "a.xlsx: the first sheet, Sheet, is read; more 0, more 1 have rows: to read one, move it to the front, or save "
+        "it as a file of its own"
+    ) in caplog.messages
     assert "row 4 without anything in it" in caplog.text
+
+
+def test_a_first_sheet_without_rows_names_those_that_have_some(tmp_path):
+    for rows in ([], [["Report"]]):
+        assert read(sheet(tmp_path / "a.xlsx", *rows, more=1)) == (
+            [],
+            [
+                "a.xlsx: its first sheet, Sheet, has no rows; more 0 has rows: to read it, move it to the front, or "
+                "save it as a file of its own"
+            ],
+        )
+
+
+def test_a_sheet_that_is_named_is_read_and_one_that_is_not_there_is_told(tmp_path, caplog):
+    file = sheet(tmp_path / "a.xlsx", ["Report"], more=2)
+    assert load_data(mood(train=file, sheet="more 1"), ["train"]).train[0].input == "mood: z"
+    assert caplog.messages == []
+    assert problems(mood(train=file, sheet="mor 1"), code=2) == [
+        "a.xlsx has no sheet 'mor 1'; it has Sheet, more 0, more 1. Did you mean more 1?"
+    ]
 
 
 def test_a_column_that_stands_twice_is_refused_in_a_sheet_too(tmp_path):
@@ -215,6 +252,26 @@ def test_a_text_that_stands_several_times_is_on_one_side_and_a_class_of_two_stay
     assert by_label(data.train)["bad"] == 2
 
 
+def test_labels_of_which_no_row_is_held_out_are_told_with_their_rows(tmp_path, caplog):
+    words = {label: label for label in "abcdefgh"}
+    counts = {"a": 30, "b": 1, "c": 2, "d": 3}
+    held = mood(words, train=table(tmp_path, counts), split="held-out")
+    load_data(held, ["train"])
+    assert caplog.messages[1:] == [
+        "mood: b has 1 row, c has 2 rows: they are neither tested nor validated",
+        "mood: d has 3 rows: it is not validated",
+    ]
+    caplog.clear()
+    own = mood(words, train=table(tmp_path, {"a": 30, **dict.fromkeys("bcdefgh", 1)}))
+    load_data(own, ["train"])
+    assert caplog.messages == []  # nothing is held out
+    load_data(own, ["train", "validation"])
+    (said,) = caplog.messages
+    assert said.endswith(" has 1 row and 1 labels more: they are not validated") or said.endswith(
+        "they are not validated"
+    )
+
+
 def test_held_out_wants_no_other_split(tmp_path):
     with pytest.raises(
         ValidationError, match="split: held-out takes all rows from train, and wants no validation and no"
@@ -224,11 +281,12 @@ def test_held_out_wants_no_other_split(tmp_path):
 
 def test_rows_without_a_label_are_passed_over_where_the_task_says_so(tmp_path, caplog):
     file = table(tmp_path, {"good": 1, "bad": 1}, extra=["open,", "open too,  "])
-    assert problems(mood(train=file))[0] == "all.csv row 4: empty label; it has text"
+    assert problems(mood(train=file))[0] == "all.csv row 4: label is empty; fill it, or leave the row out"
     assert len(load_data(mood(train=file, without_label="skip"), ["train"]).train) == 2
     assert "all.csv has rows without a label, which are passed over: 2" in caplog.text
     with pytest.raises(
-        DataError, match=r"rows 2, 3: no txt .did you mean text[?].; it has text, label"
+        DataError,
+        match=r"rows 2, 3: no txt, which template: of the task names .did you mean text[?].; it has text, label",
     ):  # a row that lacks more is none of these
         load_data(mood(train=file, template="{txt}", without_label="skip"), ["train"])
 

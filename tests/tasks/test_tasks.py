@@ -236,7 +236,14 @@ def test_two_spellings_of_one_label_value_are_refused():
         ("# only a remark\n", "wants `field: value` lines; got nothing"),
         ("- name: a\n", "wants `field: value` lines; got a list"),
         ("just words", "wants `field: value` lines; got 'just words'"),
-        ("name: 'a\n", "is not valid YAML in line 2: found unexpected end of stream"),
+        ("name: 'a\n", "is not valid YAML in line 1: a quote opens there and is not closed"),
+        ('name: a\ntemplate: "what?\nlabel: b\n', "is not valid YAML in line 2: a quote opens there and is not closed"),
+        ('name: a\ntemplate: "\\d"\n', "is not valid YAML in line 2: found unknown escape character 'd'"),
+        ("name: a\ndataset:\n\ttrain: b\n", "is not valid YAML in line 3: it begins with a tab; use blanks, not tabs"),
+        (
+            "name: a\nmetrics: [f1,\n  accuracy\nlabel: b\n",
+            "is not valid YAML in line 4: expected ',' or ']', but got ':'; its bracket opens in line 2",
+        ),
         ("name: a\n  template: b\n", "is not valid YAML in line 2: mapping values are not allowed here"),
     ],
 )
@@ -496,6 +503,35 @@ def test_an_unknown_task_suggests_the_nearest():
 
 def test_a_task_file_that_is_missing_is_no_unknown_name():
     assert "nowhere.yaml: cannot be read" in refusal(get_task, "nowhere.yaml")
+
+
+def test_a_file_of_ones_own_is_thought_of_before_the_tasks_that_come_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("tickets.yaml", "sst-2.yml"):
+        write(tmp_path, "name: m\ndataset: {train: a}\ntemplate: '{t}'\nverbalizer: {0: no, 1: yes}", name)
+    hint = "`mptune tasks` lists them; a task of yours is a .yaml file."
+    for name, own in (("tickets", "tickets.yaml"), ("Tikets", "tickets.yaml"), ("sst-2", "sst-2.yml")):
+        with pytest.raises(UnknownNameError) as error:
+            get_task(name)
+        assert str(error.value) == f"no task is called {name!r}. Did you mean {own}? {hint}"
+    assert get_task("sst2").name == "sst2"
+    assert (
+        refusal(get_task, "tiket.yaml")
+        == "tiket.yaml: cannot be read (No such file or directory). Did you mean tickets.yaml?"
+    )
+    (tmp_path / "folder.yaml").mkdir()
+    assert "is a folder, and a YAML file is wanted; name one in it" in refusal(get_task, "folder.yaml")
+
+
+def test_a_column_that_is_missing_is_told_with_the_place_that_names_it():
+    task = make(template="{Message} {about[place]}", label="team", subset="kind", group="{page}")
+    row = {"id": 1, "Message Text From Customer": "x", "kind": ""}
+    assert task.lacking(row, blank=True) == (
+        "no Message, which template: of the task names (did you mean Message Text From Customer?), "
+        "no about, which template: of the task names, no page, which group: of the task names, "
+        "no team, which label: of the task names; it has id, Message Text From Customer, kind. "
+        "kind is empty; fill it, or leave the row out"
+    )
 
 
 def test_a_protocol_stands_behind_the_name_of_a_public_task():

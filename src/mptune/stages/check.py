@@ -9,7 +9,8 @@ from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
 from mptune.tasks.data import TaskRows
 from mptune.tasks.doubts import doubts
-from mptune.tasks.task import SPLITS, Example
+from mptune.tasks.splits import unseen
+from mptune.tasks.task import SPLITS, Example, Split
 
 SHOWN = 3  # rendered rows
 
@@ -47,10 +48,15 @@ def check(rows: TaskRows, backbone: Backbone, config: AdaptConfig | None = None)
     # One row of each class in turn, so that what is shown is not all of one kind.
     firsts = list({e.label: i for i, e in reversed(list(enumerate(data.train)))}.values())
     others = [i for i in range(len(data.train)) if i not in firsts]
+    # Of what was held out of the training rows it has been said.
+    others_named: dict[Split, list[Example]] = {
+        split: examples[split] for split in there if split != "train" and not held_out
+    }
+    said = [f"{rows.name}: {each}" for each in unseen(rows.task, data.train, others_named)]
     return TaskCheck(
         tuple((v, w, tuple(counts[s][v] for s in there)) for v, w in rows.task.verbalizer.items()),
         there,
         tuple((data.train[i], len(encoded.inputs[i])) for i in sorted([*firsts, *others][:SHOWN])),
         max(map(len, encoded.inputs), default=0),
-        tuple(doubts(rows.task, data.train, None)),
+        (*doubts(rows.task, data.train, None), *said),
     )

@@ -19,7 +19,7 @@ from mptune.prompts.prompt import MultitaskPrompt, backbone_of
 from mptune.prompts.shipped import shipped_for
 from mptune.stages.adaptation import adapt
 from mptune.stages.ensemble import adapt_with_unlabelled
-from mptune.tasks.cells import CellError, label_key, text_cell
+from mptune.tasks.cells import CellError, is_missing, label_key, text_cell
 from mptune.tasks.data import TaskRows
 from mptune.tasks.guess import label_words, question
 from mptune.tasks.memory import is_frame
@@ -87,6 +87,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         texts = _texts(X)
         check_consistent_length(texts, y)
+        gap = next((number for number, each in enumerate(y, start=1) if is_missing(each)), None)
+        if gap is not None:  # looked for before numpy makes the class "nan" of it
+            raise ValueError(f"Input y contains NaN: text number {gap} has no class; fill it, or leave the text out")
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)

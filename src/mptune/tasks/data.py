@@ -4,16 +4,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 
 from mptune.errors import DataError, UsageError
 from mptune.files import digest
-from mptune.tasks.cells import CellError, label_key
+from mptune.tasks.cells import CellError
 from mptune.tasks.dataset import IN_MEMORY, Dataset
+from mptune.tasks.examples import kept, rendered
 from mptune.tasks.guess import Table, guess_rows
-from mptune.tasks.memory import rows_in_memory
+from mptune.tasks.memory import numbered, rows_in_memory
 from mptune.tasks.rows import NumberedRows, read_rows, sources_of, unlabelled_sources
 from mptune.tasks.splits import (
     TEST_SHARE,
@@ -25,6 +26,7 @@ from mptune.tasks.splits import (
     hold_out_of_each,
     normal,
     to_train_on,
+    unseen,
 )
 from mptune.tasks.task import SPLITS, Example, Split, Task, there
 from mptune.terminal import warn_once
@@ -134,19 +136,21 @@ class TaskRows:
 
         Raises:
             UsageError: what is no table; no such column, or several that could be the label.
-            DataError: fewer than two labels.
+            DataError: fewer than two labels; every labelled row that does not fit the task.
         """
         tables = {"train": train, "validation": validation, "test": test, "unlabelled": unlabelled}
         if train is None and not (task and tables["test"] is not None):
             raise UsageError("train wants rows: a DataFrame, a Dataset or a list of {field: value}; got None")
-        given = {split: rows_in_memory(rows, split) for split, rows in tables.items() if rows is not None}
+        given = {
+            split: numbered(rows_in_memory(rows, split), split) for split, rows in tables.items() if rows is not None
+        }
         dataset: dict[str, Any] = dict.fromkeys(given, IN_MEMORY) | ({"overlap": overlap} if overlap else {})
         if hold_out and not given.keys() & {"validation", "test"}:
             dataset["split"] = "held-out"
         if task is None:
             texts = (text,) if isinstance(text, str) else tuple(map(str, text))
             guess = guess_rows(
-                Table(given["train"], "train", '{}="COLUMN"'),
+                Table([row for _, row in given["train"]], "train", '{}="COLUMN"', held=True),
                 name,
                 texts,
                 None if label is None else str(label),
@@ -156,9 +160,9 @@ class TaskRows:
                 warn_once(f"{name}: {said}")
             task = guess.task
         else:
-            kept = task.dataset.model_dump(include=HOW_READ) if task.dataset else {}
-            task = task.model_copy(update={"dataset": Dataset.read({**kept, **dataset}, f"the rows of {task.name}")})
-        return cls(task, _given={split: list(enumerate(rows, start=1)) for split, rows in given.items()})
+            how = task.dataset.model_dump(include=HOW_READ) if task.dataset else {}
+            task = task.model_copy(update={"dataset": Dataset.read({**how, **dataset}, f"the rows of {task.name}")})
+        return cls(task, _given=given)._whole()
 
     @classmethod
     def of_examples(cls, task: Task, **splits: Sequence[Example]) -> "TaskRows":
@@ -169,6 +173,17 @@ class TaskRows:
         given: dict[str, NumberedRows] = {split: [] for split in splits}
         with_rows = task.model_copy(update={"dataset": dataset})
         return cls(with_rows, doubted=False, _given=given, _read=read, _unlabelled=unlabelled)
+
+    def _whole(self) -> Self:
+        """Return these rows, whose program is told at once what is wrong with the labelled ones.
+
+        Raises:
+            DataError: every row that does not fit the task.
+        """
+        labelled = [split for split in SPLITS if split in self._given]
+        if problems := [each for split in labelled for each in self._split(split, [IN_MEMORY]).problems]:
+            raise DataError(self.task.name, problems)
+        return self
 
     def __repr__(self) -> str:
         words = ", ".join(self.task.label_words) or "free text"
@@ -213,14 +228,18 @@ class TaskRows:
         examples: dict[str, Example] = {}  # by text: what stands twice says nothing more
         for source in unlabelled_sources(self.task, self.data_dir):
             rows, place = self._numbered("unlabelled", source, problems)
-            for number, row in _kept(self.task, rows, place, problems):
+            for number, row in kept(self.task, rows, place, problems):
                 try:
                     example = self.task.unlabelled(row, number)
                     examples.setdefault(normal(example.input), example)
                 except CellError as error:
                     problems.append(f"{place} row {number}: {error}")
                 except LookupError as error:
-                    problems.append(f"{place} row {number}: no field {error}; it has {there(row)}")
+                    (said, *_) = [
+                        *self.task.absent(row, self.task.text_fields),
+                        f"no field {error}; it has {there(row)}",
+                    ]
+                    problems.append(f"{place} row {number}: {said}")
         if problems:
             raise DataError(self.task.name, problems)
         return tuple(examples.values())
@@ -238,12 +257,15 @@ class TaskRows:
             check_overlap(self.task, examples, places, problems)
         if division.halved and "test" in examples:
             examples["validation"], examples["test"] = halves(examples["test"])
+        whole = examples.get("train", [])
         if self.task.dataset.split == "held-out" and any_training:
             self._hold_out_of_each(examples)
         else:
             for split in division.held_out:
                 if examples.get("train"):
                     examples["train"], examples[split] = hold_out(self.task, examples["train"])
+        if self.doubted:
+            self._say_unseen(whole, {split: examples[split] for split in division.held_out if split in examples})
         if any_training and "train" in asked and not examples["train"]:
             problems.append(f"{places['train']} has no row left to train on: all are kept for validation or test")
         for split in asked:
@@ -265,6 +287,11 @@ class TaskRows:
             f"{self.name}: {len(train)} rows are to train on; held out of every class, {len(test)} to test and "
             f"{len(validation)} to validate"
         )
+
+    def _say_unseen(self, whole: Sequence[Example], held: Mapping[Split, Sequence[Example]]) -> None:
+        """Say which labels have no row in what was held out of the training rows."""
+        for said in unseen(self.task, whole, held):
+            warn_once(f"{self.name}: {said}")
 
     def _division(self, asked: tuple[Split, ...]) -> Division:
         """Return which splits are read, and which are taken from others, so that there are those that are asked for."""
@@ -312,7 +339,7 @@ class TaskRows:
             for source in sources:
                 rows, place = self._numbered(split, source, problems)
                 places.append(place)
-                examples += _rendered(self.task, _kept(self.task, rows, place, problems), place, problems)
+                examples += rendered(self.task, kept(self.task, rows, place, problems), place, problems)
             self._read[split] = ReadSplit(tuple(examples), ", ".join(places), tuple(problems))
         return self._read[split]
 
@@ -339,53 +366,3 @@ def draw_rows(examples: Sequence[Example], count: int, seed: int) -> tuple[Examp
     """Return at most ``count`` examples, drawn by the seed, in their order."""
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
     return tuple(examples[i] for i in sorted(order[:count]))
-
-
-def _kept(task: Task, rows: NumberedRows, place: str, problems: list[str]) -> NumberedRows:
-    """Return the rows whose columns have the values that ``where`` wants."""
-    assert task.dataset is not None
-    where, kept = task.dataset.where, []
-    for number, row in rows:
-        try:
-            if all(label_key(row.get(column), column) in values for column, values in where.items()):
-                kept.append((number, row))
-        except CellError as error:
-            problems.append(f"{place} row {number}: {error}")
-    if not kept and not problems:
-        wanted = ", ".join(f"{column} is {' or '.join(values)}" for column, values in where.items())
-        chosen = f" where {wanted}" if wanted and rows else ""
-        problems.append(f"{place} has no rows{chosen}")
-    return kept
-
-
-def _rendered(task: Task, rows: NumberedRows, place: str, problems: list[str]) -> list[Example]:
-    assert task.dataset is not None
-    examples = []
-    passed = 0
-    for number, row in rows:
-        ready = None
-        try:
-            ready = task.prepared(row)
-            if task.dataset.without_label == "skip" and task.verbalizer and task.is_unlabelled(ready):
-                passed += 1
-                continue
-            # Public data have a few blank texts, which their users cannot mend; in a file of one's own it is a slip.
-            if lacking := task.lacking(ready, blank=not task.dataset.hub):
-                problems.append(f"{place} row {number}: {lacking}; it has {there(row)}")
-                continue
-            if task.verbalizer and task.label_value(ready) not in task.verbalizer:
-                problems.append(
-                    f"{place} row {number}: the label {ready[task.label]!r} is not in the verbalizer "
-                    f"({', '.join(task.verbalizer)})"
-                )
-                continue
-            examples.append(task.render_prepared(ready, number))
-        except CellError as error:
-            problems.append(f"{place} row {number}: {error}")
-        except LookupError as error:
-            # Other rows of this input may have right answers; in public test sets some have none.
-            if not task.gather or ready is None:
-                problems.append(f"{place} row {number}: {error.args[0]} is missing or empty")
-    if passed:
-        warn_once(f"{task.name}: {place} has rows without a label, which are passed over: {passed}")
-    return examples

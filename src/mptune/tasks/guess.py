@@ -7,14 +7,15 @@ import difflib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mptune.errors import DataError, UsageError
-from mptune.tasks.cells import CellError, column_name, is_missing, label_key
-from mptune.tasks.rows import unlabelled_rows
+from mptune.tasks.cells import CellError, column_name, is_missing, label_key, meant
+from mptune.tasks.rows import found_reading, unlabelled_rows
+from mptune.tasks.tables import ELSEWHERE, other_sheets
 from mptune.tasks.task import Task
 from mptune.tasks.templates import is_field, plain
 
@@ -26,6 +27,9 @@ LABELS = frozenset((
 MOST_CLASSES = 200
 LONGEST_LABEL = 60  # characters, in the mean of a column
 NAMED_CLASSES = 8  # that a question names
+NAMED_COLUMNS = 3  # that a message speaks of
+FEW_ROWS = 20  # below which more are wanted before a column is said to be no label
+NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 SLIPS = 10  # a spelling that is met so many times less often than one nearly like it is a slip of the hand
 ALIKE = 0.85  # from which likeness on two spellings are held against each other
 
@@ -37,6 +41,8 @@ class Table:
     rows: Sequence[Mapping[str, Any]]
     place: str
     naming: str  # how a person names a column, with {} for what it is to be
+    held: bool = False  # by a program, which has no task's file
+    elsewhere: str = ""  # behind a message: where other rows of its file are, and how they are read
 
     @property
     def columns(self) -> list[str]:
@@ -44,8 +50,16 @@ class Table:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
     def name_it(self, what: str) -> str:
-        """Return how a column is named, for a message."""
+        """Return how a column is named, for the end of a message."""
         return f"Name it: {self.naming.format(what)}"
+
+    def may_be_labels(self, but: Collection[str] = ()) -> list[str]:
+        """Return the columns, but for some, that have a few short values which many rows share."""
+        return [c for c in self.columns if c not in but and _may_be_label([row.get(c) for row in self.rows])]
+
+    def counted(self, columns: Sequence[str]) -> str:
+        """Return columns with how many values they have, for a message."""
+        return ", ".join(f"{column} ({len(set(_values(column, self)) - {''})} values)" for column in columns)
 
 
 @dataclass(frozen=True)
@@ -59,24 +73,36 @@ class Guess:
 
 
 def guess_task(
-    file: Path, name: str, text: Sequence[str] = (), label: str | None = None, beside: Path | None = None
+    file: Path,
+    name: str,
+    text: Sequence[str] = (),
+    label: str | None = None,
+    beside: Path | None = None,
+    sheet: str | None = None,
 ) -> Guess:
     """Return the task of a file of labelled rows, with all its splits taken from that file.
 
     Args:
-        file: csv, tsv, xlsx, json, jsonl or parquet.
+        file: csv, tsv, txt, xlsx, json, jsonl or parquet.
         name: of the task.
         text: the columns that are read; the one with the longest texts without any.
         label: the column that holds the labels; the one that can be no other without it.
         beside: the folder to which the file's path is written relative.
+        sheet: of an xlsx file; the first where None.
 
     Raises:
         UsageError: there is no such file or column, or several columns could be the label.
         DataError: rows that cannot be read, or that have fewer than two labels.
         ConfigError: a name that no task may have.
     """
-    table = _table(file, name)
-    return guess_rows(table, name, text, label, {"train": _relative(file, beside), "split": "held-out"})
+    if sheet is not None and not file.name.lower().endswith(".xlsx"):
+        raise UsageError(f"--sheet is of xlsx files; {file.name} has no sheets")
+    table = _table(file, name, sheet, "; --sheet NAME reads another")
+    if sheet is None and (others := other_sheets(file)):
+        table = replace(table, elsewhere=f". Other sheets have rows: {', '.join(others)}; --sheet NAME reads one")
+    # What was found by looking is written down, so that it is said once.
+    dataset = {"train": _relative(file, beside), "split": "held-out", **found_reading(file, sheet)}
+    return guess_rows(table, name, text, label, dataset)
 
 
 def text_task(file: Path, name: str, text: Sequence[str] = (), words: Sequence[str] = ()) -> Task:
@@ -101,9 +127,15 @@ def text_task(file: Path, name: str, text: Sequence[str] = (), words: Sequence[s
     return Task.read({"name": name, "template": _texts(texts), **answers}, f"the task of {file.name}")
 
 
-def _table(file: Path, name: str) -> Table:
+def _table(file: Path, name: str, sheet: str | None = None, hint: str = "") -> Table:
+    """Return a file's table.
+
+    Args:
+        hint: how another sheet is named, behind a message that there is one.
+    """
     problems: list[str] = []
-    rows = [row for _, row in unlabelled_rows(file, problems)]
+    rows = [row for _, row in unlabelled_rows(file, problems, sheet)]
+    problems = [f"{each}{hint}" if each.endswith(ELSEWHERE) else each for each in problems]
     if problems:
         raise DataError(name, problems)
     return Table(rows, file.name, "--{} COLUMN")
@@ -134,18 +166,13 @@ def guess_rows(table: Table, name: str, text: Sequence[str], label: str | None, 
             f"below {chosen!r} {counts[chosen]} times. Write a first row with names, or, if they are right, say "
             f"{table.naming.format('label')}"
         )
-    if len(counts) < 2:
-        raise DataError(
-            name, [f"{table.place}: column {chosen!r} has {len(counts)} label; a task tells two or more apart"]
-        )
-    if len(counts) > MOST_CLASSES or 2 * len(counts) > counts.total():
-        raise DataError(
-            name,
-            [f"{table.place}: column {chosen!r} has {len(counts)} values on {counts.total()} rows, which is no label: "
-             f"many rows share one. {table.name_it('label')}"],
-        )  # fmt: skip
-    relabel, said = _spellings(counts)
+    if why := _no_label(chosen, counts, table, [chosen, *texts]):
+        raise DataError(name, [f"{table.place}: column {chosen!r} {why}{table.elsewhere}"])
+    relabel, said = _spellings(counts, table)
     kept = sorted(value for value in counts if value not in relabel)
+    if all(map(NUMBER.fullmatch, kept)):
+        how = "pass task= a Task whose verbalizer says" if table.held else "write under verbalizer:"
+        said.append(f"the labels are numbers; {how} what they mean")
     words = label_words(kept)
     fields = {
         "name": name,
@@ -167,21 +194,55 @@ def task_name(file: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._") or "mine"
 
 
+def _no_label(chosen: str, counts: Counter[str], table: Table, taken: Sequence[str]) -> str | None:
+    """Return why the values of a column are no labels, and what to do; None where they are.
+
+    Args:
+        counts: the rows of each value.
+        taken: the columns that are not spoken of as the label.
+    """
+    others = table.may_be_labels(taken)
+    other = f" Columns that may be the label: {table.counted(others)}. {table.name_it('label')}" if others else ""
+    if not counts:
+        return f"is empty in every row, and a label is wanted in some. Fill it.{other}"
+    if len(counts) == 1:
+        (value,) = counts
+        return f"has a single value, {value!r}, and a task tells two or more apart. Add rows of another.{other}"
+    if len(counts) <= MOST_CLASSES and 2 * len(counts) <= counts.total():
+        return None
+    has = f"has {len(counts)} values on {counts.total()} rows"
+    if counts.total() < FEW_ROWS and not others:
+        return f"{has}, and more rows are wanted: several of every label. Add some"
+    return f"{has}, which is no label: many rows share one.{other or ' No other column looks like one'}"
+
+
 def _label_column(columns: Sequence[str], text: Sequence[str], table: Table) -> str:
-    others = [column for column in columns if column not in text]
-    may = [column for column in others if _may_be_label([row.get(column) for row in table.rows])]
+    may = table.may_be_labels(text)
     named = [column for column in may if _folded(column) in LABELS]
     if len(named) == 1:
         return named[0]
     if len(may) == 1:
         return may[0]
-    if not may:
+    if may:
         raise UsageError(
-            f"no column of {table.place} looks like a label: a few values that many rows share. "
-            f"{table.name_it('label')}, one of {', '.join(columns)}"
+            f"{table.place} has several columns that may be the label: {table.counted(named or may)}. "
+            f"{table.name_it('label')}"
         )
-    shown = ", ".join(f"{c} ({len(set(_values(c, table)) - {''})} values)" for c in named or may)
-    raise UsageError(f"{table.place} has several columns that may be the label: {shown}. {table.name_it('label')}")
+    single = [f"{c} has a single value, {values.pop()!r}; add rows of another. " for c in columns
+              if c not in text and len(table.rows) > 1 and len(values := _distinct(c, table)) == 1]  # fmt: skip
+    few = f"It has {len(table.rows)} rows, and more are wanted. " if len(table.rows) < FEW_ROWS and not single else ""
+    raise UsageError(
+        f"no column of {table.place} looks like a label: a few values that many rows share. "
+        f"{''.join(single[:NAMED_COLUMNS])}{few}{table.name_it('label')}, one of {', '.join(columns)}{table.elsewhere}"
+    )
+
+
+def _distinct(column: str, table: Table) -> set[str]:
+    """Return a column's label values; none where a cell is neither text nor a number."""
+    try:
+        return {key for row in table.rows if (key := label_key(row.get(column)).strip())}
+    except CellError:
+        return set()
 
 
 def _may_be_label(cells: Sequence[Any]) -> bool:
@@ -201,6 +262,7 @@ def _text_column(columns: Sequence[str], label: str | None, table: Table) -> str
     if not best or not lengths[best]:
         raise UsageError(
             f"no column of {table.place} looks like a text; it has {', '.join(columns)}. {table.name_it('text')}"
+            f"{table.elsewhere}"
         )
     return best
 
@@ -215,10 +277,10 @@ def _length(cells: Iterable[Any]) -> float:
 def _known(column: str, table: Table) -> str:
     columns = table.columns
     if column not in columns:
-        near = difflib.get_close_matches(column, columns, 1, 0.6)
+        near = meant(column, tuple(columns))
         raise UsageError(
-            f"{table.place} has no column {column!r}; it has {', '.join(columns)}."
-            + (f" Did you mean {near[0]!r}?" if near else "")
+            f"{table.place} has no column {column!r}; it has {', '.join(columns)}"
+            + (f". Did you mean {near!r}?" if near else table.elsewhere)
         )
     return column
 
@@ -231,8 +293,13 @@ def _values(column: str, table: Table) -> list[str]:
         raise DataError(table.place, [str(error)]) from None
 
 
-def _spellings(counts: Counter[str]) -> tuple[dict[str, str], list[str]]:
+def _spellings(counts: Counter[str], table: Table) -> tuple[dict[str, str], list[str]]:
     """Return the label values that are another one, misspelt, and what to say of those and of what may be."""
+    own = (
+        "pass task= a Task with it in its verbalizer"
+        if table.held
+        else "move it in the task's file from relabel: to verbalizer:"
+    )
     of_fold: dict[str, list[str]] = {}
     for value, _ in counts.most_common():
         of_fold.setdefault(_folded(value), []).append(value)
@@ -241,20 +308,21 @@ def _spellings(counts: Counter[str]) -> tuple[dict[str, str], list[str]]:
     firsts = {fold: values[0] for fold, values in of_fold.items()}
     for fold, value in firsts.items():
         near = difflib.get_close_matches(fold, [other for other in firsts if other != fold], 1, ALIKE)
-        if not near or _number_apart(fold, near[0]) or counts[value] >= counts[meant := firsts[near[0]]]:
+        if not near or _number_apart(fold, near[0]) or counts[value] >= counts[other := firsts[near[0]]]:
             continue
-        if counts[value] * SLIPS <= counts[meant]:
-            relabel[value] = meant
+        if counts[value] * SLIPS <= counts[other]:
+            relabel[value] = other
             said.append(
-                f"{value!r} × {counts[value]} is read as {meant!r}, which it nearly is; if it is a label of its own, "
-                "move it in the task's file from relabel: to verbalizer:"
+                f"{value!r} × {counts[value]} is read as {other!r}, which it nearly is; if it is a label of its own, "
+                f"{own}"
             )
         else:
+            file = f"in the task's file, take it out of verbalizer: and write relabel: {{{value}: {other}}}"
             said.append(
-                f"{value!r} × {counts[value]}: did you mean {meant!r}? If so, in the task's file, take it out of "
-                f"verbalizer: and write relabel: {{{value}: {meant}}}"
+                f"{value!r} × {counts[value]}: did you mean {other!r}? If so, "
+                f"{'correct it in the rows' if table.held else file}"
             )
-    return {value: relabel.get(meant, meant) for value, meant in relabel.items()}, said
+    return {value: relabel.get(other, other) for value, other in relabel.items()}, said
 
 
 def _number_apart(one: str, other: str) -> bool:
@@ -269,11 +337,14 @@ def label_words(values: Sequence[str]) -> dict[str, str]:
 
 
 def question(label: str, texts: Sequence[str], words: Mapping[str, str]) -> str:
-    """Return the template that asks for a label: it names the words where they are few, and ends with the texts."""
-    asked = plain(re.sub(r"[_\s]+", " ", label).strip().lower())
+    """Return the template that asks for a label: it names the words where they are few, and ends with the texts.
+
+    Of a name of several words, as ``Handled By Team``, no sentence is made: it would often be no English.
+    """
+    asked = plain(re.sub(r"[_\s]+", " ", label).strip().rstrip("?!:.") or label)
     listed = [plain(word) for word in words.values()]
     named = f": {', '.join(listed[:-1])} or {listed[-1]}" if len(listed) <= NAMED_CLASSES else ""
-    return f"Which {asked} is it{named}? {_texts(texts)}"
+    return f"{asked if ' ' in asked else f'Which {asked.lower()} is it'}{named}? {_texts(texts)}"
 
 
 def _texts(columns: Sequence[str]) -> str:

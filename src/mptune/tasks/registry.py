@@ -1,6 +1,8 @@
 """The tasks that come with the package, and tasks from YAML files."""
 
+import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +18,8 @@ from mptune.tasks.protocols import OWN_SPLITS
 from mptune.tasks.rows import FORMATS
 from mptune.tasks.superglue import SUPERGLUE
 from mptune.tasks.task import PROTOCOLS, SPLITS, Task
+
+_NEAR = 0.8  # how alike a name and a file of one's own are, to be thought of before the tasks that come along
 
 _PUBLIC = (*GLUE, *SUPERGLUE, *MRQA, *OTHERS, *NLG)
 
@@ -75,7 +79,20 @@ def get_task(name: str) -> Task:
         return known[name]
     if name in builtin_tasks():
         raise UnknownNameError("task of the paper", name, (), f"Its own are {', '.join(known)}.")
-    raise UnknownNameError("task", name, builtin_tasks(), "`mptune tasks` lists them; a task of yours is a .yaml file.")
+    hint = "`mptune tasks` lists them; a task of yours is a .yaml file."
+    if own := _own_file(name):
+        raise UnknownNameError("task", name, (), f"Did you mean {own}? {hint}")
+    raise UnknownNameError("task", name, builtin_tasks(), hint)
+
+
+def _own_file(name: str) -> str | None:
+    """Return the task's file in the working folder that a name without ending may mean."""
+    with suppress(OSError, ValueError):
+        folder = Path(name).parent
+        files = {path.stem.casefold(): str(path) for ending in ("yml", "yaml") for path in folder.glob(f"*.{ending}")}
+        near = difflib.get_close_matches(Path(name).name.casefold(), files, 1, _NEAR)
+        return files[near[0]] if near else None
+    return None
 
 
 def get_tasks(names: Sequence[str]) -> list[Task]:

@@ -1,18 +1,21 @@
 """How the examples of a data set are divided, spread and gathered. Pure functions of lists of examples."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
 from mptune.tasks.dataset import IN_MEMORY
-from mptune.tasks.task import Example, Task
+from mptune.tasks.task import Example, Split, Task
 from mptune.terminal import warn_once
 
 HELD_OUT_ROWS = 1_000  # rows taken from training data for a split that is missing: Raffel et al. 2020
 HELD_OUT_SHARE = 10  # ... but at most every tenth row
 # Of one file's rows, where the task asks for it: a fifth to test, then an eighth of the rest, a tenth of all.
 TEST_SHARE, VALIDATION_SHARE = 1 / 5, 1 / 8
+UNSEEN: dict[Split, str] = {"test": "tested", "validation": "validated"}  # what becomes of the rows of each split
+_NAMED = 5  # labels in a line
 
 
 def hold_out(task: Task, train: list[Example]) -> tuple[list[Example], list[Example]]:
@@ -47,6 +50,28 @@ def hold_out_of_each(train: list[Example], share: float) -> tuple[list[Example],
         held |= {units[i] for i in shuffled(len(units))[:count]}
     sides = {kept: [e for e in train if (normal(e.input) not in held) == kept] for kept in (True, False)}
     return sides[True], sides[False]
+
+
+def unseen(task: Task, train: Sequence[Example], held: Mapping[Split, Sequence[Example]]) -> list[str]:
+    """Return a line for each of the ways in which labels of training rows have no row in other splits.
+
+    Args:
+        train: the rows from which others were taken, or beside which others stand.
+        held: the test and validation rows, as far as there are any; others are not spoken of.
+    """
+    counts = Counter(e.label for e in train)
+    there = {split: {e.label for e in examples} for split, examples in held.items() if examples}
+    lacking: dict[str, list[str]] = {}
+    for label in task.verbalizer:
+        without = [UNSEEN[split] for split in UNSEEN if split in there and label not in there[split]]
+        if counts[label] and without:
+            how = f"neither {' nor '.join(without)}" if len(without) == len(UNSEEN) else f"not {without[0]}"
+            lacking.setdefault(how, []).append(f"{label} has {counts[label]} row{'s' if counts[label] > 1 else ''}")
+    return [
+        f"{', '.join(labels[:_NAMED])}{f' and {len(labels) - _NAMED} labels more' if len(labels) > _NAMED else ''}: "
+        f"{'it is' if len(labels) == 1 else 'they are'} {how}"
+        for how, labels in lacking.items()
+    ]
 
 
 def check_overlap(

@@ -1,6 +1,5 @@
 """A task is a value: a data set, a template, a verbalizer. Adding one is adding a row or a YAML file."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mptune.config import Config
 from mptune.files import beside
-from mptune.tasks.cells import CellError, column_name, is_missing, label_key, text_cell
+from mptune.tasks.cells import CellError, column_name, is_blank, is_missing, label_key, meant, text_cell
 from mptune.tasks.dataset import Dataset
 from mptune.tasks.prepare import PREPARE, Row
 from mptune.tasks.templates import fields, is_field, pieces
@@ -199,33 +198,47 @@ class Task(Config):
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields of a prepared row that rendering reads, each once."""
-        paths = ["{" + path + "}" for path in (self.references, self.subset) if path]
-        texts = [self.template, self.target or "", *paths, self.group or ""]
-        names = [field.partition("[")[0] for text in texts for field in fields(text)]
-        return tuple(dict.fromkeys([*map(column_name, names), *([self.label] if self.verbalizer else [])]))
+        names = [name for text in self._texts().values() for name in _columns(text)]
+        return tuple(dict.fromkeys([*names, *([self.label] if self.verbalizer else [])]))
 
     def lacking(self, row: Row, *, blank: bool) -> str | None:
-        """Return which fields a prepared row lacks, and which are empty; None where it has them all.
+        """Return what is wrong where a prepared row lacks fields, or has them empty, and what to do; else None.
 
         Args:
             blank: whether a text of nothing but spaces is empty.
         """
-        absent = [f for f in self.fields if f not in row]
-        empty = [f for f in self.fields if f in row and (is_missing(row[f]) or (blank and _blank(row[f])))]
-        said = [f"{what} {', '.join(fields)}" for what, fields in (("no", absent), ("empty", empty)) if fields]
-        near = [close for field in absent if (close := _nearest(field, tuple(map(str, row))))]
-        return ", ".join(said) + (f" (did you mean {', '.join(near)}?)" if near else "") or None
+        empty = [f for f in self.fields if f in row and (is_missing(row[f]) or (blank and is_blank(row[f])))]
+        it = "is empty; fill it" if len(empty) == 1 else "are empty; fill them"
+        filling = [f"{', '.join(empty)} {it}, or leave the row out"] if empty else []
+        return ". ".join([*self.absent(row, self.fields), *filling]) or None
+
+    def absent(self, row: Row, fields: Sequence[str]) -> list[str]:
+        """Return a sentence on those of the fields that are no columns of a row: who names them, what is meant."""
+        said = []
+        for name in (f for f in fields if f not in row):
+            named = [part for part, text in self._texts().items() if name in _columns(text)]
+            part = next(iter(named), "label")
+            near = meant(name, tuple(map(str, row)))
+            said.append(f"no {name}, which {part}: of the task names" + (f" (did you mean {near}?)" if near else ""))
+        return [f"{', '.join(said)}; it has {there(row)}"] if said else []
+
+    def _texts(self) -> dict[str, str]:
+        """Return what names fields of a row, the template first, each as a template by its own name."""
+        paths = {"references": self.references, "subset": self.subset}
+        named = {"template": self.template, "target": self.target,
+                 **{part: path and "{" + path + "}" for part, path in paths.items()}, "group": self.group}  # fmt: skip
+        return {part: text for part, text in named.items() if text}
 
     @property
     def text_fields(self) -> tuple[str, ...]:
         """The fields of a row that its template reads, each once."""
-        return tuple(dict.fromkeys(column_name(field.partition("[")[0]) for field in fields(self.template)))
+        return tuple(dict.fromkeys(_columns(self.template)))
 
     def unreadable(self, row: Row) -> str | None:
         """Return why there is nothing to read in a row to answer: all that the template names is there, and empty."""
         if self.prepare is not None or not all(field in row for field in self.text_fields):
             return None
-        empty = [field for field in self.text_fields if is_missing(row[field]) or _blank(row[field])]
+        empty = [field for field in self.text_fields if is_missing(row[field]) or is_blank(row[field])]
         if len(empty) == len(self.text_fields):
             return f"nothing to read, {', '.join(empty)} is empty; fill it, or leave the row out"
         gaps = [field for field in self.text_fields if is_missing(row[field])]
@@ -247,7 +260,7 @@ class Task(Config):
 
     def is_unlabelled(self, row: Row) -> bool:
         """Return whether a prepared row has its label's column, and nothing in it."""
-        return self.label in row and (is_missing(row[self.label]) or _blank(row[self.label]))
+        return self.label in row and (is_missing(row[self.label]) or is_blank(row[self.label]))
 
     def prepared(self, row: Row) -> Row:
         """Return a row as ``prepare`` makes it.
@@ -319,19 +332,15 @@ class Task(Config):
         return self.model_copy(update={"dataset": None})
 
 
-@lru_cache(maxsize=64)
-def _nearest(field: str, columns: tuple[str, ...]) -> str | None:
-    """Return the column that is meant by a field that is none; remembered, since a million rows may lack the same."""
-    return next(iter(difflib.get_close_matches(field, columns, n=1)), None)
+@lru_cache(maxsize=256)
+def _columns(template: str) -> tuple[str, ...]:
+    """Return the columns that a template names, in its order; remembered, since a million rows may lack one."""
+    return tuple(column_name(field.partition("[")[0]) for field in fields(template))
 
 
 def there(row: Row) -> str:
-    """Return the fields of a row that hold something, for a message."""
-    return ", ".join(str(k) for k, v in row.items() if not is_missing(v) and not _blank(v)) or "nothing"
-
-
-def _blank(value: Any) -> bool:
-    return isinstance(value, str | bytes) and not value.strip()
+    """Return the fields of a row for a message; those that are empty too, since they are there."""
+    return ", ".join(map(str, row)) or "nothing"
 
 
 def named_rows(numbers: Sequence[int]) -> str:
