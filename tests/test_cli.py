@@ -385,9 +385,31 @@ def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(tiny, tmp_path):
     process.send_signal(2)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "mptune: interrupted; the same command goes on" in err
+    assert "mptune: interrupted; the same command goes on where it stopped" in err
     assert "Traceback" not in err
     assert (partial / "state.safetensors").is_file()
+
+
+ANEW, ON = "begins anew", "goes on where it stopped"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "again"),
+    [
+        (["init", "tickets.csv"], ANEW), (["tasks", "refund"], ANEW), (["evaluate", "--task", "refund"], ANEW),
+        (["show", "general"], ANEW), (["report", "results"], ANEW), (["bench", "r.yaml", "--plan"], ANEW),
+        (["bench", "r.yaml"], ON), (["teach", "--tasks", "refund", "--out", "x"], ON),
+        (["distill", "--teachers", "t", "--out", "x"], ON), (["adapt", "--task", "refund", "--out", "x"], ON),
+        (["predict", "--prompt", "p"], f"{ON} where rows and --output are files, and else {ANEW}"), ([], ANEW),
+    ],
+)  # fmt: skip
+def test_what_an_interrupted_command_does_when_it_is_called_again_is_said(cli, monkeypatch, arguments, again):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mptune.cli, "app", interrupted)
+    code, out, err = cli(*arguments)
+    assert (code, out, err) == (130, "", f"mptune: interrupted; the same command {again}\n")
 
 
 def test_every_command_says_once_and_first_what_memory_is_kept(cli, monkeypatch):

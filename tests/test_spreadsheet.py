@@ -16,7 +16,7 @@ def test_three_commands_lead_from_a_spreadsheet_to_a_table_of_answers(cli, tmp_p
     assert code == 0, err
     assert "'order return' × 1 is read as 'Order Return'" in out
     assert "'Delivry' × 1 is read as 'Delivery', which it nearly is" in out
-    assert "tickets.csv is no UTF-8, and is read as cp1252" in caplog.text
+    assert "tickets.csv is read as cp1252; if letters are wrong, save it as UTF-8" in caplog.text
     code, out, err = cli("adapt", "--task", "tickets.yaml", "--out", "prompts/tickets", "--set", "adapt.steps=30")
     assert code == 0, err
     code, _, err = cli("predict", "new.csv", "--prompt", "prompts/tickets", "--output", "answers.csv")

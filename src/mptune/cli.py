@@ -9,7 +9,8 @@ and RANK, as torchrun and `accelerate launch` set them; `commands.doctor` reads 
 """
 
 import logging
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -55,6 +56,21 @@ for name, (function, example) in COMMANDS.items():
     app.command(name, cls=Once, epilog=f"Example: mptune {name} {example}")(function)
 
 
+# What these do after Ctrl-C, when they are called again; the others begin anew.
+GOES_ON = "goes on where it stopped"
+AGAIN = {
+    **dict.fromkeys(("teach", "distill", "adapt", "bench"), GOES_ON),
+    "predict": f"{GOES_ON} where rows and --output are files, and else begins anew",
+}
+
+
+def again(arguments: Sequence[str]) -> str:
+    """Return what a command that was interrupted does when it is called again."""
+    command = next((each for each in arguments if not each.startswith("-")), "")
+    # A plan runs nothing that is kept.
+    return "begins anew" if "--plan" in arguments else AGAIN.get(command, "begins anew")
+
+
 @app.callback(invoke_without_command=True)
 def main_options(version: Annotated[bool, option("Show the version and exit.", name="--version")] = False) -> None:
     """Multitask prompt tuning: one soft prompt from many source tasks, adapted to yours with a few examples.
@@ -73,4 +89,4 @@ def main_options(version: Annotated[bool, option("Show the version and exit.", n
 def main() -> NoReturn:
     """Run the command line."""
     logging.basicConfig(format="mptune: %(message)s", level=logging.WARNING, handlers=[ShownHandler()])
-    ended(lambda: app(prog_name="mptune", standalone_mode=False))
+    ended(lambda: app(prog_name="mptune", standalone_mode=False), again(sys.argv[1:]))

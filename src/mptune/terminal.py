@@ -154,8 +154,12 @@ def saved(
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as in `tell`
 
 
-def ended(command: Callable[[], Any]) -> NoReturn:
-    """Run a command to its exit code. Our errors and the file system's are a line or two; all else is a bug."""
+def ended(command: Callable[[], Any], again: str = "begins anew") -> NoReturn:
+    """Run a command to its exit code. Our errors and the file system's are a line or two; all else is a bug.
+
+    Args:
+        again: what the same command does after it was interrupted.
+    """
     try:
         code = command()
         if code == INTERRUPTED:  # typer turns Ctrl-C into this exit code by itself
@@ -167,7 +171,7 @@ def ended(command: Callable[[], Any]) -> NoReturn:
         code = WRONG_USE if error.errno in NAMES else FAILED
         _fail(f"{where}{reason(error)}. Mend that, or name another place; what is finished stays.", code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+        _fail(f"interrupted; the same command {again}", INTERRUPTED)
     except Exception as error:
         if isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", str(error)):
             why = first_line(error)[:200]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mptune.commands.options import BackboneOption, File, SetOption, Text, configured, load, names, option
-from mptune.errors import UsageError
+from mptune.errors import MptuneError, UsageError
 from mptune.terminal import at_home, say, table
 
 if TYPE_CHECKING:
-    from mptune import Backbone, Task
+    from mptune import Task
+    from mptune.stages.check import TaskCheck
 
 
 MOST_SHOWN = 400  # characters of a row's text
@@ -19,38 +20,55 @@ MOST_SHOWN = 400  # characters of a row's text
 
 def init(
     data: Annotated[
-        Path, typer.Argument(help="A table with labelled rows: csv, tsv, xlsx, json, jsonl, parquet.", metavar="DATA")
+        Path,
+        typer.Argument(help="A table with labelled rows: csv, tsv, txt, xlsx, json, jsonl, parquet.", metavar="DATA"),
     ],
     text: Annotated[Text, option("The column to read; several, separated by commas.", "COLUMN")] = None,
     label: Annotated[Text, option("The column that holds the labels.", "COLUMN")] = None,
+    sheet: Annotated[Text, option("Of an xlsx file, the sheet to read; the first without it.", "NAME")] = None,
     out: Annotated[File, option("The task's file; DATA's name with .yaml without it.", "FILE")] = None,
     backbone: BackboneOption = None,
 ) -> None:
     """Look at a table, write the task that it is, and show what a model would read."""
     from mptune.files import refuse_lost, write_file, yaml_text
     from mptune.tasks.guess import guess_task, task_name
-    from mptune.tasks.registry import load_task
 
     file = out or Path(f"{task_name(data)}.yaml")
-    if file.exists():
-        raise UsageError(f"{file} is there already; remove it, or name another with --out")
+    taken = f"{file} is there already; remove it, or name another with --out" if file.exists() else ""
     refuse_lost(file, "--out")
-    guess = guess_task(data, task_name(file), names(text, "--text"), label, file.parent)
+    try:
+        guess = guess_task(data, task_name(file), names(text, "--text"), label, file.parent, sheet)
+    except MptuneError as error:  # what else is wrong is not hidden by the file
+        if taken:
+            raise UsageError(f"{error}\n{taken}") from None
+        raise
+    if taken:
+        raise UsageError(taken)
+    # Checked first and written last, so that a row can be mended and the same command given again.
+    seen = _checked(guess.task.located(file.parent), backbone)
     values = guess.task.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     write_file(file, yaml_text(values))
     say(f"{file}: the text is {', '.join(guess.text)}, the label {guess.label}")
     for each in guess.said:
         say(each)
-    _show(load_task(file), load(backbone, {}))
-    say(f"Look at {file}, change what is wrong, then: mptune adapt --task {file} --out prompts/{file.stem}", err=True)
+    _show(seen)
+    say(f"Look at {file}, change what is wrong, the question in template: before all;", err=True)
+    say(f"then: mptune adapt --task {file} --out prompts/{file.stem}", err=True)
 
 
-def _show(task: "Task", model: "Backbone") -> None:
-    """Print what a task's rows are."""
-    from mptune.stages.check import check
+def _checked(task: "Task", backbone: str | None) -> "TaskCheck":
+    """Return what there is to see of a task's rows; what is wrong with them is said before a model is loaded."""
     from mptune.tasks.data import TaskRows
 
-    seen = check(TaskRows(task), model)
+    rows = TaskRows(task)
+    rows.data("train")
+    from mptune.stages.check import check
+
+    return check(rows, load(backbone, {}))
+
+
+def _show(seen: "TaskCheck") -> None:
+    """Print what a task's rows are."""
     if seen.classes:
         table(["label", "word", *seen.splits], [[value, word, *counts] for value, word, counts in seen.classes])
     for example, tokens in seen.texts:
@@ -76,7 +94,7 @@ def tasks(
     elif name:
         table(["field", "value"], [item for item in chosen[0].model_dump(exclude_none=True).items() if item[1]])
         if chosen[0].dataset and not chosen[0].dataset.hub and name.endswith((".yaml", ".yml")):
-            _show(chosen[0], load(backbone, {}))
+            _show(_checked(chosen[0], backbone))
     else:
         table(
             ["task", "labels", "metric", "what it asks"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mptune.commands.options import named_tasks, names, say_saved
 from mptune.errors import DataError, UsageError, reason
+from mptune.files import nearest
 from mptune.terminal import say, table
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def written_instruction(
     except UnicodeDecodeError:
         raise DataError(file.name, ["it is no text in UTF-8"], "the instruction cannot be read:") from None
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {reason(error)}") from None
+        near = nearest(file) if isinstance(error, FileNotFoundError) else ""
+        raise UsageError(f"{file} cannot be read: {reason(error)}{near}") from None
     if not written.strip():
         raise UsageError(f"{file} is empty; write the instruction into it")
     chosen = named_tasks(tasks, "--tasks")
