@@ -179,6 +179,12 @@ def test_a_column_that_is_named_and_no_label_is_told_with_those_that_may_be(tmp_
         )
 
 
+def test_of_few_rows_too_the_column_that_may_be_the_label_is_named(tmp_path):
+    file = table(tmp_path, ["a", "b"] * 3, columns=[(n,) for n in range(6)], head="Body;Category;Ticket No")
+    with pytest.raises(DataError, match=r"has 6 values on 6 rows, which is no label: .* Category \(2 values\)\. Name"):
+        guess_task(file, "t", label="Ticket No")
+
+
 def test_labels_that_are_numbers_are_told_to_mean_nothing(tmp_path):
     numbers = guess_task(table(tmp_path, ["1", "2.5", "-3"] * 4), "t")
     assert numbers.said == ("the labels are numbers; write under verbalizer: what they mean",)
@@ -235,6 +241,13 @@ def test_a_table_on_another_sheet_is_named_and_read_where_it_is_chosen(tmp_path)
         UsageError, match=r"has no column 'team'; it has What, When\. Other sheets have rows: Data; --s"
     ):
         guess_task(file, "t", label="team")
+    figures = workbook(
+        tmp_path / "f.xlsx", Cover=[["n", "team"], *[[n, "ab"[n % 2]] for n in range(12)]], Data=LABELLED
+    )
+    with pytest.raises(
+        UsageError, match=r"it has n, team\. Name it: --text COLUMN\. Other sheets have rows: Data; --sheet"
+    ):
+        guess_task(figures, "t")
     empty = workbook(tmp_path / "e.xlsx", Cover=[], Data=LABELLED)
     with pytest.raises(
         DataError, match=r"Cover, has no rows; Data has rows: to read it, move it .*--sheet NAME reads another"

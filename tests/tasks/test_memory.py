@@ -117,6 +117,11 @@ def test_a_gap_in_the_texts_is_refused_at_once_and_a_row_of_gaps_passed_over_wit
         TaskRows.from_rows(table)
 
 
+def test_a_task_may_have_no_row_but_those_without_a_label():
+    task = TaskRows.from_rows(ROWS).task
+    assert len(TaskRows.from_rows([], task, unlabelled=ROWS, hold_out=False).unlabelled()) == 30
+
+
 def test_what_is_said_of_a_guess_is_true_where_there_is_no_tasks_file(caplog):
     topics = ["delivery"] * 20 + ["delivry"] + ["invoice"] * 8 + ["invoices"] * 4
     TaskRows.from_rows([{"text": f"a message about {n}", "topic": topic} for n, topic in enumerate(topics)])

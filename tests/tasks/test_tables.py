@@ -175,6 +175,14 @@ def test_a_first_sheet_without_rows_names_those_that_have_some(tmp_path):
         )
 
 
+def test_a_sheet_of_a_title_alone_is_not_spoken_of(tmp_path, caplog):
+    workbook = load_workbook(sheet(tmp_path / "a.xlsx", ["text", "label"], ["x", "good"]))
+    workbook.create_sheet("Notes").append(["Remarks"])
+    workbook.save(tmp_path / "a.xlsx")
+    assert read(tmp_path / "a.xlsx") == ([(2, {"text": "x", "label": "good"})], [])
+    assert caplog.messages == []
+
+
 def test_a_sheet_that_is_named_is_read_and_one_that_is_not_there_is_told(tmp_path, caplog):
     file = sheet(tmp_path / "a.xlsx", ["Report"], more=2)
     assert load_data(mood(train=file, sheet="more 1"), ["train"]).train[0].input == "mood: z"

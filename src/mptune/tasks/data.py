@@ -180,7 +180,7 @@ class TaskRows:
         Raises:
             DataError: every row that does not fit the task.
         """
-        labelled = [split for split in SPLITS if split in self._given]
+        labelled = [split for split in SPLITS if self._given.get(split)]
         if problems := [each for split in labelled for each in self._split(split, [IN_MEMORY]).problems]:
             raise DataError(self.task.name, problems)
         return self
