@@ -40,10 +40,20 @@ def test_steps_and_rate_have_options_of_their_own(cli, made, tmp_path, command, 
     code, _, err = cli(command, *of, "--out", tmp_path / "x", "--lr", "0.125", "--set", f"{field}=0.2")
     assert code == 2
     assert f"{field} is given by --set and by an option of its own; give it once" in err
-    for rate in ("0", "-1", "inf", "nan"):
-        code, _, err = cli(command, *of, "--out", tmp_path / "x", f"--lr={rate}")
+    for option, said in (
+        ("--lr=0", "'--lr': wants a number above 0; got 0"),
+        ("--lr=-1", "'--lr': wants a number above 0; got -1"),
+        ("--lr=nan", "'--lr': wants a finite number; got 'nan'"),
+        ("--lr=0,3", "'--lr': wants a number; got '0,3' (write 0.3)"),
+        ("--steps=many", "'--steps': wants a whole number; got 'many'"),
+        ("--steps=-1", "'--steps': wants 0 or more; got -1"),
+        ("--seed=2.5", "'--seed': wants a whole number; got '2.5'"),
+    ):
+        code, _, err = cli(command, *of, "--out", tmp_path / "x", option)
         assert code == 2
-        assert f"Invalid value for '--lr': wants a number above 0; got {float(rate)}" in err
+        assert f"Invalid value for {said}\n" in err
+    code, _, err = cli(command, *of, "--out", tmp_path / "x", "--set", f"{command}.steps=many")
+    assert (code, err) == (2, f"mptune: {command}: steps: wants a whole number; got 'many'\n")
 
 
 def test_a_model_is_read_in_the_numbers_that_are_fastest_here_unless_the_prompt_has_others(

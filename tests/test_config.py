@@ -1,6 +1,12 @@
 """Configurations: frozen, documented, and wrong all at once."""
 
+import copy
+import pickle
+import re
+from contextlib import suppress
+
 import pytest
+from pydantic import ValidationError
 
 from mptune import config
 from mptune.comparison import config as of_methods
@@ -102,9 +108,9 @@ def test_all_problems_are_said_at_once():
     with pytest.raises(ConfigError) as error:
         DistillConfig.read({"stepz": 3, "temperature": 0, "clip": "much", "sampling": "some"}, "run.yaml")
     assert error.value.problems == (
-        "clip: input should be a valid number, unable to parse string as a number; got 'much'",
-        "temperature: input should be greater than 0; got 0",
-        "sampling: input should be 'stochastic' or 'all'; got 'some'",
+        "clip: wants a number; got 'much'",
+        "temperature: wants a number above 0; got 0",
+        "sampling: wants 'stochastic' or 'all'; got 'some'",
         "stepz is not a field. Did you mean 'steps'?",
     )
 
@@ -154,7 +160,7 @@ def test_all_problems_are_said_at_once():
     ],
 )
 def test_values_out_of_range_are_refused(cls, field, value):
-    with pytest.raises(ConfigError, match=f"^here: {field}: input should be .*; got {value!r}$"):
+    with pytest.raises(ConfigError, match=f"^here: {field}: wants .*; got {value!r}$"):
         cls.read({field: value}, "here")
 
 
@@ -169,6 +175,93 @@ def test_values_out_of_range_are_refused(cls, field, value):
 )
 def test_values_at_the_edge_of_their_range_are_taken(cls, values):
     assert cls.read(values, "here").model_dump().items() >= values.items()
+
+
+@pytest.mark.parametrize(
+    ("cls", "field", "value", "said"),
+    [
+        (AdaptConfig, "steps", "many", "wants a whole number; got 'many'"),
+        (AdaptConfig, "steps", "2.5", "wants a whole number; got '2.5'"),
+        (AdaptConfig, "steps", 2.5, "wants a whole number; got 2.5"),
+        (AdaptConfig, "steps", None, "wants a whole number; got None"),
+        (AdaptConfig, "steps", "-1", "wants 0 or more; got -1"),
+        (AdaptConfig, "steps", "9" * 12, "wants 1,000,000,000 or less; got 999999999999"),
+        (AdaptConfig, "seed", 2**32, "wants a number below 4,294,967,296; got 4294967296"),
+        (AdaptConfig, "shared_lr", "-1", "wants a number above 0; got -1"),
+        (AdaptConfig, "shared_lr", "0,3", "wants a number; got '0,3' (write 0.3)"),
+        (AdaptConfig, "shared_lr", ("0", "3"), "wants a number; got '0,3' (write 0.3)"),  # as --set reads it
+        (AdaptConfig, "shared_lr", "1,2,3", "wants a number; got '1,2,3'"),
+        (AdaptConfig, "shared_lr", "inf", "wants a finite number; got 'inf'"),
+        (AdaptConfig, "warmup", 1.5, "wants 1 or less; got 1.5"),
+        (AdaptConfig, "dropout", "perhaps", "wants true or false; got 'perhaps'"),
+        (AdaptConfig, "initialise", 3, "wants text; got 3"),
+        (DistillConfig, "hidden_layers", {}, "wants a list, as [a, b]; got {}"),
+    ],
+)
+def test_a_wrong_value_is_told_by_what_is_wanted_and_what_came(cls, field, value, said):
+    with pytest.raises(ConfigError) as error:
+        cls.read({field: value}, "here")
+    assert str(error.value) == f"here: {field}: {said}"
+
+
+def test_no_word_of_a_library_stands_in_what_is_said_of_a_number():
+    for cls in STAGES.values():
+        for field in cls.model_fields:
+            for value in ("many", "-1", "9" * 30, "nan", [], None, 2.5):
+                with suppress(ConfigError):
+                    cls.read({field: value}, "here")
+                    continue
+                with pytest.raises(ConfigError) as error:
+                    cls.read({field: value}, "here")
+                assert not re.search("[Ii]nput should|unable| valid ", str(error.value)), (field, value)
+
+
+def test_a_constructor_says_what_is_wrong_in_the_same_words():
+    with pytest.raises(ConfigError) as error:
+        AdaptConfig(step=3, warmup=2)
+    assert error.value.problems == ("warmup: wants 1 or less; got 2", "step is not a field. Did you mean 'steps'?")
+    assert str(error.value).startswith("AdaptConfig:\n")
+    assert isinstance(error.value, ValueError)
+    assert isinstance(error.value.__cause__, ValidationError)
+
+
+def test_a_field_is_meant_by_its_end_where_no_field_has_that_name():
+    with pytest.raises(ConfigError, match=r"^AdaptConfig: lr is not a field\. Did you mean 'shared_lr'\?$"):
+        AdaptConfig(lr=1)
+    with pytest.raises(ConfigError, match=r"^adapt: lr is not a field\. Did you mean 'shared_lr'\?$"):
+        AdaptConfig.read({"lr": 1}, "adapt")
+
+
+def test_a_configuration_is_read_within_others_by_its_place_and_copied_and_pickled():
+    class Outer(config.Config):
+        """Holds one."""
+
+        inner: AdaptConfig
+        """What is held."""
+
+    with pytest.raises(ConfigError, match=r"^Outer: inner\.step is not a field\. Did you mean 'steps'\?$"):
+        Outer(inner={"step": 3})
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Outer.model_validate({"inner": {"step": 3}})
+    one = AdaptConfig(steps=3)
+    assert pickle.loads(pickle.dumps(one)) == copy.deepcopy(one) == one
+    assert AdaptConfig.model_validate_json(one.model_dump_json()) == one
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "limits", "said"),
+    [
+        ("many", int, {}, "wants a whole number; got 'many'"),
+        ("-1", int, {"ge": 0}, "wants 0 or more; got -1"),
+        ("11", int, {"le": 10}, "wants 10 or less; got 11"),
+        ("0,3", float, {"gt": 0}, "wants a number; got '0,3' (write 0.3)"),
+        ("nan", float, {"gt": 0}, "wants a finite number; got 'nan'"),
+    ],
+)
+def test_a_number_that_was_typed_is_refused_as_a_fields_is(text, kind, limits, said):
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        config.number(text, kind, **limits)
+    assert config.number("7", kind) == 7
 
 
 def test_text_from_a_file_becomes_what_its_field_wants():

@@ -43,8 +43,8 @@ HOUSE = [
     (
         "stages",
         [
-            "check instructions losses optimization run sampling teacher_outputs",
-            "pseudo_labels",
+            "check difference instructions losses optimization sampling teacher_outputs",
+            "pseudo_labels run",
             "experiment",
             "training",
             "packing tuning",

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import mptune.progress
-from mptune.progress import Standing, board, step_progress, trainings
+from mptune.progress import Standing, board, goes_on, step_progress, trainings
 
 
 def shown(capsys):
@@ -40,7 +40,7 @@ def test_a_terminal_shows_title_steps_values_and_time_left(terminal, capsys):
     assert "━" in text
     assert "7/10" in text
     assert "loss 0.512  task mood" in text
-    assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", text)
+    assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2} left", text)
 
 
 def test_a_narrow_terminal_shows_the_steps_and_the_time_left(terminal, capsys, monkeypatch):
@@ -50,7 +50,7 @@ def test_a_narrow_terminal_shows_the_steps_and_the_time_left(terminal, capsys, m
     text = shown(capsys)
     assert "adapt tickets" in text
     assert "7/100" in text
-    assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", text)
+    assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2} left", text)
     assert "validation" not in text
 
 
@@ -65,6 +65,15 @@ def test_a_resumed_run_starts_where_it_stopped(terminal, capsys):
     with step_progress("teach mood", 10, start=4):
         pass
     assert "4/10" in shown(capsys)
+
+
+def test_where_work_goes_on_is_said_but_of_a_fresh_start_and_within_a_comparison(capsys):
+    goes_on("adapt tickets", 57, 100)
+    goes_on("rows.csv", 64, 150, "row")
+    goes_on("adapt tickets", 0, 100)
+    with board("toy"):
+        goes_on("adapt tickets", 57, 100)
+    assert capsys.readouterr().err == "adapt tickets goes on at step 57 of 100\nrows.csv goes on at row 64 of 150\n"
 
 
 def test_on_a_terminal_no_json_line_tears_the_bar(terminal, capsys):

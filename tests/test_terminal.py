@@ -20,6 +20,8 @@ def test_what_was_saved_is_said_with_its_scores_and_whether_training_helped(caps
     saved(Path("out"), [])
     saved(Path("out"), [], kept_start=True)
     saved(Path("out"), scores, stopped=7)
+    saved(Path("out"), scores, untrained=True)
+    saved(Path("out"), [], untrained=True)
     assert capsys.readouterr().out.splitlines() == [
         "out: mood accuracy 61.2 on validation rows",
         "out: mood accuracy 61.2 on validation rows; it kept the start: training did not help. "
@@ -27,7 +29,16 @@ def test_what_was_saved_is_said_with_its_scores_and_whether_training_helped(caps
         "out: the last state; nothing was validated",
         "out: the start; nothing was validated",
         "out: mood accuracy 61.2 on validation rows; training stopped at step 7, where its numbers were not finite",
+        "out: mood accuracy 61.2 on validation rows; no step was taken: it is the start",
+        "out: no step was taken: it is the start; nothing was validated",
     ]
+
+
+def test_of_a_finished_run_it_is_said_that_nothing_was_trained(capsys):
+    saved(Path("out"), [], finished=True)
+    out, err = capsys.readouterr()
+    assert out == "out: the last state; nothing was validated\n"
+    assert err == "out is finished already: nothing was trained; remove it to train again\n"
 
 
 @pytest.mark.parametrize("stream", ["stderr", "stdout"])

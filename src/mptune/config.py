@@ -7,10 +7,11 @@ docs/decisions/0004-learning-rates.md.
 
 import difflib
 import math
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, Self, get_args
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from mptune.errors import ConfigError, UnknownNameError
 
@@ -29,6 +30,20 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+    def __init__(self, **values: Any) -> None:
+        """Make it of values by name.
+
+        Raises:
+            ConfigError: as `read`.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(type(self).__name__, _problems(type(self), error)) from error
+
+    # What is read within another model is validated by pydantic alone, which then knows where each problem stands.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str) -> Self:
         """Return the configuration that ``values`` describes.
@@ -42,7 +57,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(where, [_problem(cls, dict(e)) for e in error.errors()]) from None
+            raise ConfigError(where, _problems(cls, error)) from None
 
 
 class BackboneConfig(Config):
@@ -304,22 +319,74 @@ def _parse(value: str) -> Any:
     return value
 
 
+def number(text: str, kind: type[int] | type[float], **limits: float) -> Any:
+    """Return the number that somebody typed for an option, by the rules and in the words of a field.
+
+    Args:
+        limits: as a field's: ``ge``, ``gt``, ``le``, ``lt``.
+
+    Raises:
+        ValueError: what is wanted, and what came.
+    """
+    rules: dict[str, Any] = {**limits, **({"allow_inf_nan": False} if kind is float else {})}
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[kind, Field(**rules)])  # type: ignore[arg-type]
+        return adapter.validate_python(text)
+    except ValidationError as error:
+        raise ValueError(_wanted_and_got(dict(error.errors()[0]))) from None
+
+
+def _problems(cls: type[BaseModel], error: ValidationError) -> list[str]:
+    """Return pydantic's errors in our words."""
+    return [_problem(cls, dict(each)) for each in error.errors()]
+
+
 def _problem(cls: type[BaseModel], error: dict[str, Any]) -> str:
     """Return one pydantic error in our words."""
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(error["loc"][-1]), _known_fields(cls, error["loc"]), n=1)
-        return f"{path} is not a field." + (f" Did you mean {close[0]!r}?" if close else "")
+        meant = _meant(str(error["loc"][-1]), _known_fields(cls, error["loc"]))
+        return f"{path} is not a field." + (f" Did you mean {meant!r}?" if meant else "")
     if error["type"] == "missing":
         return f"{path} is missing"
-    message = str(error["msg"])
-    if error["type"] == "tuple_type":
-        message = "Wants a list, as [a, b]"
-    if error["type"] in ("model_type", "dict_type"):
-        message = "Wants {field: value}"
-    if error["type"] == "value_error":
-        return f"{path}: {message.removeprefix('Value error, ')}" if path else message.removeprefix("Value error, ")
-    return f"{path}: {message[0].lower() + message[1:]}; got {error['input']!r}"
+    return ": ".join(filter(None, (path, _wanted_and_got(error))))
+
+
+# What pydantic's kinds of errors want, in our words; limits stand in an error's context.
+_WANTS = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list, as [a, b]"),
+    **dict.fromkeys(("model_type", "dict_type"), "{field: value}"),
+    "string_type": "text",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "a number below {lt:,.0f}",
+    "less_than_equal": "{le:,.15g} or less",
+}
+
+
+def _wanted_and_got(error: Mapping[str, Any]) -> str:
+    """Return what one pydantic error wanted, and what came."""
+    kind, given, message = str(error["type"]), error["input"], str(error["msg"])
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    if kind not in _WANTS:
+        wanted = message.removeprefix("Input should be ")
+        return f"{'wants ' if wanted != message else ''}{wanted[0].lower()}{wanted[1:]}; got {given!r}"
+    if kind.startswith(("greater", "less")):
+        return f"wants {_WANTS[kind].format(**error['ctx'])}; got {given}"
+    if kind.startswith(("int", "float")) and isinstance(given, tuple):
+        given = ",".join(map(str, given))  # which a comma of the command line made
+    comma = re.fullmatch(r"(-?\d*),(\d+)", given) if kind.startswith("float") and isinstance(given, str) else None
+    return f"wants {_WANTS[kind]}; got {given!r}" + (f" (write {comma[1]}.{comma[2]})" if comma else "")
+
+
+def _meant(name: str, known: Sequence[str]) -> str | None:
+    """Return the field that is meant by a name that is none: one nearly like it, or of which it is the end, as lr."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return next(iter([*close, *(field for field in known if field.endswith(f"_{name}"))]), None)
 
 
 def _known_fields(cls: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

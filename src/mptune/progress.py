@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -180,7 +180,8 @@ def _drawing(total: int, start: int) -> Iterator[Draw | None]:
     name, steps, left = TextColumn("{task.description}", markup=False), MofNCompleteColumn(), TimeRemainingColumn()
     values = TextColumn("{task.fields[values]}", markup=False)
     wide = console.width >= ROOMY
-    columns = (name, BarColumn(bar_width=24), steps, left, values) if wide else (name, steps, left)
+    to_go = TextColumn("left")  # what the time is
+    columns = (name, BarColumn(bar_width=24), steps, left, to_go, values) if wide else (name, steps, left, to_go)
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=total, completed=start, values="")
 
@@ -195,6 +196,13 @@ def in_notebook() -> bool:
     """Return whether this is a notebook's kernel."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
+def goes_on(title: str, at: int, total: int, what: str = "step") -> None:
+    """Say that work goes on where it was interrupted; of a comparison's many trainings that is no news."""
+    if at and _BOARD.get() is None:
+        with suppress(OSError, ValueError):
+            say(f"{title} goes on at {what} {at} of {total}", err=True)
 
 
 class StepProgress:

@@ -134,7 +134,13 @@ class ShownHandler(logging.Handler):
 
 
 def saved(
-    folder: Path, scores: Sequence[Mapping[str, Any]], *, kept_start: bool = False, stopped: int | None = None
+    folder: Path,
+    scores: Sequence[Mapping[str, Any]],
+    *,
+    kept_start: bool = False,
+    stopped: int | None = None,
+    untrained: bool = False,
+    finished: bool = False,
 ) -> None:
     """Say where a prompt was saved, what it scored on validation rows, and whether training brought nothing or broke.
 
@@ -142,14 +148,20 @@ def saved(
 
     Args:
         stopped: the step whose numbers were not finite, where there was one.
+        untrained: whether it was to take no step.
+        finished: whether it stood there before the command.
     """
     scored = ", ".join(f"{s['task']} {s['metric']} {s['value']:.1f}" for s in scores)
     still = "; it kept the start: training did not help. Try more steps, or another rate" if kept_start else ""
     state = "the start" if kept_start else "the last state"
+    if untrained:
+        still, state = "; no step was taken: it is the start", "no step was taken: it is the start"
     told = f"{scored} on validation rows{still}" if scored else f"{state}; nothing was validated"
     broke = f"; training stopped at step {stopped}, where its numbers were not finite" if stopped is not None else ""
     try:
         say(f"{folder}: {told}{broke}")
+        if finished:
+            say(f"{folder} is finished already: nothing was trained; remove it to train again", err=True)
     except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as in `tell`
 

@@ -145,7 +145,7 @@ def test_a_variant_of_nothing_is_said_whatever_its_rates(variant):
 
 def test_a_rate_is_a_methods_that_learns_and_above_zero():
     assert "rates.transfer: it does not learn from a target's examples" in problems(rates={"transfer": [0.1]})
-    assert "rates.lora.1: input should be greater than 0" in problems(rates={"lora": [0.1, 0]})
+    assert "rates.lora.1: wants a number above 0; got 0" in problems(rates={"lora": [0.1, 0]})
     assert "rates: loar is none of" in problems(rates={"loar": [0.1, 0.2]})
 
 
@@ -223,11 +223,11 @@ def test_a_recipe_has_methods_and_a_folder():
 
 
 def test_rates_and_other_numbers_are_finite():
-    assert "rates.mpt.0: input should be a finite number" in problems(rates={"mpt": ["1e400"]})
-    assert "adapt.weight_decay: input should be a finite number" in problems(adapt={"weight_decay": "inf"})
-    assert "distill.teacher_cache: input should be a finite number" in problems(distill={"teacher_cache": "inf"})
-    assert "teach.seed: input should be less than 4294967296" in problems(teach={"seed": str(2**64)})
-    assert "teach.steps: input should be less than or equal to 1000000000" in problems(teach={"steps": "9" * 20})
+    assert "rates.mpt.0: wants a finite number" in problems(rates={"mpt": ["1e400"]})
+    assert "adapt.weight_decay: wants a finite number" in problems(adapt={"weight_decay": "inf"})
+    assert "distill.teacher_cache: wants a finite number" in problems(distill={"teacher_cache": "inf"})
+    assert "teach.seed: wants a number below 4,294,967,296" in problems(teach={"seed": str(2**64)})
+    assert "teach.steps: wants 1,000,000,000 or less" in problems(teach={"steps": "9" * 20})
 
 
 def written(folder, **changes):

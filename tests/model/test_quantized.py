@@ -98,7 +98,7 @@ def test_its_weights_do_not_learn_and_its_teachers_are_prompts(folder, toy_task)
 def test_bits_may_be_typed_and_are_four_or_eight():
     assert [BackboneConfig(bits=said).bits for said in ("4", 8, None)] == [4, 8, None]
     for said in ("5", "four", "4.0"):
-        with pytest.raises(ConfigError, match="bits: input should be 4 or 8; got"):
+        with pytest.raises(ConfigError, match="bits: wants 4 or 8; got"):
             BackboneConfig.read({"bits": said}, "backbone")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from mptune.errors import ResumeError, UsageError
 from mptune.stages import run as run_module
-from mptune.stages.run import try_out
+from mptune.stages.run import Run, try_out
 from mptune.stages.teachers import teach
 from support.runs import PROMPT, Quick, interrupted_at, sha256, steps_in, stop_early
 from support.toys import task_yaml
@@ -26,7 +26,7 @@ def test_a_link_that_leads_nowhere_yet_leads_to_the_prompt(toy_task, tmp_path):
     teach(toy_task, trained_backbone(), Quick(steps=1), out=tmp_path / "run")
     assert (tmp_path / "run" / PROMPT).is_file()
     assert (tmp_path / "run").is_symlink()
-    assert {p.name for p in disk.iterdir()} == {"run", ".run.lock"}
+    assert {p.name for p in disk.iterdir()} == {"run"}
 
 
 def test_a_link_to_an_empty_folder_leads_to_the_prompt(toy_task, tmp_path):
@@ -70,7 +70,7 @@ def test_a_mounted_folder_keeps_its_unfinished_run_within(toy_task, mounted):
     teach(toy_task, trained_backbone(), Quick(), out=mounted)
     assert sha256(mounted) == sha256(mounted.parent / "whole")
     assert {p.name for p in mounted.iterdir()} == {
-        "README.md", "config.json", "metrics.jsonl", PROMPT, ".lock", "lost+found",
+        "README.md", "config.json", "metrics.jsonl", PROMPT, "lost+found",
     }  # fmt: skip
     assert teach(toy_task, trained_backbone(), Quick(), out=mounted).card.kept is not None  # and is not trained again
 
@@ -99,7 +99,7 @@ def test_a_run_killed_while_it_takes_its_final_place_is_finished(
     monkeypatch.setattr(run_module, "settle", real)
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_: pytest.fail("it trained again"))
     teach(toy_task, trained_backbone(), Quick(), out=out)
-    names = {p.name for p in out.iterdir()} - {".lock", "lost+found"}
+    names = {p.name for p in out.iterdir()} - {"lost+found"}
     assert names == {"README.md", "config.json", "metrics.jsonl", PROMPT}
     assert not (tmp_path / "run.partial").exists()
 
@@ -148,6 +148,34 @@ def test_what_keeps_a_result_from_being_left_is_said_before_anything_is_computed
             try_out(tmp_path / name)
     try_out(tmp_path / "new" / "run")
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_another_setting_is_told_before_anything_is_computed_and_steps_when_rows_are_read(toy_task, tmp_path):
+    assert not try_out(tmp_path / "run", "teach", Quick())
+    teach(toy_task, trained_backbone(), Quick(steps=1), out=tmp_path / "run")
+    assert try_out(tmp_path / "run", "teach", Quick(steps=2, epochs=None))
+    with pytest.raises(
+        ResumeError, match=r"run holds a finished run with teach\.shots not set, and now it is 5\. Leave "
+    ):
+        try_out(tmp_path / "run", "teach", Quick(shots=5))
+    (tmp_path / "run").rename(tmp_path / "run.partial")
+    with pytest.raises(ResumeError, match=r"run\.partial is an unfinished run with teach\.lr = .*, and now it is 0\.7"):
+        try_out(tmp_path / "run", "teach", Quick(lr=0.7))
+    assert not try_out(tmp_path / "run", "teach", Quick())
+
+
+def test_no_lock_stays_behind_a_run_and_one_that_is_held_does(toy_task, tmp_path, monkeypatch):
+    finished = Run.finish
+    seen = []
+
+    def looked(self, prompt):
+        seen.append((tmp_path / ".run.lock").exists())
+        finished(self, prompt)
+
+    monkeypatch.setattr(Run, "finish", looked)
+    teach(toy_task, trained_backbone(), Quick(steps=1), out=tmp_path / "run")
+    assert seen == [True]
+    assert not list(tmp_path.glob(".*.lock"))
 
 
 def test_a_teachers_folder_that_cannot_be_made_is_said_before_the_first_is_trained(cli, tmp_path, monkeypatch):

@@ -185,6 +185,9 @@ def test_an_empty_folder_may_be_filled(toy_task, tmp_path):
     ("change", "message"),
     [
         pytest.param({"lr": 0.5}, r"with teach\.lr = 0\.3, and now it is 0\.5\.", id="another field"),
+        pytest.param(
+            {"shots": 5}, r"with teach\.shots not set, and now it is 5\. Leave --shots out,", id="a first value"
+        ),
         pytest.param({"seed": 7}, r"with teach\.seed = 0, and now it is 7\.", id="another seed"),
         pytest.param({"rows": 40}, r"on other rows of toy: they have changed since\.", id="other rows"),
         pytest.param(

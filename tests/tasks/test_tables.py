@@ -5,9 +5,8 @@ import gzip
 
 import pytest
 from openpyxl import Workbook, load_workbook
-from pydantic import ValidationError
 
-from mptune.errors import DataError
+from mptune.errors import ConfigError, DataError
 from mptune.tasks.data import load_data
 from mptune.tasks.rows import unlabelled_rows
 from mptune.tasks.tables import delimiter_of, encoding_of, first_delimiter, write_sheet
@@ -217,7 +216,7 @@ def test_a_formula_that_a_row_holds_is_written_as_a_text(tmp_path, caplog):
 
 
 def test_an_encoding_that_nobody_knows_is_refused():
-    with pytest.raises(ValidationError, match="is no encoding that Python knows, as utf-8 or cp1252; got 'utf-9'"):
+    with pytest.raises(ConfigError, match="is no encoding that Python knows, as utf-8 or cp1252; got 'utf-9'"):
         mood(train="a.csv", encoding="utf-9")
 
 
@@ -281,9 +280,7 @@ def test_labels_of_which_no_row_is_held_out_are_told_with_their_rows(tmp_path, c
 
 
 def test_held_out_wants_no_other_split(tmp_path):
-    with pytest.raises(
-        ValidationError, match="split: held-out takes all rows from train, and wants no validation and no"
-    ):
+    with pytest.raises(ConfigError, match="split: held-out takes all rows from train, and wants no validation and no"):
         mood(train="a.csv", test="b.csv", split="held-out")
 
 
@@ -311,7 +308,7 @@ def test_another_spelling_of_a_label_is_that_label(tmp_path):
      ({"good": "bad"}, "relabel replaces labels of the verbalizer: good")],
 )  # fmt: skip
 def test_a_spelling_leads_to_a_label_and_is_none_itself(relabel, said):
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ConfigError, match=said):
         mood(relabel=relabel, train="a.csv")
 
 

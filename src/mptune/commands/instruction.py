@@ -66,11 +66,11 @@ def distill_written(
 
     instruction, rows = Instruction(written.task, written.text), TaskRows(written.task)
     rows.unlabelled()
-    try_out(out)
+    finished = try_out(out, "distill", config)
     model = load()
     answered = answered_rows(instruction, rows, model, config)
     prompt = distill([answered], [instruction], model, config, out=out, report_to=trackers)
-    say_saved(out, prompt)
+    say_saved(out, prompt, finished=finished)
     how = EvaluateConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
     scores = evaluate(prompt, answered, model, split="test", config=how)
     if not first_process():

@@ -21,15 +21,27 @@ def option(text: str, metavar: str | None = None, name: str = "", **limits: Any)
     return typer.Option(*([name] if name else []), help=text, metavar=metavar, callback=at_home, **limits)
 
 
+def number(text: str, metavar: str = "N", kind: type[int] | type[float] = int, **limits: float) -> Any:
+    """Return the option of a number, which is refused as a field of a configuration is: by what it wants and what came.
+
+    Args:
+        limits: as a field's: ``ge``, ``gt``, ``le``.
+    """
+
+    def parsed(given: str) -> Any:
+        from mptune import config
+
+        try:
+            return config.number(given, kind, **limits)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return typer.Option(help=text, metavar=metavar, parser=parsed)
+
+
 def rate(text: str) -> Any:
     """Return the option of a learning rate, which is above zero."""
-
-    def above_zero(given: float | None) -> float | None:
-        if given is not None and not 0 < given < float("inf"):
-            raise typer.BadParameter(f"wants a number above 0; got {given}")
-        return given
-
-    return typer.Option(help=text, metavar="RATE", callback=above_zero)
+    return number(text, "RATE", float, gt=0)
 
 
 def share(text: str) -> Any:
@@ -69,9 +81,9 @@ AtLeastOption = Annotated[
     list[str] | None,
     option("End with exit code 4 where a score is lower, as accuracy=80; repeatable.", "METRIC=VALUE", "--at-least"),
 ]
-StepsOption = Annotated[Number, option("Optimizer updates, as --set STAGE.steps=N.", min=0)]
-SeedOption = Annotated[Number, option("Decides initialisation, order and few-shot rows.", min=0)]
-ShotsOption = Annotated[Number, option("Training examples per class; all without it.", min=1)]
+StepsOption = Annotated[Number, number("Optimizer updates, as --set STAGE.steps=N.", ge=0)]
+SeedOption = Annotated[Number, number("Decides initialisation, order and few-shot rows.", ge=0)]
+ShotsOption = Annotated[Number, number("Training examples per class; all without it.", ge=1)]
 PromptArgument = Annotated[str, typer.Argument(help="Prompt: folder or hub repository.")]
 FolderArgument = Annotated[str, typer.Argument(help="The prompt's folder, whose card is written anew.")]
 
@@ -170,10 +182,11 @@ def load(
         return load_backbone(config)
 
 
-def say_saved(folder: Path | None, prompt: "MultitaskPrompt") -> None:
-    """Print where a prompt was saved, and what it scores; of several processes the first does."""
+def say_saved(folder: Path | None, prompt: "MultitaskPrompt", *, finished: bool = False) -> None:
+    """Print where a prompt was saved, what it scores, whether it stood there; of several processes the first does."""
     from mptune.stages.run import first_process
 
     if folder is not None and first_process():
         card = prompt.card
-        saved(folder, card.scores, kept_start=card.kept_start, stopped=card.stopped)
+        saved(folder, card.scores, kept_start=card.kept_start, stopped=card.stopped, untrained=card.untrained,
+              finished=finished)  # fmt: skip

@@ -20,6 +20,7 @@ from mptune.commands.options import (
     load,
     named_tasks,
     names,
+    number,
     open_prompt,
     option,
     rate,
@@ -56,12 +57,12 @@ def teach_tasks(
     from mptune.tasks.data import TaskRows
 
     read = TaskRows.checked(chosen, data)
-    for rows in read:
-        try_out(out / rows.name)
+    finished = [try_out(out / rows.name, "teach", config) for rows in read]
     model = load(backbone, changes)
-    with trainings(sum(not (out / rows.name).exists() for rows in read)):
-        for rows in read:
-            say_saved(out / rows.name, teach(rows, model, config, out=out / rows.name, report_to=trackers))
+    with trainings(finished.count(False)):
+        for rows, done in zip(read, finished, strict=True):
+            prompt = teach(rows, model, config, out=out / rows.name, report_to=trackers)
+            say_saved(out / rows.name, prompt, finished=done)
 
 
 def distill_teachers(
@@ -110,9 +111,10 @@ def distill_teachers(
 
     prompts = load_prompts(teachers)
     read = rows_of(folders, chosen, data)
-    try_out(out)
+    finished = try_out(out, "distill", config)
     model = load(backbone, changes, prompts[0], folders[0])
-    say_saved(out, distill(read, prompts, model, config, out=out, report_to=trackers))
+    prompt = distill(read, prompts, model, config, out=out, report_to=trackers)
+    say_saved(out, prompt, finished=finished)
 
 
 def adapt_prompt(
@@ -126,7 +128,7 @@ def adapt_prompt(
     steps: StepsOption = None,
     lr: Annotated[Rate, rate("Learning rate of the shared prompt, in units of the embeddings' RMS.")] = None,
     seed: SeedOption = None,
-    seeds: Annotated[Number, option("Adapt so many times side by side, each into DIR/seed-N.", min=1, max=10)] = None,
+    seeds: Annotated[Number, number("Adapt 1 to 10 times side by side, each into DIR/seed-N.", ge=1, le=10)] = None,
     backbone: BackboneOption = None,
     data: DataOption = None,
     alone: Annotated[bool, option("Adapt only: no scores of simple rivals beside it.", name="--alone")] = False,
@@ -151,15 +153,16 @@ def adapt_prompt(
 
     rows = TaskRows.checked(tasks, data)
     targets = [Target(rows, config, out)] if seeds is None else Target.of_seeds(rows, config, out, seeds)
-    for target in targets:
-        try_out(target.out or out)
+    finished = [try_out(target.out or out, "adapt", target.config) for target in targets]
     model = load(backbone, changes, prompt, chosen)
-    for target, adapted in zip(targets, adapt_by_all_rows(prompt, targets, model, report_to=trackers), strict=True):
-        say_saved(target.out, adapted)
+    made = adapt_by_all_rows(prompt, targets, model, report_to=trackers)
+    for target, adapted, done in zip(targets, made, finished, strict=True):
+        say_saved(target.out, adapted, finished=done)
         for each in rows if seeds is None and not alone else ():
             _say_worth(adapted, prompt, each, model, config)
     if seeds is None and first_process():
-        say(f"To answer rows: mptune predict new.csv --prompt {out} --output answers.csv", err=True)
+        start = ", with the start all the same" if made[0].card.untrained or made[0].card.kept_start else ""
+        say(f"To answer rows{start}: mptune predict new.csv --prompt {out} --output answers.csv", err=True)
 
 
 def _say_worth(

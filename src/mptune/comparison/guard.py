@@ -11,7 +11,7 @@ from mptune.comparison.results import FILES, FROM, RECIPE, Line, TrainingRecord,
 from mptune.config import ExamplesConfig
 from mptune.errors import DataError, ResumeError
 from mptune.files import digest, write_file
-from mptune.stages.run import first_difference
+from mptune.stages.difference import change_told, first_difference
 from mptune.tasks.data import TaskRows, draw_rows
 from mptune.tasks.task import SPLITS, Example
 
@@ -47,10 +47,8 @@ def refuse_change(folder: Path, loaded: Loaded, lines: Sequence[Line]) -> None:
         kept[1]["tasks"][name] = {k: v for k, v in kept[1]["tasks"][name].items() if k in then}
     changed = first_difference(*kept) or _other_group(loaded, lines)
     if changed is not None:
-        field, old, new = changed
         raise ResumeError(
-            f"{folder} holds results with {field} = {old}, and now it is {new}. "
-            "Take the old value, choose another --out, or remove the folder."
+            f"{folder} holds results {change_told(*changed)}, choose another --out, or remove the folder."
         )
 
 

@@ -114,6 +114,11 @@ class Card(Config):
         steps = self.config.get("steps", 0)
         return self.kept == 0 and isinstance(steps, int) and steps > 0
 
+    @property
+    def untrained(self) -> bool:
+        """Whether it was to take no step, and is its own start."""
+        return self.config.get("steps") == 0
+
     def shareable(self) -> "Card":
         """Return the card as it leaves this machine: of a local backbone only the folder's name, marked as such."""
         return self.model_copy(update={"backbone": public_name(self.backbone)})

@@ -13,8 +13,8 @@ from mptune.errors import UsageError
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Pick
 from mptune.model.encoding import Encoded, collate
+from mptune.stages.difference import first_difference
 from mptune.stages.losses import supervised_losses
-from mptune.stages.run import first_difference
 from mptune.stages.training import Learner, Step, Training
 
 

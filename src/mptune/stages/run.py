@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,10 +25,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from mptune.config import TrainingConfig
 from mptune.errors import ArtifactError, MptuneError, ResumeError, UsageError, first_line
 from mptune.files import JsonLine, append_line, clean, followed, is_scratch, json_lines, settle, write_file
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.stored import CONFIG_FILE, PROMPT_FILE, stored_config
+from mptune.stages.difference import change_told, first_difference
 
 STATE = "state.safetensors"
 METRICS_FILE = "metrics.jsonl"
@@ -87,19 +89,8 @@ class Run:
     def _refuse_change(self, folder: Path) -> None:
         """Raise ResumeError if the folder holds a run with another identity, or no run at all."""
         identity = _identity_in(folder, ended=folder == self.out)
-        changed = None if identity is None else first_difference(identity, self.identity)
-        if changed is not None:
-            field, old, new = changed
-            state = "holds a finished run" if folder == self.out else "is an unfinished run"
-            if field.startswith("data."):
-                raise ResumeError(
-                    f"{folder} {state} on other rows of {field.removeprefix('data.')}: they have changed since. Choose "
-                    "another --out, or remove the folder."
-                )
-            raise ResumeError(
-                f"{folder} {state} with {field} = {old}, and now it is {new}. "
-                "Take the old value, choose another --out, or remove the folder."
-            )
+        if identity is not None:
+            _refuse_difference(folder, folder == self.out, identity, self.identity)
 
     def finished(self) -> MultitaskPrompt | None:
         """Return the prompt that an equal run has already made; None where it must still be trained."""
@@ -199,8 +190,24 @@ class Run:
 
     def close(self) -> None:
         """Let other processes have the folder."""
-        if self._lock is not None:
+        if self._lock is not None and self._lock.is_locked:
+            with suppress(OSError):  # while it is held: who opens the file afterwards makes a new one
+                Path(self._lock.lock_file).unlink()
             self._lock.release()
+
+
+def _refuse_difference(folder: Path, ended: bool, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ResumeError if the run that a folder holds is another than that of now."""
+    changed = first_difference(before, now)
+    if changed is None:
+        return
+    field, state = changed[0], "holds a finished run" if ended else "is an unfinished run"
+    if field.startswith("data."):
+        raise ResumeError(
+            f"{folder} {state} on other rows of {field.removeprefix('data.')}: they have changed since. Choose "
+            "another --out, or remove the folder."
+        )
+    raise ResumeError(f"{folder} {state} {change_told(*changed)}, choose another --out, or remove the folder.")
 
 
 def places(out: Path) -> tuple[Path, Path, Path]:
@@ -219,19 +226,31 @@ def places(out: Path) -> tuple[Path, Path, Path]:
     return real, real.with_name(f"{real.name}.partial"), real.with_name(f".{real.name}.lock")
 
 
-def try_out(out: Path) -> None:
+def try_out(out: Path, stage: str = "", config: TrainingConfig | None = None) -> bool:
     """Raise, before anything is computed, what would keep a run from leaving its result in a folder.
 
+    Return whether there is a finished one, which is not trained again.
+
+    Args:
+        stage, config: what will be trained; what depends on rows is compared when they are read.
+
     Raises:
-        UsageError: no place of its own; ResumeError: it holds what is no run.
+        UsageError: no place of its own; ResumeError: it holds what is no run, or one with other settings.
         OSError: nothing can be written there.
     """
     real, folder, _ = places(out)
+    now = {} if config is None else config.model_dump(mode="json", exclude={"steps", "epochs", "most_epochs"})
     for place in (real, folder):
-        _identity_in(place, ended=place == real)
+        identity = _identity_in(place, ended=place == real)
+        before = (identity or {}).get(stage)
+        if isinstance(before, dict):
+            both = [field for field in now if field in before]
+            then, since = ({stage: {field: values[field] for field in both}} for values in (before, now))
+            _refuse_difference(place, place == real, then, since)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder.parent):
         pass
+    return (real / PROMPT_FILE).is_file()
 
 
 def _identity_in(folder: Path, *, ended: bool) -> dict[str, Any] | None:
@@ -296,15 +315,6 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return [line.value for line in _whole_lines(file)] if file.is_file() else []
 
 
-def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """Return the first field in which two nested configurations differ, with both values; None where they are equal."""
-    old, new = _flat(before), _flat(now)
-    for field in [*new, *old]:
-        if old.get(field) != new.get(field):
-            return field, _short(old.get(field)), _short(new.get(field))
-    return None
-
-
 def pack_state(prompt: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return prompt, optimizer and best prompt so far as one flat mapping of tensors."""
     tensors: dict[str, Tensor] = {f"prompt.{name}": p for name, p in prompt.named_parameters()}
@@ -354,22 +364,6 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _flat(values: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(values, list) and any(isinstance(value, dict) for value in values):
-        values = {str(number): value for number, value in enumerate(values)}
-    if isinstance(values, dict):
-        flat: dict[str, Any] = {}
-        for key, value in values.items():
-            flat |= _flat(value, f"{path}.{key}" if path else key)
-        return flat
-    return {path: values}
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _whole_lines(file: Path) -> list[JsonLine]:

@@ -27,15 +27,13 @@ from mptune.model.backbone import Backbone
 from mptune.model.batch import UNLABELLED, Batch, Pick
 from mptune.model.encoding import collate
 from mptune.model.loading import multiplies_bfloat16
-from mptune.progress import StepProgress, step_progress
+from mptune.progress import StepProgress, goes_on, step_progress
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.stages.experiment import Experiment, section_of
 from mptune.stages.optimization import warmup_then_linear
 from mptune.stages.run import interruptible, pack_state, processes, unpack_state
 
 logger = logging.getLogger(__name__)
-
-SHORT_TEXT = 128  # tokens: half of the default, and what most labelled texts fit in
 
 SHORT_TEXT = 128  # tokens: half of the default, and what most labelled texts fit in
 
@@ -169,6 +167,8 @@ class Training:
             learner.prompt.to(backbone.device)
             learner.begin(accelerator)
         start = min(learner.step for learner in learners)
+        if accelerator.is_main_process:
+            goes_on(self._title, start, config.steps)
         progress = self._stack.enter_context(
             step_progress(self._title, config.steps, start, shown=accelerator.is_main_process, cheaper=self._cheaper())
         )
