@@ -1,6 +1,7 @@
 """Rows to answers in a file: whatever stands there, whatever the rows come from, however often it is killed."""
 
 import gzip
+import io
 import json
 import os
 import stat
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mptune.answers import streaming
 from mptune.answers.prediction import Predictor
-from mptune.answers.streaming import answer_file, check_places
+from mptune.answers.streaming import answer_file, check_head, check_places
 from mptune.errors import DataError, MptuneError, UsageError
 from mptune.prompts.card import Calibration
 from mptune.tasks.task import Task
@@ -124,6 +125,105 @@ def test_other_rows_are_other_work(predictor, rows, out, monkeypatch):
     assert out.read_bytes().count(b"\n") == 1
 
 
+@pytest.mark.parametrize(("rows_there", "held"), [(2, "2 rows"), (1, "1 row")])
+def test_what_stands_in_the_outputs_place_is_never_replaced(predictor, rows, out, monkeypatch, rows_there, held):
+    out.write_text('{"answer": "corrected by hand"}\n' * rows_there)
+    before = out.read_bytes()
+    monkeypatch.setattr(Predictor, "predict", lambda *_: pytest.fail("it answered"))
+    told = rf"a\.jsonl is there already, with {held}; remove it, or name another with --output$"
+    for call in (lambda: check_places(rows, out), lambda: answer_file(predictor, rows, out)):
+        with pytest.raises(UsageError, match=told):
+            call()
+    assert out.read_bytes() == before
+    assert [path.name for path in out.parent.iterdir()] == ["a.jsonl"]
+
+
+def test_finished_answers_stay_and_what_is_no_rows_too(predictor, rows, whole, out):
+    answer_file(predictor, rows, out)
+    with pytest.raises(UsageError, match=rf"is there already, with {COUNT} rows; remove it"):
+        answer_file(predictor, rows, out)
+    assert out.read_bytes() == whole
+    out.write_text("a letter")
+    with pytest.raises(UsageError, match=r"a\.jsonl is there already; remove it"):
+        check_places(rows, out)
+
+
+def test_a_call_killed_on_its_way_into_a_file_that_cannot_be_replaced_goes_on(predictor, rows, whole, out, monkeypatch):
+    out.touch()
+
+    def half(partial, real):
+        real.write_bytes(partial.read_bytes()[:100])
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming, "_replace", half)
+        with pytest.raises(RuntimeError, match="killed"):
+            answer_file(predictor, rows, out)
+    check_places(rows, out)
+    answer_file(predictor, rows, out)
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["a.xls", "a.ods", "a.txt", "a.doc", "a", "a.jsonl.gz"])
+def test_an_ending_that_is_not_written_is_refused_and_those_that_are_named(tmp_path, rows, name):
+    with pytest.raises(
+        UsageError,
+        match=r"answers are written as a table \(\.csv \.tsv \.xlsx \.parquet\) or as JSON lines \(\.jsonl \.json "
+        rf"\.ndjson\); got .*{name}, name it with one of these endings",
+    ):
+        check_places(rows, tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_json_lines_have_three_endings_and_pipes_and_devices_any(tmp_path, rows):
+    os.mkfifo(tmp_path / "pipe.xls")
+    for name in ("a.jsonl", "a.json", "a.NDJSON", "pipe.xls", "/dev/null"):
+        check_places(rows, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("r.jsonl", ""), ("r.csv", ""), ("r.csv", "No,text\n"), ("r.json", "[]")]
+)
+def test_a_file_without_rows_is_refused_before_a_model_is_loaded_and_an_empty_pipe_is_answered(
+    predictor, out, tmp_path, name, content, monkeypatch
+):
+    (tmp_path / name).write_text(content)
+    for call in (
+        lambda: check_head(tmp_path / name, predictor.tasks),
+        lambda: answer_file(predictor, tmp_path / name, out),
+    ):
+        with pytest.raises(DataError, match=rf"the rows of {name} cannot be answered: {name} has no rows$"):
+            call()
+    assert not list(out.parent.iterdir())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert answer_file(predictor, None, out) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("r.csv", "No;Texts\n1;a\n", r"it has no column 'text' \(did you mean 'Texts'\?\); its columns are No, Texts$"),
+        ("r.tsv", "No\tbody\n1\ta\n", r"it has no column 'text'; its columns are No, body$"),
+    ],
+)
+def test_a_column_that_a_table_lacks_is_named_before_a_model_is_loaded(predictor, tmp_path, name, content, told):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=told):
+        check_head(tmp_path / name, predictor.tasks)
+
+
+def test_rows_that_the_head_cannot_judge_are_left_to_the_look_at_all(predictor, tmp_path):
+    (tmp_path / "r.csv").write_text("No,text\n1\n2,a\n")  # a first row that is short
+    check_head(tmp_path / "r.csv", predictor.tasks)
+    (tmp_path / "r.csv").write_text("No,body\n1,a\n")
+    prepared = predictor.tasks[0].model_copy(update={"prepare": "squad"})
+    for tasks in ([prepared], [*predictor.tasks, prepared]):
+        check_head(tmp_path / "r.csv", tasks)
+    (tmp_path / "r.jsonl").write_text('{"body": "a"}\n')  # of lines, others may have the field
+    check_head(tmp_path / "r.jsonl", predictor.tasks)
+    check_head(None, predictor.tasks)
+
+
 def test_a_second_call_into_one_file_is_refused_while_the_first_answers(predictor, rows, out, monkeypatch):
     predict, seen = Predictor.predict, []
 
@@ -141,7 +241,7 @@ def test_a_second_call_into_one_file_is_refused_while_the_first_answers(predicto
 
 def test_a_link_stays_one_and_its_target_gets_the_answers(predictor, rows, whole, out, tmp_path):
     for name in ("there.jsonl", "new.jsonl"):
-        (tmp_path / "there.jsonl").write_text("before")
+        (tmp_path / "there.jsonl").write_text("")
         (tmp_path / "there.jsonl").chmod(0o640)
         out.unlink(missing_ok=True)
         out.symlink_to(tmp_path / name)
@@ -173,7 +273,7 @@ def test_a_device_stays_a_device(predictor, rows, monkeypatch):
 
 
 def test_a_file_that_cannot_be_replaced_is_written_into(predictor, rows, whole, out, monkeypatch):
-    out.write_text("before")
+    out.touch()
     number = out.stat().st_ino
 
     def busy(*_):
@@ -276,7 +376,10 @@ WORDS = st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=3, 
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
-@given(words=WORDS, texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip), max_size=40))
+@given(
+    words=WORDS,
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])).filter(str.strip), min_size=1, max_size=40),
+)
 def test_there_is_one_line_for_every_row_whatever_texts_and_label_words_are(backbone, tmp_path, words, texts):
     verbalizer = {str(number): word for number, word in enumerate(words)}
     try:
@@ -286,6 +389,7 @@ def test_there_is_one_line_for_every_row_whatever_texts_and_label_words_are(back
     except MptuneError:  # a word that no tokenizer could read, or two that are one to it
         return
     rows = [{"text": text} for text in texts]
+    (tmp_path / "answers.jsonl").unlink(missing_ok=True)
     answer_file(predictor, write_rows(tmp_path / "any.jsonl", rows), tmp_path / "answers.jsonl")
     lines = (tmp_path / "answers.jsonl").read_bytes().decode().split("\n")
     assert lines.pop() == ""

@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mptune.errors import DataError
+from mptune.errors import DataError, UsageError
 from mptune.tasks.cells import CellError, cell
 from mptune.tasks.tables import MOST_ROWS, first_delimiter, write_sheet
 
 TABLES = ("csv", "tsv", "xlsx", "parquet")
+LINES = ("jsonl", "json", "ndjson")  # endings of JSON lines
 PORTION = 1000  # rows in memory at a time
 
 Held = tuple[str, str]  # what an added column holds, and of a probability the label word
@@ -21,6 +22,16 @@ Answered = tuple[Mapping[str, Any], Mapping[str, Any]]  # a row, and what was an
 def is_table(file: Path | None) -> bool:
     """Return whether answers into a file are a table; else they are JSON lines."""
     return file is not None and file.suffix.lower().removeprefix(".") in TABLES
+
+
+def refuse_ending(file: Path) -> None:
+    """Raise UsageError where a file's name promises what is not written, as .xls or .ods: nothing would open it."""
+    if not is_table(file) and file.suffix.lower().removeprefix(".") not in LINES:
+        tables, lines = (" ".join(f".{ending}" for ending in endings) for endings in (TABLES, LINES))
+        raise UsageError(
+            f"answers are written as a table ({tables}) or as JSON lines ({lines}); got {file}, name it with one of "
+            "these endings"
+        )
 
 
 def refuse_too_many(file: Path | None, rows: int) -> None:

@@ -5,7 +5,9 @@ prompts, their calibrations and the settings, so that what is gone on with is th
 output take answers as they come.
 """
 
+import difflib
 import errno
+import glob
 import hashlib
 import itertools
 import json
@@ -17,19 +19,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from filelock import FileLock, Timeout
 
-from mptune.answers.sheets import is_table, refuse_too_many, write_table
+from mptune.answers.sheets import TABLES, is_table, refuse_ending, refuse_too_many, write_table
 from mptune.errors import DataError, UsageError
 from mptune.files import SCRATCH, followed, open_new, refuse_lost, settle
-from mptune.progress import step_progress
+from mptune.progress import goes_on, step_progress
 from mptune.tasks.rows import unlabelled_rows
 from mptune.terminal import say_bytes, visible
 
 if TYPE_CHECKING:
     from mptune.answers.prediction import Predictor
+    from mptune.tasks.task import Task
 
 BATCHES = 32  # batches whose rows are in memory at a time; a kill loses no more answers than theirs
 MOST_PROBLEMS = 1000  # that are looked for before the rows are given back
@@ -56,10 +59,65 @@ def check_places(source: Path | None, output: Path | None) -> None:
     if output.is_dir():
         raise UsageError(f"--output wants a file; {output} is a folder")
     refuse_lost(output, "--output")
+    if output.is_file() or not output.exists():  # a device or a pipe may have any name
+        refuse_ending(output)
     if source is not None and output.is_file() and output.samefile(source):
         raise UsageError(f"{output} holds the rows themselves, which answers would replace; choose another --output")
     if not os.access(output if output.exists() else followed(output).parent, os.W_OK):
         raise UsageError(f"{output} cannot be written; give --output a place that can be")
+    real = followed(output)
+    if not any(real.parent.glob(f"{glob.escape(real.name)}.*.partial")):  # else `_answers` knows whose they are
+        _refuse_there(output)
+
+
+def _refuse_there(output: Path) -> None:
+    """Raise UsageError where a file holds something already: answers that somebody corrected by hand may be the last.
+
+    Nothing in it tells which prompt and rows it came from, so that a finished call is refused too.
+    """
+    if not output.is_file() or not output.stat().st_size:  # an empty one may be a place that was made for answers
+        return
+    problems: list[str] = []
+    rows = sum(1 for _ in unlabelled_rows(output, problems))
+    held = f", with {rows} {'rows' if rows > 1 else 'row'}" if rows and not problems else ""
+    raise UsageError(f"{output} is there already{held}; remove it, or name another with --output")
+
+
+def check_head(source: Path | None, tasks: "Sequence[Task]") -> None:
+    """Raise DataError where a file has no rows, or is a table without the columns that its task reads.
+
+    It is told by the first row, before any model is loaded; what comes from a pipe is read only once.
+    """
+    if source is None or not source.is_file():
+        return
+    problems: list[str] = []
+    columns: dict[str, None] = {}
+    lacking: Sequence[str] = ()
+    for _, row in unlabelled_rows(source, problems):
+        columns |= dict.fromkeys(row)
+        lacking = _lacking(source, columns, tasks)
+        if not lacking:
+            return
+    if not columns and not problems:
+        _refuse_empty(source, tasks)
+    elif lacking:
+        near = {name.casefold(): name for name in columns}
+        found = [near[c] for f in lacking for c in difflib.get_close_matches(f.casefold(), near, n=1)]
+        meant = f" (did you mean {', '.join(map(repr, found))}?)" if found else ""
+        missing = ", ".join(map(repr, lacking))
+        raise _unanswerable(tasks, source, [f"it has no column {missing}{meant}; its columns are {', '.join(columns)}"])
+
+
+def _lacking(source: Path, columns: Iterable[str], tasks: "Sequence[Task]") -> list[str]:
+    """Return which columns of a table are not there; of several tasks, or prepared rows, none is known to be."""
+    table = source.name.lower().removesuffix(".gz").rpartition(".")[2] in TABLES
+    if not table or len(tasks) != 1 or tasks[0].prepare is not None:
+        return []
+    return [field for field in tasks[0].text_fields if field not in columns]
+
+
+def _refuse_empty(source: Path, tasks: "Sequence[Task]") -> NoReturn:
+    raise _unanswerable(tasks, source, [f"{source.name} has no rows"])
 
 
 def answer_file(
@@ -74,8 +132,9 @@ def answer_file(
         probabilities: whether a table has a column for each label word.
 
     Raises:
-        DataError: every row that cannot be answered; of a file, before any is. Of a pipe, in its turn.
-        UsageError: another process is answering into that file.
+        DataError: every row that cannot be answered; of a file, before any is, and where it has none. Of a pipe, in
+            its turn.
+        UsageError: another process is answering into that file, or it holds something already.
     """
     checked = source is not None and source.is_file()
     identity = None
@@ -99,13 +158,14 @@ def answer_file(
         _answers(output, identity, size, laid_out if is_table(output) else None) as (done, write),
         step_progress(title, total, done, shown=bool(total)) as progress,
     ):
+        goes_on(title, done, total, "row")
         began, first, problems = time.monotonic(), done, list[str]()
         rows = itertools.islice(unlabelled_rows(source, problems), done, None)
         while (portion := list(itertools.islice(rows, size))) or problems:
             if not checked:
                 problems += _problems(predictor, portion)
             if problems:
-                raise _unanswerable(predictor, source, problems)
+                raise _unanswerable(predictor.tasks, source, problems)
             answers = predictor.predict([row for _, row in portion])
             lines = [json.dumps(answer.as_dict(), ensure_ascii=False) for answer in answers]
             write("".join(f"{visible(line)}\n" for line in lines).encode())
@@ -119,7 +179,7 @@ def _check(predictor: "Predictor", source: Path) -> tuple[int, list[str]]:
     """Return how many rows a file has, and which columns any of them has.
 
     Raises:
-        DataError: every row that cannot be answered.
+        DataError: every row that cannot be answered; or none is there.
     """
     problems: list[str] = []
     count, columns = 0, dict[str, None]()
@@ -130,7 +190,9 @@ def _check(predictor: "Predictor", source: Path) -> tuple[int, list[str]]:
         if len(problems) >= MOST_PROBLEMS:
             break
     if problems:
-        raise _unanswerable(predictor, source, problems)
+        raise _unanswerable(predictor.tasks, source, problems)
+    if not count:
+        _refuse_empty(source, predictor.tasks)
     return count, list(columns)
 
 
@@ -142,9 +204,9 @@ def _problems(predictor: "Predictor", rows: Numbered) -> Iterator[str]:
             yield f"row {number}: {error}"
 
 
-def _unanswerable(predictor: "Predictor", source: Path | None, problems: Sequence[str]) -> DataError:
-    tasks = ", ".join(task.name for task in predictor.tasks)
-    return DataError(tasks, problems, f"the rows of {source.name if source else 'standard input'} cannot be answered:")
+def _unanswerable(tasks: "Sequence[Task]", source: Path | None, problems: Sequence[str]) -> DataError:
+    names = ", ".join(task.name for task in tasks)
+    return DataError(names, problems, f"the rows of {source.name if source else 'standard input'} cannot be answered:")
 
 
 def _digest(source: Path) -> str:
@@ -167,6 +229,7 @@ def _answers(
         return
     real = followed(output)
     if (output.exists() and not output.is_file()) or not os.access(real.parent, os.W_OK):
+        _refuse_there(output)
         with output.open("wb") as file:  # what stands there stays, and takes answers as they come
             yield 0, _kept(file)
         return
@@ -178,6 +241,8 @@ def _answers(
     except Timeout:
         raise UsageError(f"another process is answering into {output}; wait for it, or name another file") from None
     try:
+        if not partial.exists():  # else a call that was killed on its way into that file goes on
+            _refuse_there(output)
         with open_new(partial, append=True) as file:
             yield _whole_lines(file, portion), _kept(file)
         if laid_out is None:

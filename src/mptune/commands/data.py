@@ -118,7 +118,7 @@ def predict(
         File,
         option(
             "Answers, gone on with after a kill: a table with all columns where it ends in .csv, .tsv, .xlsx or "
-            ".parquet, else JSON lines; standard output without it.",
+            ".parquet, JSON lines in .jsonl, .json or .ndjson; standard output without it. Never over what is there.",
             "FILE",
         ),
     ] = None,
@@ -131,7 +131,7 @@ def predict(
     """Answer rows: a table in, the table with answers out; or JSON lines."""
     from mptune import EvaluateConfig
     from mptune.answers.sheets import is_table
-    from mptune.answers.streaming import answer_file, check_places
+    from mptune.answers.streaming import answer_file, check_head, check_places
     from mptune.prompts.stored import prompt_folders, stored_prompt
 
     if rows is not None and input_file is not None:
@@ -141,8 +141,9 @@ def predict(
     source = rows if rows is not None else input_file
     config, changes = configured(EvaluateConfig, "evaluate", settings)
     check_places(source, output)
-    for place in prompt_folders(prompt) if Path(prompt).is_dir() else [prompt]:
-        stored_prompt(place)  # what is wrong is said before the libraries are loaded that compute
+    # What is wrong is said before the libraries are loaded that compute.
+    stored = [stored_prompt(place) for place in (prompt_folders(prompt) if Path(prompt).is_dir() else [prompt])]
+    check_head(source, [task for each in stored for task in each.card.tasks])
     from mptune import Predictor
     from mptune.prompts.prompt import load_prompts
 
