@@ -356,7 +356,7 @@ def test_a_plan_and_a_run_refuse_the_same_folder(cli, made, tmp_path, monkeypatc
     for more in ((), ("--plan",)):
         code, _, err = cli("bench", "r.yaml", "--out", "there", "--set", "evaluate.rows=5", *more)
         assert code == 2
-        assert "there holds results with evaluate.rows = " in err
+        assert "there holds results with evaluate.rows not set, and now it is 5. Say --set evaluate.rows=none, " in err
 
 
 @pytest.mark.parametrize("only", ["", " , "])
@@ -442,6 +442,37 @@ def test_a_missing_option_shows_how_the_command_is_used(cli):
     assert code == 2
     assert "Usage: mptune teach" in err
     assert "Missing option '--tasks'" in err
+
+
+ALONE = "takes no file or name by itself; got"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("adapt tickets.yaml --out p", f"adapt {ALONE} tickets.yaml, did you mean --task tickets.yaml?"),
+        ("adapt --task a.yaml b.yaml --out p", f"adapt {ALONE} b.yaml, did you mean --task a.yaml,b.yaml?"),
+        ("adapt prompts --out p", f"adapt {ALONE} prompts, did you mean --from prompts?"),
+        ("teach opinions --out p", f"teach {ALONE} opinions, did you mean --tasks opinions?"),
+        ("distill prompts --out p", f"distill {ALONE} prompts, did you mean --teachers prompts?"),
+        ("evaluate prompts/x", f"evaluate {ALONE} prompts/x, did you mean --prompt prompts/x?"),
+        ("evaluate t.yaml", f"evaluate {ALONE} t.yaml, did you mean --task t.yaml?"),
+        ("evaluate --prompt x y", f"evaluate {ALONE} y"),
+        ("predict r.csv prompts/x", "predict takes one ROWS; got prompts/x too, did you mean --prompt prompts/x?"),
+        ("bench a.yaml b.yaml", "bench takes one RECIPE; got b.yaml too"),
+        ("doctor x", f"doctor {ALONE} x"),
+    ],
+)
+def test_what_stands_by_itself_is_told_with_the_option_that_was_meant(cli, tmp_path, monkeypatch, line, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts").mkdir()
+    code, _, err = cli(*line.split())
+    assert (code, err) == (2, f"mptune: {told}\n")
+
+
+def test_help_is_shown_whatever_stands_beside_it(cli):
+    code, out, _ = cli("adapt", "tickets.yaml", "--help")
+    assert (code, "Usage: mptune adapt" in out) == (0, True)
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
 """Errors: exit codes by class, and texts that say all that is wrong at once."""
 
 import inspect
+import pickle
+from pathlib import PurePosixPath
 
 import pytest
 
 from mptune import errors
+from mptune.config import AdaptConfig
 from mptune.errors import (
     ArtifactError,
     BackboneError,
@@ -26,7 +29,11 @@ from mptune.errors import (
     first_line,
     one_of,
     reason,
+    refuse_type,
 )
+from mptune.model.backbone import Backbone
+from mptune.prompts.prompt import MultitaskPrompt
+from mptune.tasks.task import Task
 
 ALL = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
 
@@ -55,6 +62,42 @@ ALL = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__mo
 )
 def test_the_class_of_an_error_decides_the_exit_code(cls, code):
     assert cls.exit_code == code
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConfigError("a.yaml", ["x is missing"]), DataError("mood", ["row 1: no text"]), UnknownNameError("task", "x", "y"),
+     MissingExtraError("a part", "peft"), ResultsError("bad", ["line 1"]), UsageError("so")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_errors_travel_between_processes(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "said"),
+    [
+        ("general", MultitaskPrompt, "MultitaskPrompt; got str; write MultitaskPrompt.from_pretrained('general')"),
+        (PurePosixPath("p/x"), MultitaskPrompt,
+         "MultitaskPrompt; got PurePosixPath; write MultitaskPrompt.from_pretrained('p/x')"),
+        ("t5-small", Backbone, "Backbone; got str; write load_backbone('t5-small')"),
+        ("refund", Task, "Task; got str; write get_task('refund')"),
+        ([{"text": "a"}], Task, "Task; got list; write TaskRows.from_rows(...)"),
+        ({"text": "a"}, Task, "Task; got dict; write TaskRows.from_rows(...)"),
+        (3, Task, "Task; got int"),
+    ],
+)  # fmt: skip
+def test_an_argument_of_another_kind_is_told_with_what_makes_the_right_one(value, kind, said):
+    with pytest.raises(UsageError) as error:
+        refuse_type("this", value, kind)
+    assert str(error.value) == f"this wants a {said}"
+
+
+def test_a_configuration_that_is_a_dict_is_told_how_it_is_written():
+    with pytest.raises(UsageError, match=r"^config wants an AdaptConfig; got dict; write AdaptConfig\(\*\*values\)$"):
+        refuse_type("config", {"steps": 3}, AdaptConfig, type(None))
+    refuse_type("config", None, AdaptConfig, type(None))
 
 
 @pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)

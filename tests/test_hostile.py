@@ -177,6 +177,37 @@ def test_no_value_of_a_function_ends_in_another_error_than_ours(backbone, tmp_pa
     assert str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda p: mptune.adapt("general", p.task, p.backbone), "source wants a MultitaskPrompt; got str; write M"),
+        (lambda p: mptune.adapt(p.backbone, p.task, p.prompt), "source wants a MultitaskPrompt; got Ba"),
+        (lambda p: mptune.adapt(p.prompt, p.task, "model"), "backbone wants a Backbone; got str; write load"),
+        (lambda p: mptune.adapt(p.prompt, p.task, p.backbone, {"steps": 3}), "config wants an AdaptConfig; got dict"),
+        (lambda p: mptune.adapt(p.prompt, "refund", p.backbone), "task wants a Task; got str; write get_task"),
+        (lambda p: mptune.adapt(p.prompt, [{"text": "a"}], p.backbone), "task wants a Task; got dict; write Task"),
+        (lambda p: mptune.teach("refund", p.backbone), "task wants a Task; got str"),
+        (lambda p: mptune.teach(p.task, p.backbone, mptune.AdaptConfig()), "config wants a TeachConfig; got Adapt"),
+        (lambda p: mptune.distill("refund", [p.prompt], p.backbone), "task wants a Task; got str"),
+        (lambda p: mptune.distill([p.task], "teachers", p.backbone), "each of a list of teachers wants a Mul"),
+        (lambda p: mptune.distill([p.task], p.prompt, p.backbone), "teachers wants a list; got MultitaskPrompt"),
+        (lambda p: mptune.evaluate("general", p.task, p.backbone), "prompt wants a MultitaskPrompt; got str"),
+        (lambda p: mptune.evaluate(p.prompt, p.backbone), "task wants a Task; got Ba"),
+        (lambda p: mptune.evaluate(p.prompt, p.task, config={}), "config wants an EvaluateConfig; got di"),
+        (lambda p: mptune.Predictor(p.prompt, p.backbone), "backbone wants a Backbone; got MultitaskPrompt"),
+        (lambda p: mptune.Predictor(p.backbone, "general"), "prompts wants a MultitaskPrompt; got str; write M"),
+        (lambda p: mptune.Predictor(p.backbone, [p.prompt], {}), "config wants an EvaluateConfig; got di"),
+    ],
+)  # fmt: skip
+def test_arguments_of_other_kinds_are_told_in_a_sentence(backbone, tmp_path, call, told):
+    class Place:
+        task = make_task(tmp_path, "mood")
+
+    Place.backbone, Place.prompt = backbone, random_prompt(backbone, [Place.task])
+    with pytest.raises(mptune.MptuneError, match=told):
+        call(Place)
+
+
 def test_a_text_serves_as_a_folder(toy_task, backbone, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try_out("text")

@@ -22,7 +22,8 @@ MptuneError                 exit code 1: nothing given was wrong, and yet it cou
 import difflib
 import re
 from collections.abc import Collection, Sequence
-from typing import TypeVar
+from pathlib import PurePath
+from typing import Any, TypeVar
 
 Name = TypeVar("Name", bound=str)
 
@@ -36,6 +37,10 @@ class MptuneError(Exception):
     """Base class, so that callers can catch all of ours and none of Python's."""
 
     exit_code = FAILED
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes, as of a search on many cores, with the text that is made already."""
+        return _again, (type(self), self.args, self.__dict__)
 
 
 class UsageError(MptuneError):
@@ -156,6 +161,41 @@ class ShapeError(MptuneError, ValueError):
     """A tensor whose shape breaks its contract."""
 
     exit_code = WRONG_CONTENT
+
+
+# What makes of a name, or of other things, what a function takes.
+_MADE_BY = {
+    ("MultitaskPrompt", "str"): "MultitaskPrompt.from_pretrained({!r})",
+    ("Backbone", "str"): "load_backbone({!r})",
+    ("Task", "str"): "get_task({!r})",
+    ("Task", "DataFrame"): "TaskRows.from_rows(...)",
+    ("Task", "Dataset"): "TaskRows.from_rows(...)",
+    ("Task", "dict"): "TaskRows.from_rows(...)",
+    ("Task", "list"): "TaskRows.from_rows(...)",
+}
+
+
+def refuse_type(what: str, value: object, *kinds: type) -> None:
+    """Raise UsageError where an argument is of another kind than a function takes, as where two stand in turn.
+
+    Args:
+        what: the argument's name.
+        kinds: those it may be; the first is the one to name.
+    """
+    if isinstance(value, kinds):
+        return
+    wanted, got = kinds[0].__name__, type(value).__name__
+    made = _MADE_BY.get((wanted, "str" if isinstance(value, str | PurePath) else got), "")
+    if isinstance(value, dict) and wanted.endswith("Config"):
+        made = f"{wanted}(**values)"
+    write = f"; write {made.format(str(value))}" if made else ""
+    raise UsageError(f"{what} wants {'an' if wanted[0] in 'AE' else 'a'} {wanted}; got {got}{write}")
+
+
+def _again(kind: type[MptuneError], said: tuple[Any, ...], known: dict[str, Any]) -> MptuneError:
+    error = kind.__new__(kind, *said)
+    error.__dict__.update(known)
+    return error
 
 
 def first_line(error: BaseException) -> str:

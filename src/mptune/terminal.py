@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from mptune.errors import FAILED, WRONG_USE, MptuneError, UsageError, first_line, reason
 
@@ -30,6 +30,7 @@ NO_WIDTH = 10_000  # columns that no terminal has: how wide a table would be if 
 # What the system says of a path that leads nowhere, as against a disk that is full or may not be written.
 NAMES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 LISTS = ("NAMES", "METHOD,TASK")  # what an option is shown to take where commas separate several
+OF_FOLDERS = ("--prompt", "--teachers")  # what a folder, or a name that is no task's file, is most likely to be
 LONGEST_LINE = 2000  # characters of an error or a warning, which may repeat what a stranger wrote
 
 # What moves a terminal's cursor, colours, titles or the direction of writing, but for tabs and new lines.
@@ -58,21 +59,42 @@ def warn_once(message: str) -> None:
 
 
 class Once(TyperCommand):
-    """A command that refuses an option given twice, unless it collects: the last value would win without a word."""
+    """A command that refuses what would win or be lost without a word: an option given twice, unless it collects.
+
+    And what stands by itself where an option was meant, which is said before an option is missed.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Return what is left to parse.
 
         Raises:
-            UsageError: an option that takes one value is given several times.
+            UsageError: an option that takes one value is given several times, or a value without its option.
         """
-        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        given, left, order = self.make_parser(ctx).parse_args(list(args))
+        if left and not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):
+            raise UsageError(self._stray(left[0], given))
         for option in dict.fromkeys(order):
             times = order.count(option)
             if isinstance(option, TyperOption) and times > 1 and not (option.multiple or option.is_flag):
                 more = f", as {option.opts[0]} ONE,TWO" if option.metavar in LISTS else ""
                 raise UsageError(f"{option.opts[0]} stands {times} times, and would be read once; give it once{more}")
         return super().parse_args(ctx, args)
+
+    def _stray(self, value: str, given: Mapping[str, Any]) -> str:
+        """Return which option was meant by what stands by itself."""
+        is_task = value.endswith((".yaml", ".yml"))
+        may = [*(() if is_task else OF_FOLDERS), *(("--from",) if Path(value).is_dir() else ()), "--task", "--tasks"]
+        options = {name: option for option in self.params for name in option.opts}
+        meant = next((name for name in may if name in options), None)
+        takes = [str(each.metavar or each.name).upper() for each in self.params if isinstance(each, TyperArgument)]
+        what, too = (f"one {takes[0]}", " too") if takes else ("no file or name by itself", "")
+        said = f"{self.name} takes {what}; got {value}{too}"
+        if meant is None:
+            return said
+        before = given.get(options[meant].name or "")
+        if before is not None and options[meant].metavar not in LISTS:
+            return said
+        return f"{said}, did you mean {meant} {f'{before},' if before is not None else ''}{value}?"
 
 
 def at_home(given: Any) -> Any:

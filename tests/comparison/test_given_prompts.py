@@ -110,7 +110,7 @@ def test_general_is_known_by_its_name(given):
 def test_a_prompt_that_is_not_there_is_said_when_the_file_is_read(given, tmp_path):
     with pytest.raises(ArtifactError) as found:
         Loaded.from_file(given(multitask="elsewhere"))
-    assert str(found.value).startswith(f"{tmp_path}/elsewhere is no prompt folder")
+    assert str(found.value).startswith(f"there is no folder {tmp_path}/elsewhere.")
 
 
 @pytest.mark.parametrize(

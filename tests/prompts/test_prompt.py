@@ -12,11 +12,19 @@ from safetensors.torch import load_file, save_file
 import mptune
 from mptune.answers.prediction import Predictor
 from mptune.config import BackboneConfig, TeachConfig
-from mptune.errors import ArtifactError, BackboneError, BackboneMismatch, ShapeError, UnknownNameError, UsageError
+from mptune.errors import (
+    ArtifactError,
+    BackboneError,
+    BackboneMismatch,
+    MissingArtifact,
+    ShapeError,
+    UnknownNameError,
+    UsageError,
+)
 from mptune.model.loading import load_backbone
 from mptune.prompts.card import Card
 from mptune.prompts.prompt import MultitaskPrompt, load_prompts
-from mptune.prompts.stored import stored_config, stored_prompt
+from mptune.prompts.stored import prompt_folders, stored_config, stored_prompt
 from mptune.prompts.vectors import TaskVectors
 from mptune.stages.teachers import teach
 from support.models import make_backbone
@@ -193,11 +201,34 @@ def test_numbers_that_are_no_floating_point_numbers_are_refused(prompt, tmp_path
 
 
 def test_a_missing_folder_is_said_to_be(tmp_path):
-    message = r"nothing is no prompt folder: it has no prompt\.safetensors\. There is no such folder\."
+    message = r"^there is no folder .*nothing\.$"
     with pytest.raises(ArtifactError, match=message):
         MultitaskPrompt.from_pretrained(tmp_path / "nothing")
     with pytest.raises(ArtifactError, match=message):
         load_prompts(tmp_path / "nothing")
+
+
+def test_prompts_beside_one_that_is_not_there_are_named_the_nearest_first(prompt, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("opinions", "tickets", "topics.partial", ".hidden"):
+        prompt.save_pretrained(tmp_path / "prompts" / name)
+    told = r"there is no folder prompts/tikets\. Prompts that are there, the nearest first: prompts/tickets, prompts/op"
+    for load in (MultitaskPrompt.from_pretrained, prompt_folders):
+        with pytest.raises(MissingArtifact, match=rf"^{told}inions$"):
+            load("prompts/tikets")
+    with pytest.raises(MissingArtifact, match=r"^there is no folder generall\. Prompts that are there, .*: general$"):
+        MultitaskPrompt.from_pretrained("generall")
+
+
+def test_a_file_is_no_prompt_and_a_tasks_file_is_to_be_adapted_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tickets.yaml").write_text("name: tickets")
+    (tmp_path / "prompt.safetensors").write_text("")
+    told = "tickets.yaml is a task; adapt a prompt to it first: mptune adapt --task tickets.yaml --out prompts/tickets"
+    with pytest.raises(MissingArtifact, match=f"^{re.escape(told)}$"):
+        MultitaskPrompt.from_pretrained("tickets.yaml")
+    with pytest.raises(MissingArtifact, match=r"^prompt\.safetensors is a file, and a prompt is a folder with prompt"):
+        MultitaskPrompt.from_pretrained("prompt.safetensors")
 
 
 def test_a_folder_of_prompts_names_them(prompt, tmp_path):
@@ -253,7 +284,7 @@ def test_a_name_that_is_no_folder_is_asked_of_the_hub(tmp_path, monkeypatch):
     with pytest.raises(ArtifactError, match="somebody/prompt is no folder here, and not to be had from the hub: "):
         MultitaskPrompt.from_pretrained("somebody/prompt")
     (tmp_path / "somebody").mkdir()
-    with pytest.raises(ArtifactError, match=r"somebody/prompt is no prompt folder.* There is no such folder\.$"):
+    with pytest.raises(ArtifactError, match=r"^there is no folder somebody/prompt\.$"):
         MultitaskPrompt.from_pretrained("somebody/prompt")  # in a folder that is here, it is a slip
 
 

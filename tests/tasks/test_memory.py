@@ -170,7 +170,7 @@ def test_a_prompt_of_such_rows_does_not_say_that_they_lie_in_a_file(backbone, tm
 
 def test_what_is_no_task_is_refused_by_name(backbone):
     source = random_prompt(backbone, [TaskRows.from_rows(ROWS, label="topic").task])
-    with pytest.raises(UsageError, match=r"a training wants tasks, or their rows .*; got DataFrame"):
+    with pytest.raises(UsageError, match=r"^task wants a Task; got DataFrame; write TaskRows\.from_rows\(\.\.\.\)$"):
         adapt(source, [pandas.DataFrame(ROWS)], backbone)
     with pytest.raises(UsageError, match=r"train wants rows: .*; got None"):
         TaskRows.from_rows(None)

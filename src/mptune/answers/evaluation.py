@@ -11,7 +11,7 @@ from mptune.answers.classes import ClassScore, by_class, confusion
 from mptune.answers.metrics import Score, score
 from mptune.answers.reader import Baseline, Reader
 from mptune.config import EvaluateConfig, ExamplesConfig, TrainingConfig
-from mptune.errors import BackboneError
+from mptune.errors import BackboneError, refuse_type
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch, Pick
 from mptune.model.chat import Chat
@@ -168,6 +168,10 @@ def evaluate(
         BackboneMismatch: the prompt was made for another model.
         DataError: rows that do not fit the task.
     """
+    refuse_type("prompt", prompt, MultitaskPrompt, type(None))
+    refuse_type("task", task, Task, TaskRows)
+    refuse_type("backbone", backbone, Backbone, type(None))
+    refuse_type("config", config, EvaluateConfig, type(None))
     backbone = backbone or load_backbone(prompt.backbone_config if prompt else None)
     rows = TaskRows.of(task, data_dir)
     return evaluate_classes(prompt, rows, backbone, split, config or EvaluateConfig())[0]

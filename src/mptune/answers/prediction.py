@@ -10,7 +10,7 @@ from torch import Tensor
 from mptune.answers.evaluation import answer, refuse_not_finite
 from mptune.answers.frames import is_table_in_memory, with_answers
 from mptune.config import EvaluateConfig, ExamplesConfig
-from mptune.errors import DataError, UnknownNameError, UsageError
+from mptune.errors import DataError, UnknownNameError, UsageError, refuse_type
 from mptune.files import digest
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode
@@ -61,8 +61,11 @@ class Predictor:
             BackboneMismatch: a prompt was made for another model.
             UsageError: several prompts for one task, or none at all.
         """
-        if isinstance(prompts, MultitaskPrompt):
-            prompts = [prompts]
+        refuse_type("backbone", backbone, Backbone)
+        refuse_type("config", config, EvaluateConfig, type(None))
+        prompts = list(prompts) if isinstance(prompts, list | tuple) else [prompts]  # type: ignore[list-item]
+        for each in prompts:
+            refuse_type("prompts", each, MultitaskPrompt)
         if not prompts:
             raise UsageError("a predictor wants one prompt or more; got none")
         refuse_namesakes(prompts)

@@ -158,7 +158,8 @@ def open_prompt(name: str) -> "MultitaskPrompt":
     from mptune.prompts.stored import stored_prompt
 
     stored_prompt(name)
-    from mptune import MultitaskPrompt
+    with loading():  # the libraries, which takes seconds
+        from mptune import MultitaskPrompt
 
     return MultitaskPrompt.from_pretrained(name)
 

@@ -28,7 +28,7 @@ from mptune.commands.options import (
 )
 from mptune.errors import UsageError
 from mptune.progress import trainings
-from mptune.terminal import say, table
+from mptune.terminal import loading, say, table
 
 if TYPE_CHECKING:
     from mptune import AdaptConfig, Backbone, MultitaskPrompt, TaskRows
@@ -52,9 +52,10 @@ def teach_tasks(
     config, changes = configured(TeachConfig, "teach", settings, shots=shots, steps=steps, lr=lr, seed=seed)
     trackers = names(report_to, "--report-to")
     chosen = named_tasks(tasks, "--tasks")
-    from mptune import teach
-    from mptune.stages.run import try_out
-    from mptune.tasks.data import TaskRows
+    with loading():  # the libraries, which takes seconds
+        from mptune import teach
+        from mptune.stages.run import try_out
+        from mptune.tasks.data import TaskRows
 
     read = TaskRows.checked(chosen, data)
     finished = [try_out(out / rows.name, "teach", config) for rows in read]
@@ -104,10 +105,11 @@ def distill_teachers(
 
     folders = prompt_folders(teachers)  # never a name of the hub
     chosen = named_tasks(tasks, "--tasks")
-    from mptune import distill
-    from mptune.prompts.folder import rows_of
-    from mptune.prompts.prompt import load_prompts
-    from mptune.stages.run import try_out
+    with loading():
+        from mptune import distill
+        from mptune.prompts.folder import rows_of
+        from mptune.prompts.prompt import load_prompts
+        from mptune.stages.run import try_out
 
     prompts = load_prompts(teachers)
     read = rows_of(folders, chosen, data)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ TENSOR_NAMES = ("shared", "u", "v")
 UNREADABLE = (SafetensorError, ValueError, LookupError, OSError, TypeError, RuntimeError, AttributeError)
 AdapterKind = Literal["peft", "prompt-tuning"]  # as what PEFT reads a prompt
 ADAPTER_KINDS: tuple[AdapterKind, ...] = ("peft", "prompt-tuning")
+MOST_NAMED = 10  # prompts beside one that is not there
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ def stored_prompt(name: str | Path, revision: str | None = None) -> StoredPrompt
     if not here and str(name).count("/") == 1 and not str(name).startswith((".", "/")):
         file = _download(str(name), revision)
     if not file.is_file():
-        kind = ArtifactError if Path(name).is_dir() else MissingArtifact
-        raise kind(f"{name} is no prompt folder: it has no {PROMPT_FILE}. {_nearby(Path(name))}".rstrip())
+        if Path(name).is_dir():
+            raise ArtifactError(f"{name} is no prompt folder: it has no {PROMPT_FILE}. {_nearby(Path(name))}".rstrip())
+        raise MissingArtifact(_missing(Path(name)))
     try:
         with safe_open(file, framework="numpy") as opened:
             card = Card.model_validate_json((opened.metadata() or {})["card"])
@@ -130,8 +133,9 @@ def prompt_folders(folder: str | Path) -> list[Path]:
     folders = sorted(path.parent for path in folder.glob(f"*/{PROMPT_FILE}") if not path.parent.name.startswith("."))
     folders = [f for f in folders if not f.name.endswith(".partial")]
     if not folders:
-        kind = ArtifactError if folder.is_dir() else MissingArtifact
-        raise kind(f"{folder} holds no prompt, nor do its subfolders. {_nearby(folder)}".rstrip())
+        if folder.is_dir():
+            raise ArtifactError(f"{folder} holds no prompt, nor do its subfolders. {_nearby(folder)}".rstrip())
+        raise MissingArtifact(_missing(folder))
     return folders
 
 
@@ -194,7 +198,22 @@ def _nearby(folder: Path) -> str:
     below = [p.parent.name for p in folder.glob(f"*/{PROMPT_FILE}")]
     if below:
         return f"Did you mean one of its prompts: {', '.join(sorted(below))}?"
-    return "" if folder.exists() else "There is no such folder."
+    return ""
+
+
+def _missing(folder: Path) -> str:
+    """Return what stands where a prompt's folder should, or which prompts stand beside it, the nearest first."""
+    unfinished, name = _nearby(folder), folder.stem
+    if folder.is_file() and folder.suffix in (".yaml", ".yml"):
+        return f"{folder} is a task; adapt a prompt to it first: mptune adapt --task {folder} --out prompts/{name}"
+    if folder.is_file():
+        return f"{folder} is a file, and a prompt is a folder with {PROMPT_FILE}; name that"
+    found = [path.parent.name for path in folder.absolute().parent.glob(f"*/{PROMPT_FILE}")]
+    found = [each for each in found if not each.startswith(".") and not each.endswith(".partial")]
+    there = {*(str(folder.parent / each) for each in found), *(shipped_prompts() if folder.parent == Path() else ())}
+    near = sorted(there, key=lambda each: (-SequenceMatcher(None, each, str(folder)).ratio(), each))[:MOST_NAMED]
+    listed = f"Prompts that are there, the nearest first: {', '.join(near)}" if near else ""
+    return f"there is no folder {folder}. {unfinished or listed}".rstrip()
 
 
 def _download(repository: str, revision: str | None) -> Path:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from mptune.config import PUBLISHED_SEEDS, STARTS, AdaptConfig
-from mptune.errors import UnknownNameError
+from mptune.errors import UnknownNameError, refuse_type
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded, collate
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors, mean_of_matrices, mean_of_vectors, neutral_vectors
-from mptune.stages.experiment import Experiment
+from mptune.stages.experiment import Experiment, tasks_of
 from mptune.stages.losses import supervised_loss, task_loss
 from mptune.stages.optimization import two_speed
 from mptune.stages.packing import refuse_unlike, train_together
@@ -50,7 +50,8 @@ def adapt(
 
     Source: Wang et al. 2023, section 3.2, target adaptation.
     """
-    group = (tasks,) if isinstance(tasks, Task | TaskRows) else tuple(tasks)
+    refuse_wrong(source, backbone, config)
+    group = tasks_of(tasks)
     backbone, config = backbone or load_backbone(source.backbone_config), config or AdaptConfig()
     with _experiment(source, Target(group, config, out), backbone, data_dir) as experiment:
         if (done := experiment.finished()) is not None:
@@ -100,6 +101,7 @@ def adapt_together(
         UsageError: other differences, or dropout, whose masks would not be those of separate runs.
         UnknownNameError, BackboneMismatch, DataError: as `adapt`.
     """
+    refuse_wrong(source, backbone, None)
     backbone = backbone or load_backbone(source.backbone_config)
     refuse_unlike([target.config for target in targets])
     with ExitStack() as folders:
@@ -113,6 +115,13 @@ def adapt_together(
         for number, (learner, prompt) in begun.items():
             prompts[number] = learner.experiment.finish(prompt)
         return [prompt for prompt in prompts if prompt is not None]
+
+
+def refuse_wrong(source: object, backbone: object, config: object) -> None:
+    """Raise UsageError where an adaptation's arguments are of other kinds, as a name in place of a prompt."""
+    refuse_type("source", source, MultitaskPrompt)
+    refuse_type("backbone", backbone, Backbone, type(None))
+    refuse_type("config", config, AdaptConfig, type(None))
 
 
 def _experiment(

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from mptune.config import DistillConfig
-from mptune.errors import ConfigError, UsageError
+from mptune.errors import ConfigError, UsageError, refuse_type
 from mptune.files import digest
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE, Batch, Output, Pick
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt, refuse_namesakes, stack
 from mptune.prompts.vectors import neutral_vectors, sample_vocabulary
-from mptune.stages.experiment import Experiment
+from mptune.stages.experiment import Experiment, one_or_several, tasks_of
 from mptune.stages.instructions import Instruction
 from mptune.stages.losses import hidden_distillation, logit_distillation, supervised_loss
 from mptune.stages.optimization import two_speed
@@ -57,8 +57,13 @@ def distill(
 
     Source: Wang et al. 2023, sections 3.1 and 3.2.
     """
+    for each in one_or_several(teachers):
+        refuse_type("each of a list of teachers", each, MultitaskPrompt, Instruction)
+    refuse_type("teachers", teachers, list, tuple)
+    refuse_type("backbone", backbone, Backbone, type(None))
+    refuse_type("config", config, DistillConfig, type(None))
     backbone, config = backbone or load_backbone(), config or DistillConfig()
-    rows = [TaskRows.of(task, data_dir) for task in tasks]
+    rows = [TaskRows.of(task, data_dir) for task in tasks_of(tasks)]
     taught_by = Teachers.of([each.name for each in rows], teachers, backbone)
     layers = _layers(taught_by, config, backbone)
     length = config.prompt_length or taught_by.prompts.shape[1] or OF_AN_INSTRUCTION

@@ -23,8 +23,8 @@ from mptune.model.encoding import encode
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import TaskVectors
-from mptune.stages.adaptation import Target, adapt, adapt_together, optimizer_of
-from mptune.stages.experiment import Experiment
+from mptune.stages.adaptation import Target, adapt, adapt_together, optimizer_of, refuse_wrong
+from mptune.stages.experiment import Experiment, tasks_of
 from mptune.stages.losses import supervised_loss
 from mptune.stages.pseudo_labels import PseudoLabels
 from mptune.stages.sampling import single_task
@@ -59,6 +59,8 @@ def adapt_with_unlabelled(
         UsageError: a task without either.
         UnknownNameError, BackboneMismatch, DataError: as `adapt`.
     """
+    refuse_wrong(source, backbone, config)
+    (task,) = tasks_of([task])
     backbone, config = backbone or load_backbone(source.backbone_config), config or AdaptConfig()
     source.check_backbone(backbone)
     rows = TaskRows.of(task, data_dir)

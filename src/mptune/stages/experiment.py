@@ -1,7 +1,7 @@
 """One training, from the rows it reads to the folder it leaves: data, configuration, identity, run and card."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 
 from mptune.config import PUBLISHED_SEEDS, ExamplesConfig, TrainingConfig
-from mptune.errors import DataError, UsageError
+from mptune.errors import DataError, UsageError, refuse_type
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded, encode, shared_chat
 from mptune.model.writing import unwritable
@@ -31,6 +31,23 @@ SECTIONS = {"teacher": "teach", "source": "distill", "target": "adapt"}  # what 
 def section_of(kind: str) -> str:
     """Return under which name the settings of a stage or a baseline are set, by what its card says it is."""
     return SECTIONS.get(kind, kind)
+
+
+def tasks_of(tasks: Task | TaskRows | Sequence[Task | TaskRows]) -> tuple[Task | TaskRows, ...]:
+    """Return one task, or several, as several.
+
+    Raises:
+        UsageError: what is none.
+    """
+    group = one_or_several(tasks)
+    for each in group:
+        refuse_type("task", each, Task, TaskRows)
+    return group
+
+
+def one_or_several(given: Any) -> tuple[Any, ...]:
+    """Return what is several, as a list, as it is, and all else as the only one; a name is no list of letters."""
+    return tuple(given) if isinstance(given, Sequence | Iterator) and not isinstance(given, str) else (given,)
 
 
 @dataclass(frozen=True)
@@ -79,11 +96,7 @@ class Experiment(Generic[C]):
             DataError: every problem of every task at once.
             ResumeError: ``out`` holds a run with another configuration.
         """
-        if strange := [each for each in tasks if not isinstance(each, Task | TaskRows)]:
-            raise UsageError(
-                f"a training wants tasks, or their rows (TaskRows.from_rows makes them of a table); got "
-                f"{type(strange[0]).__name__}"
-            )
+        tasks = tasks_of(tasks)
         folder = None if data_dir is None else Path(data_dir)
         rows = [TaskRows.of(task, folder) for task in tasks]
         names = [each.name for each in rows]

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mptune.config import TeachConfig
+from mptune.errors import refuse_type
 from mptune.model.backbone import Backbone
 from mptune.model.loading import load_backbone
 from mptune.prompts.prompt import MultitaskPrompt
 from mptune.prompts.vectors import neutral_vectors, sample_vocabulary
-from mptune.stages.experiment import Experiment
+from mptune.stages.experiment import Experiment, tasks_of
 from mptune.stages.losses import supervised_loss
 from mptune.stages.optimization import two_speed
 from mptune.stages.sampling import single_task
@@ -40,6 +41,9 @@ def teach(
 
     Source: prompt tuning, Lester et al. 2021; as a teacher, Wang et al. 2023, section 3.2.
     """
+    refuse_type("backbone", backbone, Backbone, type(None))
+    refuse_type("config", config, TeachConfig, type(None))
+    (task,) = tasks_of([task])
     backbone, config = backbone or load_backbone(), config or TeachConfig()
     length = config.prompt_length
     with Experiment("teacher", [task], backbone, config, length, out=out, data_dir=data_dir) as experiment:
