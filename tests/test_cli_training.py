@@ -92,3 +92,36 @@ def test_teachers_are_one_bar_that_counts_the_steps_of_all(cli, made, tmp_path, 
     code, _, err = cli("teach", "--tasks", tasks, *more, "--out", tmp_path / "t", "--steps", "3")
     assert "3/3" in plain(err)
     assert " of " not in plain(err)
+
+
+@pytest.mark.parametrize("command", ["teach", "distill", "adapt"])
+def test_a_finished_prompt_is_said_to_be_one_and_another_setting_is_refused_before_a_model_is_loaded(
+    cli, made, tmp_path, command, monkeypatch
+):
+    out = tmp_path / "out"
+    of = {
+        "teach": ["--tasks", made / "mood.yaml", "--data", made / "rows", *small(made)],
+        "distill": ["--teachers", made / "teachers", "--data", made / "rows"],
+        "adapt": ["--from", made / "multitask", "--task", made / "colour.yaml", "--data", made / "rows"],
+    }[command]
+    place = out / "mood" if command == "teach" else out
+    told = f"{place} is finished already: nothing was trained; remove it to train again\n"
+    code, first, err = cli(command, *of, "--out", out, "--steps", "1")
+    assert (code, told in err) == (0, False), err
+    code, again, err = cli(command, *of, "--out", out, "--steps", "1")
+    assert (code, again, told in err) == (0, first, True), err
+    monkeypatch.setattr(mptune, "load_backbone", lambda *_: pytest.fail("a model was loaded"), raising=False)
+    more = ["--set", "distill.shots=5"] if command == "distill" else ["--shots", "5"]
+    code, _, err = cli(command, *of, "--out", out, "--steps", "1", *more)
+    assert code == 2
+    assert f"{place} holds a finished run with {command}.shots not set, and now it is 5. Leave --shots out, " in err
+
+
+def test_of_a_training_without_a_step_it_is_said_that_its_prompt_is_the_start(cli, made, tmp_path):
+    of = ["--from", made / "multitask", "--task", made / "colour.yaml", "--data", made / "rows", "--alone"]
+    code, out, err = cli("adapt", *of, "--out", tmp_path / "none", "--steps", "0")
+    assert (code, "; no step was taken: it is the start\n" in out) == (0, True), err
+    assert f"To answer rows, with the start all the same: mptune predict new.csv --prompt {tmp_path / 'none'}" in err
+    code, out, err = cli("adapt", *of, "--out", tmp_path / "one", "--steps", "1", "--shots", "4")
+    assert (code, "no step" in out) == (0, False), err
+    assert f"To answer rows: mptune predict new.csv --prompt {tmp_path / 'one'}" in err

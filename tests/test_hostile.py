@@ -184,7 +184,7 @@ def test_no_value_of_a_function_ends_in_another_error_than_ours(backbone, tmp_pa
         (lambda p: mptune.adapt(p.backbone, p.task, p.prompt), "source wants a MultitaskPrompt; got Ba"),
         (lambda p: mptune.adapt(p.prompt, p.task, "model"), "backbone wants a Backbone; got str; write load"),
         (lambda p: mptune.adapt(p.prompt, p.task, p.backbone, {"steps": 3}), "config wants an AdaptConfig; got dict"),
-        (lambda p: mptune.adapt(p.prompt, "refund", p.backbone), "task wants a Task; got str; write get_task"),
+        (lambda p: mptune.adapt(p.prompt, "refund", p.backbone), "got str; write get_task.{2}refund"),
         (lambda p: mptune.adapt(p.prompt, [{"text": "a"}], p.backbone), "task wants a Task; got dict; write Task"),
         (lambda p: mptune.teach("refund", p.backbone), "task wants a Task; got str"),
         (lambda p: mptune.teach(p.task, p.backbone, mptune.AdaptConfig()), "config wants a TeachConfig; got Adapt"),

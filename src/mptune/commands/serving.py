@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mptune.commands.options import BackboneOption, File, Number, load, names, option
+from mptune.commands.options import BackboneOption, File, Number, load, names, number, option
 from mptune.errors import MissingExtraError, UsageError
 from mptune.terminal import say
 
@@ -19,11 +19,11 @@ def serve(
     host: Annotated[
         str, option("Address to listen at; another than this machine's own wants --api-keys.")
     ] = "127.0.0.1",
-    port: Annotated[int, option("Port; 0 takes a free one.", min=0, max=65_535)] = 8000,
+    port: Annotated[int, number("Port; 0 takes a free one.", ge=0, le=65_535)] = 8000,
     api_keys: Annotated[File, option("Keys that may ask, as `mptune keys` writes them.", "FILE")] = None,
-    max_batch_tokens: Annotated[int, option("Tokens that are read at once.", min=1)] = 4_096,
-    max_queue: Annotated[int, option("Rows that may wait; more are refused.", min=1)] = 4_096,
-    timeout: Annotated[float, option("Seconds in which a row is answered, or refused.", "SECONDS", min=0.001)] = 60.0,
+    max_batch_tokens: Annotated[int, number("Tokens that are read at once.", ge=1)] = 4_096,
+    max_queue: Annotated[int, number("Rows that may wait; more are refused.", ge=1)] = 4_096,
+    timeout: Annotated[float, number("Seconds in which a row is answered, or refused.", "SECONDS", float, gt=0)] = 60.0,
     log_requests: Annotated[bool, option("A line of every request, without its text.", name="--log-requests")] = False,
 ) -> None:
     """Serve the prompts of a folder by name from one frozen model, rows of all of them in one batch."""
@@ -62,7 +62,7 @@ def keys(
     add: Annotated[str | None, option("Draw a key and call it so; it is printed once.", "NAME")] = None,
     remove: Annotated[str | None, option("Take a key away.", "NAME")] = None,
     tasks: Annotated[str | None, option("With --add: the only tasks it may ask.", "NAMES")] = None,
-    per_minute: Annotated[Number, option("With --add: requests a minute.", min=1)] = None,
+    per_minute: Annotated[Number, number("With --add: requests a minute.", ge=1)] = None,
     admin: Annotated[bool, option("With --add: it may add, replace and remove tasks.", name="--admin")] = False,
 ) -> None:
     """Make and list the keys of a server; the file holds hashes of them."""

@@ -57,11 +57,7 @@ def distill(
 
     Source: Wang et al. 2023, sections 3.1 and 3.2.
     """
-    for each in one_or_several(teachers):
-        refuse_type("each of a list of teachers", each, MultitaskPrompt, Instruction)
-    refuse_type("teachers", teachers, list, tuple)
-    refuse_type("backbone", backbone, Backbone, type(None))
-    refuse_type("config", config, DistillConfig, type(None))
+    _refuse_wrong(teachers, backbone, config)
     backbone, config = backbone or load_backbone(), config or DistillConfig()
     rows = [TaskRows.of(task, data_dir) for task in tasks_of(tasks)]
     taught_by = Teachers.of([each.name for each in rows], teachers, backbone)
@@ -91,6 +87,14 @@ def distill(
                     loss = loss + distillation_loss(learned, taught(step.picks[0], batch), batch, config)
                 training.descend(loss)
         return experiment.finish(student)
+
+
+def _refuse_wrong(teachers: object, backbone: object, config: object) -> None:
+    for each in one_or_several(teachers):
+        refuse_type("each of a list of teachers", each, MultitaskPrompt, Instruction)
+    refuse_type("teachers", teachers, list, tuple)
+    refuse_type("backbone", backbone, Backbone, type(None))
+    refuse_type("config", config, DistillConfig, type(None))
 
 
 def distillation_loss(learned: Output, taught: Output, batch: Batch, config: DistillConfig) -> Tensor:
