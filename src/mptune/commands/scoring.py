@@ -17,6 +17,7 @@ from mptune.commands.options import (
     named_tasks,
     names,
     open_prompt,
+    number,
     option,
     share,
 )
@@ -153,7 +154,7 @@ def calibrate_prompt(
         Text, option("Tasks of the prompt; those with label words whose rows are there without it.", "NAMES")
     ] = None,
     split: Annotated[str, option("validation or test.")] = "validation",
-    rows: Annotated[Number, option("At most so many rows of each task, the first of a seeded shuffle.", min=1)] = None,
+    rows: Annotated[Number, number("At most so many rows of each task, the first of a seeded shuffle.", ge=1)] = None,
     precision: Annotated[float, share("Share of right answers that the threshold is to give.")] = 0.95,
     as_json: Annotated[bool, option("One JSON object per task.", name="--json")] = False,
     backbone: BackboneOption = None,
