@@ -16,8 +16,8 @@ from mptune.commands.options import (
     minima,
     named_tasks,
     names,
-    open_prompt,
     number,
+    open_prompt,
     option,
     share,
 )
