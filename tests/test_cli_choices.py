@@ -313,6 +313,21 @@ def test_one_task_of_several_is_exported_by_name(cli, made, tmp_path):
     assert out == f"{tmp_path / 'a'}: an adapter for peft's PeftModel.from_pretrained\n"
 
 
+def test_a_prompt_goes_to_other_programs_too_and_to_peft_where_none_is_named(cli, made, tmp_path):
+    one = ("export", made / "multitask", "--task", "speed", "--out")
+    code, out, err = cli(*one, tmp_path / "tokens", "--to", "vocabulary")
+    assert (code, "what to write before a text" in out) == (0, True), err
+    assert "<mptune-speed-0>" in (tmp_path / "tokens" / "tokenizer.json").read_text(encoding="utf-8")
+    code, out, err = cli(*one, tmp_path / "served", "--to", "vllm")
+    assert (code, "vLLM takes prompt embeddings of decoder-only models" in err) == (2, True)
+    assert not (tmp_path / "served").exists()
+    code, out, err = cli("export", made / "multitask", "--out", tmp_path / "adapter")
+    assert code == 0, err
+    assert "MULTITASK" in (tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8")
+    code, _, err = cli(*one, tmp_path / "tokens", "--to", "vocabulary")
+    assert (code, "exists already; remove it or choose another name" in err) == (2, True)
+
+
 def test_an_adapter_is_imported_with_its_tasks_and_never_over_something(cli, made, tmp_path):
     cli("export", made / "multitask", "--to", "peft", "--out", tmp_path / "peft")
     names = f"{made / 'colour.yaml'},{made / 'speed.yaml'}"

@@ -63,7 +63,7 @@ OPTIONS = {name: {text for option in command.params for text in option.opts} | {
 GENERAL = {text for option in typer.main.get_command(app).params for text in option.opts}
 FOREIGN = {  # of benchmarks and of this file; torchrun's; pip's; git's
     "--quick", "--write", "--nproc-per-node", "--force-reinstall", "--always", "--dirty", "--abbrev", "--error-unmatch",
-    "--exclude",
+    "--exclude", "--enable-prompt-embeds",
 }  # fmt: skip
 
 

@@ -42,20 +42,36 @@ def show(
 
 def export_prompt(
     prompt: PromptArgument,
-    to: Annotated[str, option("peft (multitask) or prompt-tuning (one task, collapsed).")],
-    out: Annotated[Path, option("Folder of the adapter.", "DIR")],
+    out: Annotated[Path, option("New folder.", "DIR")],
+    to: Annotated[
+        str,
+        option(
+            "For PEFT: peft (all tasks) or prompt-tuning (one task, collapsed). vllm: for its server. vocabulary: "
+            "a copy of the model that knows the prompt as tokens."
+        ),
+    ] = "peft",
     task: Annotated[Text, option("The task, where a prompt has several.", "NAME")] = None,
     backbone: BackboneOption = None,
 ) -> None:
-    """Write a prompt as an adapter that PEFT opens."""
-    from mptune.prompts.stored import ADAPTER_KINDS
+    """Write a prompt for another program: an adapter that PEFT opens, or what vLLM or any other engine reads."""
+    from mptune.prompts.stored import ADAPTER_KINDS, OTHER_PROGRAMS
 
-    kind = one_of("format", to, ADAPTER_KINDS)
+    kind = one_of("format", to, (*ADAPTER_KINDS, *OTHER_PROGRAMS))
     loaded = open_prompt(prompt)
     from mptune.prompts.peft import export_peft
+    from mptune.prompts.vllm import export_vllm
+    from mptune.prompts.vocabulary import export_vocabulary
 
-    export_peft(loaded, out, kind, backbone=load(backbone, {}, loaded, prompt), task=task)
-    say(f"{out}: an adapter for peft's PeftModel.from_pretrained")
+    model = load(backbone, {}, loaded, prompt)
+    if kind == "vllm":
+        export_vllm(loaded, out, backbone=model, task=task)
+        say(f"{out}: tensors and a client for a vLLM server; its README.md says how it is started")
+    elif kind == "vocabulary":
+        export_vocabulary(loaded, out, backbone=model, task=task)
+        say(f"{out}: the model with the prompt among its tokens; its README.md says what to write before a text")
+    else:
+        export_peft(loaded, out, one_of("format", to, ADAPTER_KINDS), backbone=model, task=task)
+        say(f"{out}: an adapter for peft's PeftModel.from_pretrained")
 
 
 def import_prompt(

@@ -97,9 +97,13 @@ class Backbone:
     @property
     def embeddings(self) -> Tensor:
         """The input embedding table, as the first layer sees it. [V, D]"""
-        table = self.model.get_input_embeddings()
-        weight: Tensor = table.weight
-        return weight * (self._scale * float(getattr(table, "embed_scale", 1.0)))
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight * self.embedding_scale
+
+    @property
+    def embedding_scale(self) -> float:
+        """By what the rows of the table are multiplied before the first layer sees them."""
+        return self._scale * float(getattr(self.model.get_input_embeddings(), "embed_scale", 1.0))
 
     @property
     def embedding_rms(self) -> float:

@@ -33,7 +33,8 @@ class Chat:
     between: tuple[int, ...]  # behind the prompt, before the text
     behind: tuple[int, ...]  # behind the text, before the answer
     end: int  # the token that closes an answer
-    frame: tuple[str, str]  # between and behind as text, for who reads the prompt in another program
+    opening: str  # before, and
+    frame: tuple[str, str]  # between and behind, as text, for who reads the prompt in another program
     leads: tuple[str, str]  # the plain words that a text, and an answer, follow at once; no words where a prompt does
     marks: tuple[str, ...] = ()  # what it writes as one token that the tokenizer does not call special
 
@@ -97,6 +98,7 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, model: str, place: ChatPlace) ->
     return Chat(
         **{part: tuple(_ids(tokenizer, text)) for part, text in ids.items()},
         end=_end(tokenizer, closed[marks[2] + len(ANSWER) :]),
+        opening=before,
         frame=(between, behind),
         leads=(_lead(tokenizer, between), _lead(tokenizer, behind)),
         marks=tuple(

@@ -81,6 +81,16 @@ def chat_for(task: Task, backbone: Backbone) -> Chat | None:
     return None if task.chat is None else chat_of(backbone.tokenizer, backbone.config.name, task.chat)
 
 
+def written_around(backbone: Backbone) -> tuple[str, str]:
+    """Return what the tokenizer writes by itself before a text and behind it, as a begin-of-text token."""
+    tokenizer = backbone.tokenizer
+    bare, whole = (tokenizer("a", add_special_tokens=own)["input_ids"] for own in (False, True))
+    start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+    parts = whole[:start], whole[start + len(bare) :]
+    before, behind = ("".join(tokenizer.convert_ids_to_tokens(part)) for part in parts)
+    return before, behind
+
+
 def encode_inputs(
     backbone: Backbone, texts: Sequence[str], max_tokens: int, prompt_length: int, room: int
 ) -> "list[array[int]]":

@@ -119,6 +119,14 @@ class Card(Config):
         """Whether it was to take no step, and is its own start."""
         return self.config.get("steps") == 0
 
+    def of_one(self, task: Task) -> "Card":
+        """Return the card without what it says of other tasks."""
+        scores = tuple(score for score in self.scores if score.get("task") == task.name)
+        data = {name: digest for name, digest in self.data.items() if name == task.name}
+        own = self.calibration_of(task.name)
+        found = {"scores": scores, "data": data, "calibration": {task.name: own} if own else None}
+        return self.model_copy(update={"tasks": (task,), **found})
+
     def shareable(self) -> "Card":
         """Return the card as it leaves this machine: of a local backbone only the folder's name, marked as such."""
         return self.model_copy(update={"backbone": public_name(self.backbone)})

@@ -1,6 +1,8 @@
 """A prompt's card for people: the README.md of its folder, with the hub's metadata, and a table. Pure functions."""
 
 import re
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mptune.config import EMBEDDED, EMBEDDED_IS
@@ -8,6 +10,7 @@ from mptune.prompts.card import Calibration, Card, public_name
 from mptune.tasks.task import Task
 from mptune.terminal import visible
 
+METHOD = "Method: Multitask Prompt Tuning (Wang et al., ICLR 2023, arXiv:2303.02861)."
 STILL = "this is the state before its first step"
 HEAD = ["library_name", "tags", "pipeline_tag", "base_model"]  # the order of the metadata
 
@@ -100,7 +103,122 @@ def adapter_card(
         *[f"| {f'{n}: ' if several else ''}{_protocol(t)} | {_template(t)} | "
           f"{_plain(', '.join(t.label_words)) or 'free text'} |" for n, t in enumerate(card.tasks)],
         "",
-        "Method: Multitask Prompt Tuning (Wang et al., ICLR 2023, arXiv:2303.02861).",
+        METHOD,
+        "",
+    ])  # fmt: skip
+
+
+def vllm_card(
+    card: Card, length: int, words: Mapping[str, Sequence[int]], around: Sequence[str], *, in_a_chat: bool
+) -> str:
+    """Return the Markdown page of a folder for vLLM: how it is served and asked, and what stands where.
+
+    Args:
+        words: the label words, and their tokens that tell them apart.
+        around: what is written before the prompt, between it and the text, and behind the text.
+    """
+    (task,), (before, between, behind) = card.tasks, around
+    who = "the chat template writes" if in_a_chat else "the tokenizer writes"
+    order = [
+        (before, f"what {who} before the prompt: {_code(repr(before), in_table=False)}"),
+        ("soft", f"the {length} soft tokens: `prompt` of `prompt.safetensors`"),
+        (between, f"what {who} before the text: {_code(repr(between), in_table=False)}"),
+        ("text", f"the text of a row: {_code(task.template, in_table=False)} with its fields"),
+        (behind, f"what {who} behind the text: {_code(repr(behind), in_table=False)}"),
+        ("more" if any(len(ids) > 1 for ids in words.values()) else "", "the first tokens of label words that begin "
+         "alike, one input for each"),
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            f"# For vLLM: {visible(task.name)}",
+            "",
+            f"{length} soft tokens before the frozen backbone {_described(card)}, written by mptune for a vLLM server "
+            "that takes embeddings in place of a text. Tried with vLLM 0.32; it has to know `logprob_token_ids`.",
+            "",
+            "```bash",
+            f"vllm serve {shlex.quote(visible(public_name(card.backbone)))} --enable-prompt-embeds",
+            'python client.py "<the text of a row>" http://localhost:8000',
+            "```",
+            "",
+            "The client says how likely each label word is (natural logarithms), and the answer is the likeliest. It "
+            "needs torch, safetensors and transformers, and no model: the embedding table is in `prompt.safetensors`, "
+            "and is under the model's licence. Whoever may reach a server with this option may send it tensors.",
+            "",
+            "What the server reads, at `/v1/completions` as `prompt_embeds`, is one tensor of [tokens, width]:",
+            "",
+            *[f"{place}. {what}" for place, (_, what) in enumerate([each for each in order if each[0]], start=1)],
+            "",
+            "Nothing else stands there: the server adds no begin-of-text token and no template to embeddings. "
+            + ("Special tokens in a text are read as plain letters. " if in_a_chat else "")
+            + "A text is not cut here; mptune cuts a long one at the end of its longest fields.",
+            "",
+            "| label word | tokens |",
+            "|---|---|",
+            *[f"| {_plain(word)} | {', '.join(map(str, ids))} |" for word, ids in words.items()],
+            "",
+            METHOD,
+            "",
+        ]
+    )
+
+
+def vocabulary_card(
+    card: Card, tokens: Sequence[str], around: tuple[str, str], is_encoder_decoder: bool, *, adds: bool, in_a_chat: bool
+) -> str:
+    """Return the Markdown page of a model whose vocabulary holds a prompt: what to write before a text.
+
+    Args:
+        tokens: the soft tokens' names, in their order.
+        around: what is to be written before a text, the soft tokens among it, and behind it.
+        adds: whether the tokenizer is to add its special tokens by itself.
+    """
+    (task,), length = card.tasks, len(tokens)
+    auto = "AutoModelForSeq2SeqLM" if is_encoder_decoder else "AutoModelForCausalLM"
+    soft = "".join(tokens)
+    before, between = around[0].split(soft)
+    named = f'"".join(f"{tokens[0].removesuffix("0>")}{{n}}>" for n in range({length}))'
+    said = " + ".join([*([repr(before)] if before else []), "soft", *([repr(between)] if between else []), "text",
+                       *([repr(around[1])] if around[1] else [])])  # fmt: skip
+    own = "" if adds else ", add_special_tokens=False"
+    new = "" if is_encoder_decoder else "[inputs.input_ids.shape[1] :]"  # a decoder-only model gives its input back
+    return "\n".join([
+        f"# A model that knows a soft prompt: {visible(task.name)}",
+        "",
+        f"The frozen backbone {_described(card)} with {length} more tokens, {_code(tokens[0])} to {_code(tokens[-1])}, "
+        "whose embeddings are a soft prompt of mptune. Whatever runs the model reads the prompt where these tokens are "
+        "written; without them it answers as before. The folder is under the model's licence.",
+        "",
+        "```python",
+        f"from transformers import AutoTokenizer, {auto}",
+        "",
+        f'model = {auto}.from_pretrained("<this folder>")',
+        'tokenizer = AutoTokenizer.from_pretrained("<this folder>")',
+        f"soft = {named}",
+        'text = "<the text of a row>"',
+        f'inputs = tokenizer({said}, return_tensors="pt"{own})',
+        "written = model.generate(**inputs, max_new_tokens=10)",
+        f"answer = tokenizer.decode(written[0]{new}, skip_special_tokens=True)",
+        "```",
+        "",
+        "What is written there is all that the model is to read, in that order. "
+        + ("The tokenizer adds its own special tokens to it, as to any text. " if adds else
+           "An engine that adds a begin-of-text token by itself would put it before the prompt, where mptune has none, "
+           "or twice: tell it not to. ")
+        + ("A text that holds marks of the chat template would be read as if it ended its turn; mptune reads them as "
+           "letters, and an engine that is given one string does not. Remove them from texts of strangers. "
+           if in_a_chat else "")
+        + "The text is a row's, as the task's template makes it:",
+        "",
+        "| task | template | label words |",
+        "|---|---|---|",
+        f"| {_protocol(task)} | {_template(task)} | {_plain(', '.join(task.label_words)) or 'free text'} |",
+        "",
+        "The new tokens are never an answer. `generation_config.json` names them as `suppress_tokens`, which "
+        "transformers heeds. To an engine that does not, give them as tokens to suppress, or allow the first tokens of "
+        "the label words alone. Logits of all other tokens are what they were before; their logarithms of "
+        "probabilities may all be lower by one number, as the new tokens have a share.",
+        "",
+        METHOD,
         "",
     ])  # fmt: skip
 
@@ -188,12 +306,13 @@ def _template(task: Task) -> str:
     return _code(task.template) + (f", chat: {task.chat}" if task.chat else "")
 
 
-def _code(text: str) -> str:
-    """Return a text as code in a cell of a table: fenced by more backticks than stand in it."""
+def _code(text: str, *, in_table: bool = True) -> str:
+    """Return a text as code, in a cell of a table or elsewhere: fenced by more backticks than stand in it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     space = " " if longest else ""
     fence = "`" * (longest + 1)
-    return f"{fence}{space}{_in_line(text).replace('|', chr(92) + '|')}{space}{fence}"
+    shown = _in_line(text).replace("|", "\\|") if in_table else _in_line(text)
+    return f"{fence}{space}{shown}{space}{fence}"
 
 
 def _plain(text: str) -> str:

@@ -90,7 +90,7 @@ def export_peft(
         config |= {"peft_type": MULTITASK_TUNING, "num_tasks": len(prompt.tasks), "num_ranks": prompt.rank}
     else:
         number = prompt.task_number(task)
-        card = _card_of_one(prompt.card, prompt.tasks[number])
+        card = prompt.card.of_one(prompt.tasks[number])
         whole = backbone.begun(prompt.collapse()[number : number + 1], chat_for(prompt.tasks[number], backbone))[0]
         tensors = {SHARED: whole.cpu().contiguous()}
         config |= {"peft_type": PLAIN_TUNING, "num_virtual_tokens": len(whole)}
@@ -190,15 +190,6 @@ def _chat_before(folder: Path, tasks: Sequence[Task], card: Card | None, backbon
 
 def _task_type(backbone: Backbone) -> str:
     return "SEQ_2_SEQ_LM" if backbone.is_encoder_decoder else "CAUSAL_LM"
-
-
-def _card_of_one(card: Card, task: Task) -> Card:
-    """Return a card without what it says of other tasks."""
-    scores = tuple(s for s in card.scores if s.get("task") == task.name)
-    data = {name: digest for name, digest in card.data.items() if name == task.name}
-    own = card.calibration_of(task.name)
-    found = {"scores": scores, "data": data, "calibration": {task.name: own} if own else None}
-    return card.model_copy(update={"tasks": (task,), **found})
 
 
 def _nameless_tasks(count: int) -> tuple[Task, ...]:

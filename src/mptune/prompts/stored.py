@@ -28,6 +28,7 @@ UNREADABLE = (SafetensorError, ValueError, LookupError, OSError, TypeError, Runt
 AdapterKind = Literal["peft", "prompt-tuning"]  # as what PEFT reads a prompt
 ADAPTER_KINDS: tuple[AdapterKind, ...] = ("peft", "prompt-tuning")
 MOST_NAMED = 10  # prompts beside one that is not there
+OTHER_PROGRAMS = ("vllm", "vocabulary")  # where else a prompt of one task can go
 
 
 @dataclass(frozen=True)
