@@ -105,7 +105,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(place):
     (["prompts", "--api-keys", "nowhere.json"], 2, "the keys in nowhere.json cannot be read: No such file or"),
     (["nowhere"], 2, "nowhere is no folder; name the one that holds the prompts"),
     (["prompts/mood"], 2, "is a prompt itself; name the folder in which it lies"),
-    (["prompts", "--port", "70000"], 2, "65535"),
+    (["prompts", "--port", "70000"], 2, "wants 65,535 or less; got 70000"),
 ])  # fmt: skip
 def test_a_slip_is_told_before_anything_is_served(cli, place, monkeypatch, options, code, said):
     monkeypatch.chdir(place)
