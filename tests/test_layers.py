@@ -71,7 +71,19 @@ HOUSE = [
         ],
     ),
     ("", ["__init__"]),
-    ("serving", ["settings store", "engine", "keys meters wire", "door", "asking", "completions", "app", "process"]),
+    (
+        "serving",
+        [
+            "settings store",
+            "engine",
+            "keys meters wire",
+            "door likeness",
+            "asking",
+            "completions",
+            "app",
+            "process",
+        ],
+    ),
     ("commands", ["doctor options", "instruction", "about comparing data scoring serving sharing training"]),
     ("", ["cli", "__main__"]),
 ]

@@ -93,6 +93,26 @@ def test_health_version_and_counters(ask, served):
     assert any(line.startswith("mptune_batch_rows_count") for line in lines)
 
 
+def test_a_task_says_what_it_reads_and_answers(ask):
+    status, mood = ask("GET", "/v1/models/mood")
+    assert status == 200
+    assert {"id", "object", "created", "owned_by", "root", "parent", "versions"} < set(mood)
+    assert (mood["answers"], mood["template"], mood["fields"]) == ("label", "mood: {text}", ["text"])
+    assert mood["labels"] == [{"label": "0", "word": "bad"}, {"label": "1", "word": "good"}]
+    assert (mood["scores"], mood["calibration"], mood["prompt_length"], mood["max_input_tokens"]) == ([], None, 3, 256)
+    assert [ask("GET", f"/v1/models/{name}")[1]["answers"] for name in ("free", "said")] == ["text", "text"]
+    assert ask("GET", "/v1/models/pair")[1]["fields"] == ["one", "two"]
+
+
+def test_what_the_model_reads_is_told(ask):
+    body = {"model": "pair", "input": [{"one": "a", "two": "{one}"}, {"one": "b", "two": "c"}]}
+    status, told = ask("POST", "/v1/render", body)
+    assert status == 200
+    assert told["data"] == [{"index": 0, "text": "a quite {one}"}, {"index": 1, "text": "b quite c"}]
+    status, told = ask("POST", "/v1/render", {"model": "pair", "input": [{"one": "a"}]})
+    assert (status, "input 0: no field 'two'" in told["error"]["message"]) == (400, True)
+
+
 def test_tasks_come_change_and_go_while_it_runs(model, tmp_path):
     folder = prompts_folder(tmp_path / "prompts", model, [MOOD])
     with serving(folder, model) as (address, _, _), httpx.Client(base_url=address, timeout=20) as client:
@@ -200,6 +220,7 @@ def test_who_hangs_up_in_a_stream_leaves_no_text_behind(folder, model):
 def test_the_openapi_document_names_every_route(ask):
     paths = ask("GET", "/openapi.json")[1]["paths"]
     assert {"/v1/classify", "/v1/completions", "/v1/chat/completions", "/v1/models", "/v1/tasks", "/v1/tasks/{name}",
+            "/v1/models/{name}/prompt", "/v1/render",
             "/health/live", "/health/ready", "/metrics", "/version"} <= set(paths)  # fmt: skip
 
 

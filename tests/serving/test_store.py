@@ -157,7 +157,7 @@ def test_a_prompt_that_goes_away_is_told_and_one_that_is_trained_again_is_read(o
 def test_no_more_prompts_are_kept_ready_than_there_is_room_for(own, model, monkeypatch):
     monkeypatch.setattr(store_module, "OF_A_TASK", 0)
     monkeypatch.setattr(store_module, "MEGABYTE", 2 * 4 * (3 * 16 + 3 + 16))  # two prompts of three soft tokens
-    store = Store(own, model, opened(own, model)[0]._config, 1)
+    store = Store(own, model, opened(own, model)[0].lengths, 1)
     for name in ("mood", "pair", "long", "mood"):
         store.ready(name)
     assert [ready.name for ready in store._ready.values()] == ["long", "mood"]

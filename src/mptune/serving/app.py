@@ -17,17 +17,20 @@ from mptune.serving.asking import (
     administrator,
     allowed,
     answers_to,
+    examples_of,
     key_of,
     listed,
     only_turn,
     queued,
     ranks,
     ready_task,
+    visible_to,
 )
 from mptune.serving.completions import completed, usage_of
 from mptune.serving.door import Door, Refused, refused
 from mptune.serving.engine import Engine, Ranked
 from mptune.serving.keys import Gate
+from mptune.serving.likeness import looked_at
 from mptune.serving.meters import Meters
 from mptune.serving.settings import ServeConfig
 from mptune.serving.store import Ready, ServedTask, Store
@@ -38,7 +41,11 @@ from mptune.serving.wire import (
     ClassifyResponse,
     CompletionRequest,
     Labelled,
+    PromptResponse,
     PutRequest,
+    Rendered,
+    RenderRequest,
+    RenderResponse,
 )
 
 
@@ -96,7 +103,7 @@ def _add_models(app: FastAPI, store: Store) -> None:
         key = key_of(request)
         backbone = store.backbone.config.name
         listed = [{"id": backbone, "object": "model", "created": 0, "owned_by": "mptune", "root": None, "parent": None}]
-        seen = [name for name in store.names() if key is None or not key.tasks or name in key.tasks]
+        seen = visible_to(key, store)
         listed += [_model(store.entry(name), backbone) for name in seen]
         listed += [{**_model(store.entry(name), backbone), "id": alias, "parent": name}
                    for alias, name in sorted(store.aliases().items()) if name in seen]  # fmt: skip
@@ -104,9 +111,17 @@ def _add_models(app: FastAPI, store: Store) -> None:
 
     @app.get("/v1/models/{name}", tags=["tasks"])
     async def model(name: str, request: Request) -> dict[str, Any]:
-        """One task."""
+        """One task: what it reads, what it answers, and how well it did."""
         entry = allowed(store, request, name)
-        return {**_model(entry, store.backbone.config.name), "versions": [v.folder for v in entry.versions]}
+        ready = await asyncio.to_thread(store.ready, entry.name)
+        versions = [v.folder for v in entry.versions]
+        return {**_model(entry, store.backbone.config.name), "versions": versions, **_told(ready, store)}
+
+    @app.get("/v1/models/{name}/prompt", tags=["tasks"])
+    async def prompt(name: str, request: Request) -> PromptResponse:
+        """What a task's soft prompt is near: words of the vocabulary, and other tasks."""
+        entry = allowed(store, request, name)
+        return await asyncio.to_thread(looked_at, store, entry.name, visible_to(key_of(request), store))
 
 
 def _add_administration(app: FastAPI, store: Store) -> None:
@@ -164,6 +179,14 @@ def _add_answers(app: FastAPI, desk: Desk) -> None:
         data = [_labelled(ready, number, each) for number, each in enumerate(found)]
         return ClassifyResponse(model=asked.model, data=data, usage=usage_of([each.tokens for each in found]))
 
+    @app.post("/v1/render", tags=["answers"])
+    async def render(asked: RenderRequest, request: Request) -> RenderResponse:
+        """What the model reads of inputs, behind the soft prompt: the task's template with their fields."""
+        ready = await ready_task(desk.store, request, asked.model)
+        rows = await asyncio.to_thread(examples_of, ready, listed(asked.input), desk.config)
+        data = [Rendered(index=number, text=row.input) for number, row in enumerate(rows)]
+        return RenderResponse(model=asked.model, data=data)
+
     @app.post("/v1/completions", tags=["answers"], response_model=None)
     async def completions(asked: CompletionRequest, request: Request) -> Response:
         """The text that a task writes, or its label word."""
@@ -195,3 +218,20 @@ def _labelled(ready: Ready, number: int, found: Ranked) -> Labelled:
 def _model(entry: ServedTask, backbone: str) -> dict[str, Any]:
     return {"id": entry.name, "object": "model", "created": 0, "owned_by": "mptune", "root": entry.version.folder,
             "parent": backbone}  # fmt: skip
+
+
+def _told(ready: Ready, store: Store) -> dict[str, Any]:
+    """Return what people and programs want to know of a task before they ask it."""
+    task, calibration = ready.task, ready.calibration
+    return {
+        "description": task.description,
+        "answers": "label" if ranks(ready) else "text",
+        "template": task.template,
+        "fields": task.text_fields,
+        "labels": [{"label": value, "word": word} for value, word in task.verbalizer.items()],
+        "metrics": task.metrics,
+        "scores": ready.scores,
+        "calibration": calibration.model_dump() if calibration else None,
+        "prompt_length": len(ready.prompt),
+        "max_input_tokens": task.max_input_tokens or store.lengths.max_input_tokens,
+    }

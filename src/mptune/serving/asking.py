@@ -39,6 +39,11 @@ def key_of(request: Request) -> ApiKey | None:
     return key
 
 
+def visible_to(key: ApiKey | None, store: Store) -> list[str]:
+    """Return the names of the tasks that a key may ask, sorted."""
+    return [name for name in store.names() if key is None or not key.tasks or name in key.tasks]
+
+
 def administrator(request: Request) -> None:
     """Refuse who may not change tasks; where there are no keys, this machine's users may."""
     key = key_of(request)
@@ -91,7 +96,13 @@ def only_turn(asked: ChatRequest) -> str:
     return content
 
 
-def _examples(ready: Ready, inputs: Sequence[str | Fields], config: ServeConfig) -> list[Example]:
+def examples_of(ready: Ready, inputs: Sequence[str | Fields], config: ServeConfig) -> list[Example]:
+    """Return inputs as their task's template writes them.
+
+    Raises:
+        UsageError: none, or one that is no row of the task.
+        Refused: too many.
+    """
     if not inputs:
         raise UsageError("wants one input or more; got none")
     if len(inputs) > config.max_rows:
@@ -117,7 +128,7 @@ async def queued(
     """Queue inputs, and return them as rows that wait for their answers."""
 
     def queue() -> list[Pending]:
-        return desk.engine.submit(ready, _examples(ready, inputs, desk.config), sampling)
+        return desk.engine.submit(ready, examples_of(ready, inputs, desk.config), sampling)
 
     return queue() if len(inputs) <= AT_ONCE else await asyncio.to_thread(queue)
 

@@ -66,6 +66,7 @@ class Ready:
     calibration: Calibration | None  # what held-out rows say of its confidences
     shared: Tensor  # P* [L, D], on the backbone's device; one for all tasks that have an equal one
     vectors: TaskVectors  # u [1, L, R], v [1, R, D]
+    scores: tuple[Mapping[str, Any], ...] = ()  # of the task, as the card has them
 
     def __len__(self) -> int:
         """L, soft tokens."""
@@ -94,7 +95,7 @@ class Store:
             ArtifactError: no prompt is there, or the journal is damaged.
             UsageError: two prompts of one task, neither of which was chosen.
         """
-        self.folder, self.backbone, self._config = folder.resolve(), backbone, config
+        self.folder, self.backbone, self.lengths = folder.resolve(), backbone, config
         self._lock = threading.RLock()
         self._ready: OrderedDict[tuple[Version, int], Ready] = OrderedDict()  # the least lately read first
         self._room, self._held = megabytes * MEGABYTE, 0
@@ -156,19 +157,34 @@ class Store:
                 self._ready.move_to_end((version, changed))
             return found
 
+    def collapsed(self, name: str) -> Tensor:
+        """Return a task's prompt from its file, and keep nothing: who looks at all tasks sends none of them away.
+
+        Raises:
+            UnknownNameError: no such task.
+            ArtifactError: its file is gone or damaged.
+
+        Returns:
+            In float32, where the processor has it. [L, D]
+        """
+        version = self.entry(name).version
+        _, shared, vectors = read_task(self.folder / version.folder / PROMPT_FILE, version.number)
+        return compose(shared, vectors)[0]
+
     def _load(self, name: str, version: Version, file: Path) -> Ready:
         card, shared, vectors = read_task(file, version.number)
         if card.fingerprint != self.backbone.fingerprint:
             raise BackboneMismatch(f"the prompt of {name} was trained for another model than {self._model}")
         (task,) = card.tasks
-        words = encode(task, [], self.backbone, self._config, len(shared))
+        words = encode(task, [], self.backbone, self.lengths, len(shared))
         # Equal ones are told by their digest, and are not copied: the heap would be full of holes of that size.
         known = hashlib.sha256(shared.contiguous().numpy().data).hexdigest()
         one = self._shared.get(known)
         if one is None:
             one = self._shared[known] = self._own(shared)
         own = TaskVectors(self._own(vectors.u), self._own(vectors.v))
-        return Ready(name, version, task, words, card.calibration_of(task.name), one, own)
+        scores = tuple(score for score in card.scores if score["task"] == task.name)
+        return Ready(name, version, task, words, card.calibration_of(task.name), one, own, scores)
 
     def _own(self, view: Tensor) -> Tensor:
         return view.to(self.backbone.device, copy=True)

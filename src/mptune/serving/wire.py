@@ -55,6 +55,67 @@ class ClassifyResponse(BaseModel):
     usage: Usage
 
 
+class RenderRequest(Asked):
+    """Inputs of which it is asked what the model reads."""
+
+    model: str
+    input: str | Fields | list[str | Fields]
+
+
+class Rendered(BaseModel):
+    """An input as its task's template writes it, before it is cut."""
+
+    index: int
+    text: str
+
+
+class RenderResponse(BaseModel):
+    """The texts of a request's inputs, in their order."""
+
+    object: Literal["list"] = "list"
+    model: str
+    data: list[Rendered]
+
+
+class NearToken(BaseModel):
+    """A word of the vocabulary near a soft token."""
+
+    token: str
+    cosine: float
+
+
+class Alike(BaseModel):
+    """Another task, and the cosine of its prompt."""
+
+    id: str
+    cosine: float
+
+
+class Place(BaseModel):
+    """A task's point in the map of prompts."""
+
+    id: str
+    x: float
+    y: float
+
+
+class PromptResponse(BaseModel):
+    """What a task's soft prompt is near."""
+
+    object: Literal["prompt"] = "prompt"
+    id: str
+    tokens: list[list[NearToken]]
+    """Of each soft token, the nearest first."""
+    similar: list[Alike]
+    """Tasks, the most similar first."""
+    map: list[Place]
+    """The task itself is its first point."""
+    compared: int
+    """Other tasks that were looked at: a sample of many, and only prompts of the same length."""
+    others: int
+    """That there are."""
+
+
 class Writing(Asked):
     """How a text is written."""
 
