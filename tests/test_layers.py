@@ -78,7 +78,7 @@ HOUSE = [
             "engine",
             "keys meters wire",
             "door likeness",
-            "asking",
+            "asking page",
             "completions",
             "app",
             "process",
@@ -99,7 +99,7 @@ ROOMS = ("about", "comparing", "data", "options", "serving", "sharing")  # of co
 DOORS = {
     "accelerate": {"stages/training"},
     "datasets": {"comparison/baselines/setfit", "tasks/rows"},  # what SetFit's trainer takes rows as
-    "fastapi": {f"serving/{name}" for name in ("app", "asking", "completions", "door")},
+    "fastapi": {f"serving/{name}" for name in ("app", "asking", "completions", "door", "page")},
     "huggingface_hub": {"prompts/folder", "prompts/stored", "tasks/hub"},
     "jinja2": {"comparison/report/page"},
     "matplotlib": {"comparison/report/charts"},

@@ -54,6 +54,16 @@ def test_a_browser_may_give_the_key_as_a_password(guarded):
         assert httpx.get(f"{guarded}/version", headers={"Authorization": f"Basic {wrong}"}).status_code == 401
 
 
+def test_opening_the_page_costs_a_key_no_requests(model, folder):
+    key = ApiKey(name="slow", sha256=hashed("slow-key"), per_minute=1)
+    headers = {"Authorization": "Bearer slow-key"}
+    with serving(folder, model, [key]) as (address, _, _):
+        for path in ("/", "/page/main.js", "/page/style.css", "/"):
+            assert httpx.get(address + path).status_code == 401
+            assert httpx.get(address + path, headers=headers).status_code == 200
+        assert [httpx.get(f"{address}/version", headers=headers).status_code for _ in range(2)] == [200, 429]
+
+
 def test_a_key_opens_its_tasks_alone(guarded):
     assert ask(guarded, key="shop-key").status_code == 200
     for name in ("pair", "no such"):

@@ -32,6 +32,7 @@ from mptune.serving.engine import Engine, Ranked
 from mptune.serving.keys import Gate
 from mptune.serving.likeness import looked_at
 from mptune.serving.meters import Meters
+from mptune.serving.page import add_page
 from mptune.serving.settings import ServeConfig
 from mptune.serving.store import Ready, ServedTask, Store
 from mptune.serving.wire import (
@@ -64,6 +65,7 @@ def make_app(store: Store, engine: Engine, gate: Gate, config: ServeConfig) -> F
     app.add_middleware(Door, gate=gate, config=config, meters=meters)
     for kind in (Refused, MptuneError, RequestValidationError, StarletteHTTPException, Exception):
         app.exception_handler(kind)(refused)
+    add_page(app)
     _add_health(app, store, engine, meters)
     _add_models(app, store)
     _add_administration(app, store)

@@ -29,6 +29,7 @@ logger = logging.getLogger("mptune.serving")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OPEN = frozenset({"/health/live"})  # without a key: what restarts a process asks only whether it lives
+PAGE = "/page/"  # its files want a key and are not counted: opening the page takes some twenty, and none computes
 DEEPEST = 32  # lists and objects of a body in each other
 SLOWEST = 20.0  # seconds for the next part of a body
 KINDS = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
@@ -145,6 +146,8 @@ class Door:
             raise Refused(401, "wants a key: Authorization: Bearer KEY", "invalid_api_key",
                           {"WWW-Authenticate": 'Basic realm="mptune", charset="UTF-8"'})  # fmt: skip
         scope["mptune.key"] = key
+        if scope["path"] == "/" or scope["path"].startswith(PAGE):
+            return
         if wait := self._gate.wait(key):
             seconds = str(int(wait) + 1)
             raise Refused(429, f"the key {key.name} may ask {key.per_minute} times a minute; come again in {seconds} s",
