@@ -54,6 +54,19 @@ def test_a_browser_may_give_the_key_as_a_password(guarded):
         assert httpx.get(f"{guarded}/version", headers={"Authorization": f"Basic {wrong}"}).status_code == 401
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_of_another_site_cannot_use_a_browsers_key(guarded, served, site):
+    for address in (guarded, served):
+        headers = {"Authorization": "Bearer boss-key", "Sec-Fetch-Site": site}
+        for path in ("/v1/tasks/mood/rollback", "/v1/classify"):
+            answer = httpx.post(address + path, json=GOOD, headers=headers)
+            assert answer.status_code == 403
+            assert answer.json()["error"]["message"] == "a page of another site may not ask this server from a browser"
+        assert httpx.get(f"{address}/version", headers=headers).status_code == 200, "as a link leads here"
+        same = {**headers, "Sec-Fetch-Site": "same-origin"}
+        assert httpx.post(f"{address}/v1/classify", json=GOOD, headers=same, timeout=20).status_code == 200
+
+
 def test_opening_the_page_costs_a_key_no_requests(model, folder):
     key = ApiKey(name="slow", sha256=hashed("slow-key"), per_minute=1)
     headers = {"Authorization": "Bearer slow-key"}

@@ -234,6 +234,6 @@ def _told(ready: Ready, store: Store) -> dict[str, Any]:
         "metrics": task.metrics,
         "scores": ready.scores,
         "calibration": calibration.model_dump() if calibration else None,
-        "prompt_length": len(ready.prompt),
+        "prompt_length": len(ready),
         "max_input_tokens": task.max_input_tokens or store.lengths.max_input_tokens,
     }

@@ -129,8 +129,13 @@ class Door:
         logger.info("%s %s %d %.1f ms%s%s", scope["method"], path, status, 1000 * seconds, whose, task)
 
     def _check(self, scope: Scope) -> None:
-        """Refuse who has no key, or asks too often with it."""
+        """Refuse who has no key, or asks too often with it; and what a page of another site sends from a browser.
+
+        A browser adds the key that it knows to such a request, and needs none where there are no keys.
+        """
         headers = {name.lower(): value for name, value in scope["headers"]}
+        if headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site") and scope["method"] not in ("GET", "HEAD"):
+            raise Refused(403, "a page of another site may not ask this server from a browser")
         if self._gate.is_open:
             # A page of a stranger may have its own name lead to this machine, and would then read what is answered.
             host = headers.get(b"host", b"").decode("latin-1")
