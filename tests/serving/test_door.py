@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import socket
+import time
 
 import httpx
 import pytest
@@ -157,7 +158,11 @@ def test_every_request_is_a_line_of_the_log_without_its_text(guarded, caplog):
         ask(guarded, body={"model": "mood", "input": "a secret of mine"})
         ask(guarded, body={"model": "mood\nforged line", "input": "a secret of mine"})
         httpx.get(guarded + "/v1/%0a%1b[31mforged", headers={"Authorization": "Bearer boss-key"})
-    lines = [record.getMessage() for record in caplog.records if record.name == "mptune.serving"]
+        for _ in range(500):  # a line is written behind its answer
+            lines = [record.getMessage() for record in caplog.records if record.name == "mptune.serving"]
+            if len(lines) == 3:
+                break
+            time.sleep(0.01)
     assert len(lines) == 3
     assert lines[0].startswith("POST /v1/classify 200 ")
     assert lines[0].endswith("key=boss task=mood")
