@@ -74,12 +74,12 @@ HOUSE = [
     (
         "serving",
         [
-            "settings store",
-            "engine",
+            "labelconfig labelled lesson settings store",
+            "engine learning",
             "keys meters wire",
             "door likeness",
             "asking page",
-            "completions",
+            "completions labelling",
             "app",
             "process",
         ],
@@ -99,7 +99,7 @@ ROOMS = ("about", "comparing", "data", "options", "serving", "sharing")  # of co
 DOORS = {
     "accelerate": {"stages/training"},
     "datasets": {"comparison/baselines/setfit", "tasks/rows"},  # what SetFit's trainer takes rows as
-    "fastapi": {f"serving/{name}" for name in ("app", "asking", "completions", "door", "page")},
+    "fastapi": {f"serving/{name}" for name in ("app", "asking", "completions", "door", "labelling", "page")},
     "huggingface_hub": {"prompts/folder", "prompts/stored", "tasks/hub"},
     "jinja2": {"comparison/report/page"},
     "matplotlib": {"comparison/report/charts"},

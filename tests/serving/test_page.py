@@ -36,6 +36,7 @@ HOSTILE = Task(
     template=f"{EVIL} {{text}}",
     verbalizer={EVIL: f"good {EVIL}", "1": "bad"},
 )
+NOTED = MOOD.model_copy(update={"name": "noted", "template": "mood: {note}"})
 CALM = MOOD.model_copy(update={"name": "calm", "description": "Is it calm?"})
 FOUND = Calibration(temperature=1.0, threshold=1.0, precision=0.9, rows=40, split="validation")
 VIEWS = ("ask", "compare", "table", "prompt")
@@ -78,7 +79,7 @@ class Visitor:
 def site(tmp_path_factory):
     """A server of tasks, one of them calibrated and scored, one hostile, and that one with a hostile second name."""
     model = make_backbone("t5")
-    folder = prompts_folder(tmp_path_factory.mktemp("page") / "prompts", model, [*TASKS, HOSTILE])
+    folder = prompts_folder(tmp_path_factory.mktemp("page") / "prompts", model, [*TASKS, HOSTILE, NOTED])
     prompt = random_prompt(model, [CALM], seed=9)
     scores = ({"task": "calm", "split": "test", "metric": "accuracy", "value": 87.5, "examples": 64},)
     prompt.card = prompt.card.model_copy(update={"scores": scores, "calibration": {"calm": FOUND}})
@@ -199,9 +200,13 @@ def test_the_list_is_walked_by_arrows_and_left_by_escape(visit):
     page.keyboard.press("Escape")
     assert (box.get_attribute("aria-expanded"), box.input_value()) == ("false", "mood")
     page.keyboard.type("nothing like it")
-    assert "None of 8 tasks is called so" in page.locator(".popup").first.inner_text()
+    assert "None of 9 tasks is called so" in page.locator(".popup").first.inner_text()
     page.keyboard.press("Tab")
     assert box.input_value() == "mood"
+    box.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_url("**/#pair/ask")
 
 
 def test_of_thousands_of_tasks_some_are_listed_and_all_are_found(visit):
@@ -430,6 +435,13 @@ def test_two_tasks_answer_one_row_side_by_side(visit, site):
         side = page.locator("#compare .side").nth(number)
         assert side.locator(".verdict strong").inner_text() == classified(site[0], name, "good")["answer"]
         assert side.get_by_role("heading").inner_text() == name
+    visitor.open("mood/compare/noted")
+    page.locator("#compare .side").get_by_role("heading", name="noted").wait_for()
+    assert page.locator("#compare textarea").count() == 1, "a text is a text, whatever its field is called"
+    page.get_by_role("button", name="Answer both").click()
+    wanted = classified(site[0], "noted", "good")
+    said = page.locator("#compare .side").nth(1).locator(".verdict").inner_text()
+    assert said.split() == [wanted["answer"], *share(wanted["confidence"]).split()]
     visitor.open("mood/compare/pair", "one")
     for field, text in (("text", "good"), ("one", "a"), ("two", "b")):
         page.locator("#compare").get_by_label(field, exact=True).fill(text)
@@ -451,7 +463,7 @@ def test_a_task_is_told_with_its_scores_its_words_and_its_neighbours(visit, site
     assert page.locator("#prompt .numbers tbody").inner_text().split() == ["accuracy", "test", "87.5", "64"]
     words = page.locator("#prompt .tokens tbody tr").first.locator(".near > span").all_inner_texts()
     assert [word.rsplit(" ", 1)[0] for word in words] == [near["token"] for near in told["tokens"][0]]
-    assert page.locator("#prompt .map circle").count() == len(told["map"]) == 7
+    assert page.locator("#prompt .map circle").count() == len(told["map"]) == 8
     assert page.locator("#prompt .alike a").all_inner_texts() == [each["id"] for each in told["similar"]]
     page.locator("#prompt .alike a").first.click()
     page.wait_for_url(f"**/#{told['similar'][0]['id']}/prompt")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mptune.commands.options import BackboneOption, File, Number, load, names, number, option
+from mptune.commands.options import BackboneOption, File, Number, Text, load, names, number, option
 from mptune.errors import MissingExtraError, UsageError
 from mptune.terminal import say
 
@@ -24,6 +24,12 @@ def serve(
     max_batch_tokens: Annotated[int, number("Tokens that are read at once.", ge=1)] = 4_096,
     max_queue: Annotated[int, number("Rows that may wait; more are refused.", ge=1)] = 4_096,
     timeout: Annotated[float, number("Seconds in which a row is answered, or refused.", "SECONDS", float, gt=0)] = 60.0,
+    label: Annotated[
+        Text, option("Of a labelling tool: the task of the routes that name none; each has /label/TASK too.", "TASK")
+    ] = None,
+    train_every: Annotated[
+        int, number("Of a labelling tool: new labels after which a task is adapted; 0: when the tool asks.", ge=0)
+    ] = 20,
     log_requests: Annotated[bool, option("A line of every request, without its text.", name="--log-requests")] = False,
 ) -> None:
     """Serve the prompts of a folder by name from one frozen model, rows of all of them in one batch."""
@@ -39,7 +45,8 @@ def serve(
         raise MissingExtraError("mptune serve", "serve") from None
     from mptune.serving.settings import ServeConfig
 
-    values = {"max_batch_tokens": max_batch_tokens, "max_queue": max_queue, "timeout": timeout}
+    values = {"max_batch_tokens": max_batch_tokens, "max_queue": max_queue, "timeout": timeout,
+              "label": label, "train_every": train_every}  # fmt: skip
     config = ServeConfig.read(values, "serve")
     run(prompts, lambda: _backbone(prompts, backbone), gate, config, host, port, say, log_requests=log_requests)
 

@@ -30,6 +30,8 @@ from mptune.serving.completions import completed, usage_of
 from mptune.serving.door import Door, Refused, refused
 from mptune.serving.engine import Engine, Ranked
 from mptune.serving.keys import Gate
+from mptune.serving.labelling import add_labelling
+from mptune.serving.learning import Learning
 from mptune.serving.likeness import looked_at
 from mptune.serving.meters import Meters
 from mptune.serving.page import add_page
@@ -52,12 +54,15 @@ from mptune.serving.wire import (
 
 def make_app(store: Store, engine: Engine, gate: Gate, config: ServeConfig) -> FastAPI:
     """Return the application that answers requests."""
-    meters = Meters(engine)
+    meters, learning = Meters(engine), Learning(store, config)
+    if config.label is not None:
+        store.entry(config.label)  # that there is no such task is said now
 
     @asynccontextmanager
     async def runs(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
         yield
+        await asyncio.to_thread(learning.stop)  # first: rows that wait are answered sooner
         await asyncio.to_thread(engine.drain)
 
     app = FastAPI(title="mptune", version=__version__, lifespan=runs, redoc_url=None,
@@ -69,7 +74,9 @@ def make_app(store: Store, engine: Engine, gate: Gate, config: ServeConfig) -> F
     _add_health(app, store, engine, meters)
     _add_models(app, store)
     _add_administration(app, store)
-    _add_answers(app, Desk(store, engine, meters, config))
+    desk = Desk(store, engine, meters, config)
+    _add_answers(app, desk)
+    add_labelling(app, desk, learning)
     return app
 
 

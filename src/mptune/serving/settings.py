@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from mptune.config import Config
+from mptune.config import AdaptConfig, Config
 
 
 class ServeConfig(Config):
@@ -24,3 +24,10 @@ class ServeConfig(Config):
     """Tokens that are written at most, where a request does not say how many."""
     cache_megabytes: int = Field(128, ge=1)
     """Of prompts that are ready to be read; the others lie in their files."""
+    label: str | None = None
+    """The task of the routes for a labelling tool that name none; where absent, the only task that is served."""
+    train_every: int = Field(20, ge=0)
+    """New labels of a task after which it is adapted in the background; 0 waits until the labelling tool asks."""
+    adapt: AdaptConfig = AdaptConfig(validation_shots=0)
+    """Of such an adaptation. No row chooses between its states: the labels are few, and rows held out decide whether it
+    takes over at all."""

@@ -207,15 +207,16 @@ class Store:
 
     # -- what an administrator does -----------------------------------------------------------------------------------
 
-    def put(self, folder: str, name: str | None = None) -> tuple[ServedTask, ...]:
+    def put(self, folder: str, name: str | None = None, *, over: Version | None = None) -> tuple[ServedTask, ...]:
         """Serve the tasks of a prompt's folder; one that is served already gets a new version, which answers from now.
 
         Args:
             folder: inside the folder of prompts.
             name: of the only task that may be meant; all of the prompt's without it.
+            over: the version that must still be the one that answers; any, or none, without it.
 
         Raises:
-            UsageError: a folder outside, or a prompt without a task of that name.
+            UsageError: a folder outside, or a prompt without a task of that name; or another version answers now.
             ArtifactError: no prompt, a damaged one, or one of another model.
         """
         place = self.inside(folder)
@@ -232,6 +233,8 @@ class Store:
                 version = Version(str(place.relative_to(self.folder)), seen.tasks.index(each))
                 read_task(place / PROMPT_FILE, version.number)  # whole, or it does not come in
                 known = self._entries.get(each)
+                if over is not None and (known is None or known.version != over):
+                    raise UsageError(f"another version of {each} than {over.folder} answers meanwhile, or none")
                 older = known.versions[: known.current + 1] if known else ()  # what was rolled back is not kept
                 versions = (*older, version)[-KEPT_VERSIONS:]
                 self._entries[each] = ServedTask(each, versions, len(versions) - 1)
