@@ -330,10 +330,11 @@ class Store:
         chosen = {version.folder for entry in self._entries.values() for version in entry.versions}
         found: dict[str, list[Version]] = {}
         for place in prompt_folders(self.folder) if self._holds_prompts() else []:
-            folder = str(place.resolve().relative_to(self.folder)) if self._is_inside(place) else ""
-            if not folder or folder in chosen:
-                if not folder:
-                    self.refused[place.name] = "it lies outside the folder of prompts"
+            if not place.resolve().is_relative_to(self.folder):
+                self.refused[place.name] = "it lies outside the folder of prompts"
+                continue
+            folder = str(place.resolve().relative_to(self.folder))
+            if folder in chosen:
                 continue
             try:
                 seen = self._fitting(glance(place))
@@ -357,9 +358,6 @@ class Store:
         if (self.folder / PROMPT_FILE).is_file():
             raise UsageError(f"{self.folder} is a prompt itself; name the folder in which it lies")
         return any(self.folder.glob(f"*/{PROMPT_FILE}"))
-
-    def _is_inside(self, place: Path) -> bool:
-        return place.resolve().is_relative_to(self.folder)
 
     def _replay(self) -> None:
         file = self.folder / JOURNAL
