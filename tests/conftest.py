@@ -47,6 +47,10 @@ def cli(monkeypatch, capsys):
 
     def run(*arguments, stdin=None):
         monkeypatch.setattr(sys, "argv", ["mptune", *map(str, arguments)])
+        if arguments[:1] == ("serve",):
+            from support.serving import end_at_once
+
+            end_at_once(monkeypatch)
         if stdin is not None:
             text = stdin if isinstance(stdin, bytes) else stdin.encode()
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="cp1252"))

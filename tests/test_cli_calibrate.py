@@ -137,7 +137,7 @@ def test_tasks_of_a_prompt_are_calibrated_together_or_by_name(cli, place, made):
         (("one", "--precision", "1"), 2, "wants a number between 0 and 1, as 0.95; got 1"),
         (("one", "--rows", "30", "--set", "evaluate.rows=40"), 2, "evaluate.rows is given by --set and by an option"),
         (("general",), 2, "general is no folder of yours, whose card could be written. Make one in Python: Multitask"),
-        (("none",), 2, "none is no prompt folder"),
+        (("none",), 2, "there is no folder none"),
         ((".",), 3, "Did you mean one of its prompts: all, one?"),
     ],
 )

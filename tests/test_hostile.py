@@ -75,6 +75,8 @@ NEEDED = {
     "predict": {"prompt": "prompt", "rows": "rows.jsonl"},
     "bench": {"recipe": "mood.yaml"},
     "report": {"run_dir": "results"},
+    "serve": {"prompts": "none"},
+    "keys": {"file": "keys.json"},
     "show": {"prompt": "prompt"},
     "export": {"prompt": "prompt", "to": "peft", "out": "new"},
     "import": {"folder": "adapter", "out": "new", "backbone": "model"},

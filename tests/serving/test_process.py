@@ -109,7 +109,8 @@ def test_a_kill_loses_nothing_that_was_acknowledged(place):
 ])  # fmt: skip
 def test_a_slip_is_told_before_anything_is_served(cli, place, monkeypatch, options, code, said):
     monkeypatch.chdir(place)
-    got, _, err = cli("serve", *options, "--backbone", "model")
+    free = [] if "--port" in options else ["--port", "0"]
+    got, _, err = cli("serve", *options, *free, "--backbone", "model")
     assert got == code
     assert said in " ".join(err.split())
 

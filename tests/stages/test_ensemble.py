@@ -128,7 +128,9 @@ def test_a_task_without_such_rows_is_refused(source, toy_task):
 
 def test_rows_without_a_field_of_the_template_are_named(source, task, tmp_path):
     write_rows(tmp_path / "plain.jsonl", [{"text": "good one"}, {"words": "lost"}])
-    with pytest.raises(DataError, match=r"plain\.jsonl row 2: no field 'text'; it has words"):
+    with pytest.raises(
+        DataError, match=r"plain\.jsonl row 2: no text, which template: of the task names; it has words"
+    ):
         adapt_with_unlabelled(source, task, trained_backbone(), Few())
 
 

@@ -56,3 +56,18 @@ def serving(folder, backbone, keys=(), **limits):
         server.should_exit = True
         thread.join(10)
         assert not thread.is_alive(), "the server ends"
+
+
+def end_at_once(monkeypatch) -> None:
+    """Let a server that a command starts end when it has started, as if somebody had asked it to."""
+    try:
+        from mptune.serving import process
+    except ImportError:  # of a test in which its libraries are not there
+        return
+    started = uvicorn.Server.startup
+
+    async def starts(self, sockets=None):
+        await started(self, sockets)
+        self.should_exit = True
+
+    monkeypatch.setattr(process.Server, "startup", starts)

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 import secrets
 import threading
 import time
@@ -68,7 +69,7 @@ def add_key(file: Path, name: str, tasks: tuple[str, ...], per_minute: int | Non
     Raises:
         UsageError, ConfigError: as `read_keys`; or a key of that name is there.
     """
-    keys = read_keys(file) if file.exists() else ()
+    keys = read_keys(file) if os.path.exists(file) else ()  # a name that no file system has is none
     if name in [key.name for key in keys]:
         raise UsageError(f"{file} has a key called {name!r} already; take another name, or --remove it first")
     drawn = PREFIX + secrets.token_urlsafe(32)
