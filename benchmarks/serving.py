@@ -173,8 +173,7 @@ def main() -> None:
         write_prompts(folder, options.tasks, backbone)
         before, began = resident(), time.perf_counter()
         config = ServeConfig()
-        lengths = ExamplesConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
-        store = Store(folder, backbone, lengths, config.cache_megabytes)
+        store = Store(folder, backbone, config.lengths, config.cache_megabytes)
         opened = {"seconds": time.perf_counter() - began, "mib": resident() - before}
         engine = Engine(backbone, config)
         server = uvicorn.Server(uvicorn.Config(make_app(store, engine, Gate(()), config), port=0, log_config=None))

@@ -23,16 +23,21 @@ def settings(folder):
     return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
 
 
+def needed(made):
+    """What makes each stage run."""
+    return {
+        "teach": ["--tasks", made / "mood.yaml", "--data", made / "rows", *small(made)],
+        "distill": ["--teachers", made / "teachers", "--data", made / "rows"],
+        "adapt": ["--from", made / "multitask", "--task", made / "colour.yaml", "--data", made / "rows"],
+    }
+
+
 @pytest.mark.parametrize(
     ("command", "field"), [("teach", "teach.lr"), ("distill", "distill.shared_lr"), ("adapt", "adapt.shared_lr")]
 )
 def test_steps_and_rate_have_options_of_their_own(cli, made, tmp_path, command, field):
     out = tmp_path / "out"
-    of = {
-        "teach": ["--tasks", made / "mood.yaml", "--data", made / "rows", *small(made)],
-        "distill": ["--teachers", made / "teachers", "--data", made / "rows"],
-        "adapt": ["--from", made / "multitask", "--task", made / "colour.yaml", "--data", made / "rows"],
-    }[command]
+    of = needed(made)[command]
     code, _, err = cli(command, *of, "--out", out, "--steps", "2", "--lr", "0.125")
     assert code == 0, err
     stage = settings(out / "mood" if command == "teach" else out)["identity"][field.partition(".")[0]]
@@ -99,11 +104,7 @@ def test_a_finished_prompt_is_said_to_be_one_and_another_setting_is_refused_befo
     cli, made, tmp_path, command, monkeypatch
 ):
     out = tmp_path / "out"
-    of = {
-        "teach": ["--tasks", made / "mood.yaml", "--data", made / "rows", *small(made)],
-        "distill": ["--teachers", made / "teachers", "--data", made / "rows"],
-        "adapt": ["--from", made / "multitask", "--task", made / "colour.yaml", "--data", made / "rows"],
-    }[command]
+    of = needed(made)[command]
     place = out / "mood" if command == "teach" else out
     told = f"{place} is finished already: nothing was trained; remove it to train again\n"
     code, first, err = cli(command, *of, "--out", out, "--steps", "1")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import uvicorn
 
-from mptune.config import ExamplesConfig
 from mptune.serving.app import make_app
 from mptune.serving.engine import Engine
 from mptune.serving.keys import Gate
@@ -35,8 +34,7 @@ def prompts_folder(folder: Path, backbone, tasks=TASKS, length=3) -> Path:
 def opened(folder, backbone, **limits) -> tuple[Store, Engine, ServeConfig]:
     """A store and an engine that is not started."""
     config = ServeConfig(**{"max_target_tokens": 6, **limits})
-    lengths = ExamplesConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
-    return Store(folder, backbone, lengths, config.cache_megabytes), Engine(backbone, config), config
+    return Store(folder, backbone, config.lengths, config.cache_megabytes), Engine(backbone, config), config
 
 
 @contextlib.contextmanager

@@ -34,8 +34,9 @@ def serve(
 ) -> None:
     """Serve the prompts of a folder by name from one frozen model, rows of all of them in one batch."""
     from mptune.serving.keys import Gate, read_keys
+    from mptune.serving.settings import LOOPBACK, ServeConfig
 
-    if host not in ("127.0.0.1", "::1", "localhost") and api_keys is None:
+    if host not in LOOPBACK and api_keys is None:
         raise UsageError(f"--host {host} lets other machines ask, and there are no keys; give --api-keys FILE "
                          "(`mptune keys` makes one), or leave --host out")  # fmt: skip
     gate = Gate(read_keys(api_keys) if api_keys else ())
@@ -43,8 +44,6 @@ def serve(
         from mptune.serving.process import run
     except ImportError:
         raise MissingExtraError("mptune serve", "serve") from None
-    from mptune.serving.settings import ServeConfig
-
     values = {"max_batch_tokens": max_batch_tokens, "max_queue": max_queue, "timeout": timeout,
               "label": label, "train_every": train_every}  # fmt: skip
     config = ServeConfig.read(values, "serve")

@@ -14,11 +14,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from mptune.errors import ArtifactError, BackboneError, DataError, MptuneError, UnknownNameError, UsageError
+from mptune.errors import ArtifactError, DataError, MptuneError, UnknownNameError, UsageError
 from mptune.serving.engine import Busy, Draining, TooLate
 from mptune.serving.keys import Gate
 from mptune.serving.meters import Meters
-from mptune.serving.settings import ServeConfig
+from mptune.serving.settings import LOOPBACK, ServeConfig
 from mptune.terminal import visible
 
 Scope = MutableMapping[str, Any]
@@ -27,7 +27,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 logger = logging.getLogger("mptune.serving")
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OPEN = frozenset({"/health/live"})  # without a key: what restarts a process asks only whether it lives
 PAGE = "/page/"  # its files want a key and are not counted: opening the page takes some twenty, and none computes
 DEEPEST = 32  # lists and objects of a body in each other
@@ -83,7 +82,7 @@ def _of_error(error: Exception) -> tuple[int, str, str | None, dict[str, str]]:
         return 404, str(error), "model_not_found", {}
     if isinstance(error, UsageError | DataError | ArtifactError):
         return 400, str(error), None, {}
-    if isinstance(error, MptuneError | BackboneError):
+    if isinstance(error, MptuneError):
         return 500, str(error), None, {}
     return 500, "something went wrong on this side; the server's log says what", None, {}
 

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mptune.config import ExamplesConfig
 from mptune.errors import BackboneError, MptuneError
 from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch
@@ -112,9 +111,7 @@ class Engine:
 
     def __init__(self, backbone: Backbone, config: ServeConfig) -> None:
         self.backbone, self.config = backbone, config
-        self._lengths = ExamplesConfig(
-            max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens
-        )
+        self._lengths = config.lengths
         self._tokenizer = threading.Lock()  # a tokenizer changes its own settings where it reads targets
         self._wake = threading.Condition()
         self._ranking: dict[tuple[int, Chat | None], deque[Pending]] = {}

@@ -9,7 +9,6 @@ from types import FrameType
 
 import uvicorn
 
-from mptune.config import ExamplesConfig
 from mptune.errors import UsageError, reason
 from mptune.model.backbone import Backbone
 from mptune.serving.app import make_app
@@ -56,8 +55,7 @@ def run(
     """
     listening = _listen(host, port)  # before the model loads: a taken port is said at once
     backbone = load()
-    lengths = ExamplesConfig(max_input_tokens=config.max_input_tokens, max_target_tokens=config.max_target_tokens)
-    store = Store(prompts, backbone, lengths, config.cache_megabytes)
+    store = Store(prompts, backbone, config.lengths, config.cache_megabytes)
     engine = Engine(backbone, config)
     for folder, why in store.refused.items():
         logging.getLogger(__name__).warning("%s is not served: %s", folder, why)

@@ -2,7 +2,9 @@
 
 from pydantic import Field
 
-from mptune.config import AdaptConfig, Config
+from mptune.config import AdaptConfig, Config, ExamplesConfig
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # what this machine calls itself
 
 
 class ServeConfig(Config):
@@ -31,3 +33,8 @@ class ServeConfig(Config):
     adapt: AdaptConfig = AdaptConfig(validation_shots=0)
     """Of such an adaptation. No row chooses between its states: the labels are few, and rows held out decide whether it
     takes over at all."""
+
+    @property
+    def lengths(self) -> ExamplesConfig:
+        """How texts are read and written where a request says nothing."""
+        return ExamplesConfig(max_input_tokens=self.max_input_tokens, max_target_tokens=self.max_target_tokens)
