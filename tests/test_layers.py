@@ -32,7 +32,7 @@ HOUSE = [
         [
             "chat cutting embedded grouping logits memory quantized shapes",
             "batch t5",
-            "graphs padding",
+            "graphs padding prefixes",
             "backbone",
             "encoding",
             "scoring stepwise writing",
@@ -121,6 +121,7 @@ DOORS = {
         "model/chat",
         "model/embedded",
         "model/loading",
+        "model/prefixes",
         "model/quantized",
         "model/stepwise",
     },

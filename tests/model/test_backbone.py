@@ -14,6 +14,7 @@ from transformers import (
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.model import backbone as module
+from mptune.model import prefixes
 from mptune.model.backbone import Backbone
 from mptune.model.batch import IGNORE
 from mptune.model.encoding import encode_inputs, encode_targets, pad_batch
@@ -193,6 +194,7 @@ def assert_same(one, other, batch):
 def passes(backbone, monkeypatch, pass_cost, tasks=None):
     """Logits, hidden states and the prompts' gradients of a batch, and the tasks of the rows of each forward pass."""
     monkeypatch.setattr(module, "PASS_COST", pass_cost)
+    monkeypatch.setattr(prefixes, "PASS_COST", pass_cost)
     read, forward = [], type(backbone)._forward
 
     def noted(self, prompts, batch, hidden_layers, **more):
@@ -230,6 +232,7 @@ def test_a_batch_read_in_groups_of_like_lengths_gives_the_outputs_and_gradients_
 def read_by_tasks(backbone, monkeypatch, *, shared, tasks=(7, 7, 4, 4, 7), length=3, texts=UNLIKE):
     """Outputs and the prompts' gradients of five rows of two tasks, and how many rows each call of the model had."""
     monkeypatch.setattr(module, "PASS_COST", 0 if shared else 10**6)
+    monkeypatch.setattr(prefixes, "PASS_COST", 0 if shared else 10**6)
     monkeypatch.setattr(module, "like_lengths", lambda costs, cost: [list(range(len(costs)))])
     batch = batch_of(backbone, texts, UNLIKE_TARGETS, tasks)
     prompts = some_prompts(backbone, len(batch.tasks), length).double().requires_grad_()

@@ -12,11 +12,12 @@ from transformers import FalconConfig, FalconForCausalLM, MistralConfig, Mistral
 from mptune.config import BackboneConfig
 from mptune.errors import BackboneError
 from mptune.model import backbone as module
-from mptune.model import families
-from mptune.model.backbone import BY_POSITION_IDS, Backbone
+from mptune.model import families, prefixes
+from mptune.model.backbone import Backbone
 from mptune.model.encoding import encode_targets
 from mptune.model.families import TESTED, check_family, reading_fault
 from mptune.model.loading import load_backbone
+from mptune.model.prefixes import BY_POSITION_IDS
 from mptune.model.scoring import generate, label_scores
 from mptune.stages.losses import task_loss
 from support.families import NAMES, Unbuildable, tiny_backbone
@@ -52,6 +53,7 @@ def common(request, monkeypatch):
 def ungrouped(backbone, monkeypatch, *, shares=False):
     """The backbone, reading every batch in one pass, as on a GPU: T5 in transformers' own way."""
     monkeypatch.setattr(module, "PASS_COST", 0 if shares else 10**6)
+    monkeypatch.setattr(prefixes, "PASS_COST", 0 if shares else 10**6)
     monkeypatch.setattr(module, "like_lengths", lambda costs, _: [list(range(len(costs)))])
     backbone.packed = None
     return backbone

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mptune.model import backbone as module
+from mptune.model import prefixes
 from mptune.model.batch import IGNORE, Batch
 from mptune.model.encoding import pad
 from mptune.model.padding import shared_start
@@ -57,6 +58,7 @@ def fed(backbone, monkeypatch):
 def test_rows_that_begin_alike_are_answered_as_each_alone_and_read_it_once(length, monkeypatch):
     backbone = make_backbone("llama")
     monkeypatch.setattr(module, "PASS_COST", 20)
+    monkeypatch.setattr(prefixes, "PASS_COST", 20)
     prompts = torch.randn(1, length, backbone.width, generator=torch.Generator().manual_seed(0)).requires_grad_()
     targets = ["yes", "not very good", "no", "maybe"]
     rows = zip(TEXTS, targets, strict=True)
@@ -76,6 +78,7 @@ def test_a_prompt_gets_the_same_gradient_where_rows_begin_alike(monkeypatch):
     found = []
     for cost in (20, 10**6):
         monkeypatch.setattr(module, "PASS_COST", cost)
+        monkeypatch.setattr(prefixes, "PASS_COST", cost)
         prompts = torch.randn(1, 3, backbone.width, generator=torch.Generator().manual_seed(0)).requires_grad_()
         backbone(prompts, batch).logits[batch.labels != IGNORE].logsumexp(-1).sum().backward()
         found.append(prompts.grad)
@@ -85,6 +88,7 @@ def test_a_prompt_gets_the_same_gradient_where_rows_begin_alike(monkeypatch):
 def test_rows_of_several_tasks_and_texts_with_something_added_are_read_whole(monkeypatch):
     backbone = make_backbone("llama")
     monkeypatch.setattr(module, "PASS_COST", 1)
+    monkeypatch.setattr(prefixes, "PASS_COST", 1)
     batch = batch_of(backbone, TEXTS, ["yes", "no", "no", "maybe"], [0, 0, 1, 1])
     prompts = torch.randn(2, 2, backbone.width, generator=torch.Generator().manual_seed(0))
     assert backbone._begun_alike(prompts, batch)[1] is batch
@@ -103,5 +107,6 @@ def test_states_of_a_text_are_those_of_all_its_tokens(monkeypatch):
     prompts, found = torch.zeros(1, 2, backbone.width), []
     for cost in (1, 10**6):
         monkeypatch.setattr(module, "PASS_COST", cost)
+        monkeypatch.setattr(prefixes, "PASS_COST", cost)
         found.append(backbone(prompts, batch, hidden_layers=(-1,)).hidden[0] * batch.mask[..., None])
     torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from mptune.config import BackboneConfig
@@ -27,11 +27,8 @@ from mptune.model.graphs import Graphs, in_few_shapes, rounded
 from mptune.model.grouping import LONG_BATCH, PASS_COST, at_most, like_lengths
 from mptune.model.logits import exact_logits
 from mptune.model.padding import joined, positions_of, prepend, shared_start
+from mptune.model.prefixes import Prefixes
 from mptune.model.t5 import PackedT5
-
-# Their layers see where a token stands by its position id alone (and by a window, where a layer remembers no more).
-BY_POSITION_IDS = frozenset({"gpt2", "gpt_neox", "llama", "mistral", "olmo2", "phi", "qwen2", "qwen3", "smollm3"})
-KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)  # what layers may remember of a prompt that rows share
 
 
 class Backbone:
@@ -60,7 +57,7 @@ class Backbone:
         bans = getattr(model.generation_config, "bad_words_ids", None)
         model.generation_config = GenerationConfig.from_dict({"bad_words_ids": bans})
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._reads_prompts_once = not self.is_encoder_decoder
+        self.prefixes = Prefixes(model)
         self.graphs = Graphs() if self.device.type == "cuda" and not config.bits else None
 
     # -- what it is ---------------------------------------------------------------------------------------------------
@@ -186,6 +183,19 @@ class Backbone:
         of_rows = prompts.index_select(0, batch.task_ids).to(embedded.dtype)
         return prepend(of_rows, embedded, batch.mask, left=not self.is_encoder_decoder)
 
+    def behind_prompts(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Tensor, DynamicCache | None]:
+        """Return what a decoder-only model has still to read of a batch, the mask of all, and what it remembers.
+
+        Returns:
+            Embedded prompts and text [B, L + T, D], or the text alone [B, T, D] behind prompts that are remembered; the
+            mask of both [B, L + T]; keys and values of the prompts.
+        """
+        read = self.prefixes(prompts, batch) if self._reads_once else None
+        embedded, mask = self.prompted(prompts if read is None else prompts[:, :0], batch)
+        if read is not None:  # what is remembered stands before all that is still to be read
+            mask = torch.cat([mask.new_ones(len(mask), prompts.shape[1]), mask], dim=1)
+        return embedded, mask, read
+
     def embed(self, ids: Tensor) -> Tensor:
         """Return the embeddings of tokens, as the first layer sees them. [B, T] -> [B, T, D]"""
         embedded: Tensor = self.model.get_input_embeddings()(ids)
@@ -297,13 +307,10 @@ class Backbone:
         if not hidden_layers:
             prompts, batch = self._begun_alike(prompts, batch)
         width, room = batch.input_ids.shape[1], batch.labels.shape[1]
-        read = self._read_prompts(prompts, batch)
-        embedded, mask = self.prompted(prompts if read is None else prompts[:, :0], batch)
+        embedded, mask, read = self.behind_prompts(prompts, batch)
         label_ids = batch.labels.masked_fill(batch.labels == IGNORE, int(self.tokenizer.pad_token_id))
         embedded = torch.cat([embedded, self.embed(label_ids).to(embedded.dtype)], dim=1)
         mask = torch.cat([mask, (batch.labels != IGNORE).to(mask)], dim=1)
-        if read is not None:  # what is remembered stands before all that is still to be read
-            mask = torch.cat([mask.new_ones(len(mask), prompts.shape[1]), mask], dim=1)
         inputs = [embedded, mask, *([] if told is None else [told])]
         logits, *states = self._passes(self._one_stack, hidden_layers, inputs, room=room, read=read)
         text = [each[:, -room - width :][:, :width] for each in states]
@@ -333,7 +340,7 @@ class Backbone:
     @property
     def _reads_once(self) -> bool:
         """Whether it may remember what many rows share; a recorded pass costs less than reading that apart."""
-        return self._reads_prompts_once and not self.model.training and self.graphs is None
+        return self.prefixes.possible and not self.model.training and self.graphs is None
 
     def _begun_alike(self, prompts: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
         """Return one prompt with what all its rows begin with behind it, an instruction say, and the rows without it.
@@ -342,37 +349,12 @@ class Backbone:
         """
         if len(prompts) > 1 or len(batch.task_ids) < 2 or batch.added is not None or not self._reads_once:
             return prompts, batch
+        if self.prefixes.keeps:  # the prompt alone, which is what comes again
+            return prompts, batch
         start, rest = shared_start(batch)
         if start.shape[1] * (len(batch.task_ids) - 1) <= PASS_COST:
             return prompts, batch
         return torch.cat([prompts, self.embed(start).to(prompts)], dim=1), rest
-
-    def _read_prompts(self, prompts: Tensor, batch: Batch) -> DynamicCache | None:
-        """Return keys and values of a decoder-only model's K prompts, read once; None where little is saved by that.
-
-        Text stands behind a prompt and does not change how it is read. Rows of one task share its prompt. A shorter
-        row's padding stands between the two then, which is right only where places are counted by position ids.
-        """
-        task_ids = batch.task_ids
-        saved = (len(task_ids) - len(prompts)) * prompts.shape[1]
-        if saved <= PASS_COST or not self._reads_once:
-            return None
-        padded = not batch.mask.all()
-        if padded and self.model.config.model_type not in BY_POSITION_IDS:
-            return None
-        keep = {"logits_to_keep": 1} if self._keeps_logits else {}
-        out = self.model(inputs_embeds=prompts.to(self.dtype), use_cache=True, **keep)
-        read = getattr(out, "past_key_values", None)
-        # Layers of other kinds (linear attention, convolutions) remember more than keys and values.
-        if not isinstance(read, DynamicCache) or any(type(layer) not in KEYS_AND_VALUES for layer in read.layers):
-            self._reads_prompts_once = False  # asked once, not at every step
-            return None
-        if padded and any(type(layer) is not DynamicLayer for layer in read.layers):
-            return None  # a window counts by place
-        layer: Any
-        for layer in read.layers:
-            layer.keys, layer.values = layer.keys[task_ids], layer.values[task_ids]
-        return read
 
     def _shift_right(self, labels: Tensor) -> Tensor:
         """Return the decoder's input: its start token, then all labels but the last. [B, S] -> [B, S]"""

@@ -15,9 +15,10 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from mptune.model.backbone import BY_POSITION_IDS, Backbone
+from mptune.model.backbone import Backbone
 from mptune.model.batch import Batch
 from mptune.model.padding import positions_of
+from mptune.model.prefixes import BY_POSITION_IDS
 
 # A decoder whose positions are relative reads a row the same behind any padding, so that rows of unlike ages step
 # together. Others of this kind (BART, Marian) count their steps, and a row steps with those that came with it.
@@ -84,14 +85,18 @@ class Writer:
             lines: one for each row of the batch.
         """
         backbone = self._backbone
-        embedded, mask = backbone.prompted(backbone.begun(prompts, batch.chat), batch)
+        prompts = backbone.begun(prompts, batch.chat)
         if backbone.is_encoder_decoder:
+            embedded, mask = backbone.prompted(prompts, batch)
             start = torch.full((len(lines), 1), backbone.start_token, device=embedded.device)
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
             group = _Group(list(lines), cache, mask, mask.new_ones(len(lines), 0), start[:, 0])
             logits = self._decode(group, self._read(embedded, mask))
         else:
-            group = _Group(list(lines), DynamicCache(), mask, None, mask.new_zeros(len(lines)))
+            embedded, mask, read = backbone.behind_prompts(prompts, batch)
+            group = _Group(
+                list(lines), DynamicCache() if read is None else read, mask, None, mask.new_zeros(len(lines))
+            )
             logits = self._continue(group, {"inputs_embeds": embedded}, mask)
         self._choose(group, logits)
         self._groups.append(group)

@@ -27,7 +27,7 @@ from mptune.model.encoding import Encoded, pad_batch, with_rows
 from mptune.model.scoring import label_scores
 from mptune.model.stepwise import Draft, Writer
 from mptune.serving.settings import ServeConfig
-from mptune.serving.store import Ready
+from mptune.serving.store import MEGABYTE, Ready
 from mptune.tasks.task import Example
 
 logger = logging.getLogger(__name__)
@@ -112,6 +112,7 @@ class Engine:
     def __init__(self, backbone: Backbone, config: ServeConfig) -> None:
         self.backbone, self.config = backbone, config
         self._lengths = config.lengths
+        backbone.prefixes.keep(config.keys_megabytes * MEGABYTE)
         self._tokenizer = threading.Lock()  # a tokenizer changes its own settings where it reads targets
         self._wake = threading.Condition()
         self._ranking: dict[tuple[int, Chat | None], deque[Pending]] = {}

@@ -26,6 +26,8 @@ class ServeConfig(Config):
     """Tokens that are written at most, where a request does not say how many."""
     cache_megabytes: int = Field(128, ge=1)
     """Of prompts that are ready to be read; the others lie in their files."""
+    keys_megabytes: int = Field(512, ge=0)
+    """Of what a decoder-only model remembers of prompts it has read, and does not read again; 0 keeps nothing."""
     label: str | None = None
     """The task of the routes for a labelling tool that name none; where absent, the only task that is served."""
     train_every: int = Field(20, ge=0)
