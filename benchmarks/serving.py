@@ -16,13 +16,13 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
 import torch
 import uvicorn
 from peft import PeftModel
 from safetensors.torch import save
 from transformers import AutoModelForSeq2SeqLM
 
+from asking import ask
 from common import machine, model_folder
 from mptune.answers.prediction import Predictor, rendered_row
 from mptune.config import EMBEDDED, BackboneConfig, ExamplesConfig
@@ -50,20 +50,28 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / MIB
 
 
-def write_prompts(folder: Path, count: int, backbone: Backbone) -> None:
-    """Write a prompt of each of some tasks."""
+def sample_texts() -> list[str]:
+    """Return the written messages."""
+    data = load_data(get_task("teams"), ["train", "test"])
+    return [example.input[span.start : span.end] for example in (*data.train, *data.test) for span in example.spans]
+
+
+def write_prompts(folder: Path, count: int, backbone: Backbone) -> list[str]:
+    """Write a prompt of each of some tasks; return their names."""
     general, sample = MultitaskPrompt.from_pretrained("general"), get_task("teams")
     draw = torch.Generator().manual_seed(0)
     length, width = general.shared.shape
-    for number in range(count):
-        task = sample.model_copy(update={"name": f"teams-{number:05d}"}).without_paths()
+    names = [f"{sample.name}-{number:05d}" for number in range(count)]
+    for name in names:
+        task = sample.model_copy(update={"name": name}).without_paths()
         card = Card(stage="target", tasks=(task,), backbone=EMBEDDED, fingerprint=backbone.fingerprint)
         u = 1 + 0.1 * torch.randn(1, length, 1, generator=draw)
         v = 1 + 0.1 * torch.randn(1, 1, width, generator=draw)
         tensors = MultitaskPrompt(general.shared.detach(), TaskVectors(u, v), card).tensors()
-        (folder / task.name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         header = {"card": card.model_dump_json(exclude_none=True)}
-        (folder / task.name / "prompt.safetensors").write_bytes(save(tensors, metadata=header))
+        (folder / name / "prompt.safetensors").write_bytes(save(tensors, metadata=header))
+    return names
 
 
 def through_engine(store: Store, engine: Engine, texts: list[str], tasks: int) -> float:
@@ -90,25 +98,14 @@ def clients(
     address: str, texts: list[str], tasks: int, count: int, answer: "multiprocessing.Queue[list[float]]"
 ) -> None:
     """Ask for one row at a time, by so many clients at once; tell the seconds in all, then of each request."""
+    took: list[float] = []
 
-    async def asks() -> list[float]:
-        took: list[float] = []
-        left = iter(enumerate(texts))
-        limits = httpx.Limits(max_connections=count)
-        async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as client:
+    def heard(number: int, status: int, said: object, seconds: float) -> None:
+        assert status == 200, (number, said)
+        took.append(seconds)
 
-            async def one() -> None:
-                for number, text in left:
-                    began = time.perf_counter()
-                    body = {"model": f"teams-{number % tasks:05d}", "input": text}
-                    (await client.post("/v1/classify", json=body)).raise_for_status()
-                    took.append(time.perf_counter() - began)
-
-            began = time.perf_counter()
-            await asyncio.gather(*(one() for _ in range(count)))
-            return [time.perf_counter() - began, *took]
-
-    answer.put(asyncio.run(asks()))
+    requests = [("/v1/classify", {"model": f"teams-{n % tasks:05d}", "input": text}) for n, text in enumerate(texts)]
+    answer.put([asyncio.run(ask(address, iter(enumerate(requests)), count, heard)), *took])
 
 
 def over_http(address: str, texts: list[str], tasks: int, count: int) -> tuple[float, list[float]]:
@@ -163,9 +160,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     options = parser.parse_args()
     backbone = load_backbone(BackboneConfig(dtype="auto"))
-    data = load_data(get_task("teams"), ["train", "test"])
     field = get_task("teams").text_fields[0]
-    written = [example.input for example in (*data.train, *data.test)]
+    written = sample_texts()
     texts = [written[n % len(written)] for n in range(options.rows)]
     counts = [count for count in (1, 10, 100, 1_000, 10_000) if count <= options.tasks]
     with tempfile.TemporaryDirectory() as scratch:

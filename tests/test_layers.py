@@ -74,8 +74,9 @@ HOUSE = [
     (
         "serving",
         [
-            "labelconfig labelled lesson settings store",
-            "engine learning",
+            "journal labelconfig labelled lesson settings",
+            "store",
+            "engine learning watching",
             "keys meters wire",
             "door likeness",
             "asking page",

@@ -9,10 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import httpx
 import pytest
 
+from mptune.serving import process
+from mptune.serving.keys import Gate
+from mptune.serving.settings import ServeConfig
 from support.models import make_backbone, saved
 from support.prompts import random_prompt
 from support.serving import MOOD, PAIR, prompts_folder
@@ -39,13 +43,7 @@ class Served:
         self.said = self.process.stdout.readline()
         found = re.search(r"http://\S+?:\d+", self.said)
         assert found, self.said + self.process.stderr.read()
-        self.address = found[0]
-        for _ in range(400):
-            try:
-                httpx.get(f"{self.address}/health/live")
-                break
-            except httpx.TransportError:
-                time.sleep(0.05)
+        self.address = found[0]  # which may be asked from now on
 
     def ends(self, how, seconds=20):
         self.process.send_signal(how)
@@ -124,6 +122,20 @@ def test_a_port_that_is_taken_is_told_before_the_model_loads(cli, place, monkeyp
         code, _, err = cli("serve", "prompts", "--backbone", "nowhere", "--port", port)
     assert code == 2
     assert f"127.0.0.1:{port} cannot be listened at: Address already in use; take another --port" in err
+
+
+def test_the_address_that_is_told_may_be_asked_at_once(place, monkeypatch):
+    monkeypatch.setattr(process.Server, "run", lambda self, sockets: [each.close() for each in sockets])
+    asked = []
+
+    def say(line):
+        port = int(re.search(r"http://127.0.0.1:(\d+)", line)[1])
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        asked.append(port)
+
+    load = partial(make_backbone, "t5")
+    process.run(place / "prompts", load, Gate(()), ServeConfig(), "127.0.0.1", 0, say, log_requests=False)
+    assert asked
 
 
 def test_without_its_libraries_the_extra_is_named(cli, place, monkeypatch):

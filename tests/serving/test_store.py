@@ -9,8 +9,10 @@ import torch
 
 from mptune.errors import ArtifactError, BackboneMismatch, MptuneError, UnknownNameError, UsageError
 from mptune.prompts.prompt import MultitaskPrompt
+from mptune.serving import journal
 from mptune.serving import store as store_module
-from mptune.serving.store import JOURNAL, Store
+from mptune.serving.journal import JOURNAL
+from mptune.serving.store import Store
 from support.models import make_backbone
 from support.prompts import random_prompt
 from support.serving import FREE, LONG, MOOD, PAIR, TASKS, opened, prompts_folder
@@ -186,10 +188,17 @@ def test_a_change_that_cannot_be_written_is_none(own, model, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module, "write_file", full)
+    monkeypatch.setattr(journal, "write_file", full)
     with pytest.raises(MptuneError, match="the change cannot be kept: No space left on device; nothing was changed"):
         store.remove("mood")
     assert "mood" in store.names()
+    for change in (lambda: store.put("pair"), lambda: store.alias("other", "pair"), lambda: store.alias("x", "mood")):
+        with pytest.raises(MptuneError, match="the change cannot be kept"):
+            change()
+    assert store.aliases() == {}
+    monkeypatch.undo()
+    store.remove("mood")
+    assert json.loads((own / JOURNAL).read_text())["tasks"] == {}  # nobody chose `pair`
 
 
 @pytest.mark.parametrize("text", [

@@ -24,6 +24,9 @@ def serve(
     max_batch_tokens: Annotated[int, number("Tokens that are read at once.", ge=1)] = 4_096,
     max_queue: Annotated[int, number("Rows that may wait; more are refused.", ge=1)] = 4_096,
     timeout: Annotated[float, number("Seconds in which a row is answered, or refused.", "SECONDS", float, gt=0)] = 60.0,
+    watch: Annotated[
+        float, number("Look at the folder again every so many seconds; 0: only once.", "SECONDS", float, ge=0)
+    ] = 0.0,
     label: Annotated[
         Text, option("Of a labelling tool: the task of the routes that name none; each has /label/TASK too.", "TASK")
     ] = None,
@@ -44,7 +47,7 @@ def serve(
         from mptune.serving.process import run
     except ImportError:
         raise MissingExtraError("mptune serve", "serve") from None
-    values = {"max_batch_tokens": max_batch_tokens, "max_queue": max_queue, "timeout": timeout,
+    values = {"max_batch_tokens": max_batch_tokens, "max_queue": max_queue, "timeout": timeout, "watch": watch,
               "label": label, "train_every": train_every}  # fmt: skip
     config = ServeConfig.read(values, "serve")
     run(prompts, lambda: _backbone(prompts, backbone), gate, config, host, port, say, log_requests=log_requests)

@@ -107,9 +107,12 @@ class Backbone:
         """Typical size of one entry of the embeddings, the root of their mean square: the unit of learning rates."""
         return float(self.embeddings.detach().float().pow(2).mean().sqrt())
 
-    @property
+    @cached_property
     def positions(self) -> int | None:
-        """How many soft tokens and tokens fit into the input; None where positions are relative."""
+        """How many soft tokens and tokens fit into the input; None where positions are relative.
+
+        Computed once: transformers copies a whole configuration to say it, a tenth of what a server's request costs.
+        """
         config = self.model.config.get_text_config(decoder=True)
         return getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
 

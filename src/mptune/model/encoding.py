@@ -183,13 +183,16 @@ def encode_targets(
 ) -> list[list[int]]:
     """Return the token ids of target texts, each closed by the end-of-sequence token, or that of a turn in a chat."""
     eos = chat.end if chat else int(backbone.tokenizer.eos_token_id)
+    distinct = [text for text in dict.fromkeys(texts) if text]  # few label words of many rows; none of unlabelled ones
+    ids: list[list[int]] = []
     if chat:
-        ids = read_behind(backbone.tokenizer, chat.leads[1], texts, chat.marks)
-    elif backbone.is_encoder_decoder:
-        ids = backbone.tokenizer(text_target=list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    else:
-        ids = [_continuation(backbone, t) for t in texts]
-    return [[*i[: max_tokens - 1], eos] for i in ids]
+        ids = read_behind(backbone.tokenizer, chat.leads[1], distinct, chat.marks)
+    elif backbone.is_encoder_decoder and distinct:
+        ids = backbone.tokenizer(text_target=distinct, add_special_tokens=False, verbose=False)["input_ids"]
+    elif distinct:
+        ids = [_continuation(backbone, text) for text in distinct]
+    known = dict(zip(distinct, ids, strict=True))
+    return [[*known.get(text, [])[: max_tokens - 1], eos] for text in texts]
 
 
 def label_ids(task: Task, backbone: Backbone) -> list[list[int]]:

@@ -29,6 +29,7 @@ from mptune.serving.asking import (
 from mptune.serving.completions import completed, usage_of
 from mptune.serving.door import Door, Refused, refused
 from mptune.serving.engine import Engine, Ranked
+from mptune.serving.journal import ServedTask
 from mptune.serving.keys import Gate
 from mptune.serving.labelling import add_labelling
 from mptune.serving.learning import Learning
@@ -36,7 +37,7 @@ from mptune.serving.likeness import looked_at
 from mptune.serving.meters import Meters
 from mptune.serving.page import add_page
 from mptune.serving.settings import ServeConfig
-from mptune.serving.store import Ready, ServedTask, Store
+from mptune.serving.store import Ready, Store
 from mptune.serving.wire import (
     AliasRequest,
     ChatRequest,

@@ -11,10 +11,11 @@ from mptune.answers.prediction import rendered_row, row_like
 from mptune.errors import UsageError
 from mptune.serving.door import Refused
 from mptune.serving.engine import Engine, Pending, Sampling
+from mptune.serving.journal import ServedTask
 from mptune.serving.keys import ApiKey
 from mptune.serving.meters import Meters
 from mptune.serving.settings import ServeConfig
-from mptune.serving.store import Ready, ServedTask, Store
+from mptune.serving.store import Ready, Store
 from mptune.serving.wire import ChatRequest, Fields, Writing
 from mptune.tasks.task import Example
 

@@ -16,6 +16,7 @@ from mptune.serving.engine import Engine
 from mptune.serving.keys import Gate
 from mptune.serving.settings import ServeConfig
 from mptune.serving.store import Store
+from mptune.serving.watching import Watch
 
 MOST_CONNECTIONS = 2_000
 
@@ -61,8 +62,11 @@ def run(
         logging.getLogger(__name__).warning("%s is not served: %s", folder, why)
     logging.getLogger("mptune.serving").setLevel(logging.INFO if log_requests else logging.WARNING)
     app = make_app(store, engine, gate, config)
+    listening.listen(MOST_CONNECTIONS)  # whoever reads the address may ask at once
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     say(f"{len(store.names()):,} tasks at {address}, OpenAPI at {address}/docs; ^C ends it")
+    if config.watch:
+        Watch(store, config.watch).start()
     Server(
         uvicorn.Config(
             app,

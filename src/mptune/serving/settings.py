@@ -28,6 +28,8 @@ class ServeConfig(Config):
     """Of prompts that are ready to be read; the others lie in their files."""
     keys_megabytes: int = Field(512, ge=0)
     """Of what a decoder-only model remembers of prompts it has read, and does not read again; 0 keeps nothing."""
+    watch: float = Field(0.0, ge=0)
+    """Seconds after which the folder of prompts is looked at again; 0 looks once."""
     label: str | None = None
     """The task of the routes for a labelling tool that name none; where absent, the only task that is served."""
     train_every: int = Field(20, ge=0)

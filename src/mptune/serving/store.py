@@ -5,10 +5,10 @@ there is room, beside a shared prompt that all tasks with an equal one have in c
 """
 
 import hashlib
-import json
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,42 +17,19 @@ from weakref import WeakValueDictionary
 from torch import Tensor
 
 from mptune.config import ExamplesConfig
-from mptune.errors import ArtifactError, BackboneMismatch, DataError, MptuneError, UnknownNameError, UsageError
-from mptune.files import json_object, write_file
+from mptune.errors import ArtifactError, BackboneMismatch, DataError, UnknownNameError, UsageError
 from mptune.model.backbone import Backbone
 from mptune.model.encoding import Encoded, encode
 from mptune.prompts.card import Calibration
 from mptune.prompts.folder import read_task
 from mptune.prompts.stored import PROMPT_FILE, Glance, glance, prompt_folders
 from mptune.prompts.vectors import TaskVectors, compose
+from mptune.serving.journal import Said, ServedTask, Version, read_journal, write_journal
 from mptune.tasks.task import Task
 
-JOURNAL = ".serving.json"  # in the folder of prompts: what was added, replaced and removed while a server ran
 KEPT_VERSIONS = 10  # of a task, to roll back to
 MEGABYTE = 1_000_000
 OF_A_TASK = 8_000  # bytes, about: a task's description, its label words as tokens, its place here
-
-
-@dataclass(frozen=True)
-class Version:
-    """Where a task's prompt lies: in which folder, relative to that of all prompts, and which of its tasks it is."""
-
-    folder: str
-    number: int
-
-
-@dataclass(frozen=True)
-class ServedTask:
-    """A task that is served: its versions, oldest first, and which of them answers."""
-
-    name: str
-    versions: tuple[Version, ...]
-    current: int
-
-    @property
-    def version(self) -> Version:
-        """The one that answers."""
-        return self.versions[self.current]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +79,15 @@ class Store:
         self._shared: WeakValueDictionary[str, Tensor] = WeakValueDictionary()  # by their digests
         self._sharing: Counter[int] = Counter()  # how many prompts that are ready have each
         self.refused: dict[str, str] = {}  # folders that are not served, and why
-        self._aliases: dict[str, str] = {}
-        self._entries: dict[str, ServedTask] = {}
-        self._removed: set[str] = set()
-        self._chosen: set[str] = set()  # tasks of which somebody said which version answers
-        self._replay()
-        self._scan()
+        self._unchosen: list[str] = []  # of these, why nobody could choose
+        said = read_journal(self.folder, self.inside)
+        self._aliases, self._removed = dict(said.aliases), set(said.removed)
+        self._entries: dict[str, ServedTask] = dict(said.tasks)
+        self._chosen = set(said.tasks)  # tasks of which somebody said which version answers
+        self._seen: dict[Path, tuple[int, Glance]] = {}  # when files were changed, and what they were then
+        self.look()
+        if self._unchosen:
+            raise UsageError(self._unchosen[0])
 
     # -- what is asked at every row -----------------------------------------------------------------------------------
 
@@ -207,6 +187,19 @@ class Store:
 
     # -- what an administrator does -----------------------------------------------------------------------------------
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Let something change. It is true once it is written; where that fails, or the change, nothing has changed."""
+        with self._lock:
+            before = dict(self._entries), set(self._removed), set(self._chosen), dict(self._aliases)
+            try:
+                yield
+                tasks = {name: self._entries[name] for name in self._chosen & set(self._entries)}
+                write_journal(self.folder, Said(tasks, frozenset(self._removed), self._aliases))
+            except BaseException:
+                self._entries, self._removed, self._chosen, self._aliases = before
+                raise
+
     def put(self, folder: str, name: str | None = None, *, over: Version | None = None) -> tuple[ServedTask, ...]:
         """Serve the tasks of a prompt's folder; one that is served already gets a new version, which answers from now.
 
@@ -224,12 +217,10 @@ class Store:
         if name is not None and name not in seen.tasks:
             raise UsageError(f"the prompt in {folder} is of {', '.join(seen.tasks)}, and not of {name}")
         wanted = [name] if name is not None else list(seen.tasks)
-        with self._lock:
+        with self._changing():
             for each in wanted:
                 if each in self._aliases:
                     raise UsageError(f"{each} is another name of {self._aliases[each]}; remove that first")
-            before = dict(self._entries), set(self._removed)
-            for each in wanted:
                 version = Version(str(place.relative_to(self.folder)), seen.tasks.index(each))
                 read_task(place / PROMPT_FILE, version.number)  # whole, or it does not come in
                 known = self._entries.get(each)
@@ -240,7 +231,6 @@ class Store:
                 self._entries[each] = ServedTask(each, versions, len(versions) - 1)
                 self._removed.discard(each)
             self._chosen.update(wanted)
-            self._write(before)
             return tuple(self._entries[each] for each in wanted)
 
     def remove(self, name: str) -> ServedTask:
@@ -249,12 +239,10 @@ class Store:
         Raises:
             UnknownNameError: no such task.
         """
-        with self._lock:
-            before = dict(self._entries), set(self._removed)
+        with self._changing():
             entry = self.entry(name)
             del self._entries[entry.name]
             self._removed.add(entry.name)
-            self._write(before)
             return entry
 
     def roll_back(self, name: str) -> ServedTask:
@@ -264,14 +252,12 @@ class Store:
             UnknownNameError: no such task.
             UsageError: there is no version before.
         """
-        with self._lock:
-            before = dict(self._entries), set(self._removed)
+        with self._changing():
             entry = self.entry(name)
             if entry.current == 0:
                 raise UsageError(f"{entry.name} has no version before {entry.version.folder}; it cannot be rolled back")
             self._entries[entry.name] = replace(entry, current=entry.current - 1)
             self._chosen.add(entry.name)
-            self._write(before)
             return self._entries[entry.name]
 
     def alias(self, alias: str, name: str | None) -> None:
@@ -281,22 +267,15 @@ class Store:
             UsageError: a task has that name itself.
             UnknownNameError: no such task, or no such alias.
         """
-        with self._lock:
-            aliases = dict(self._aliases)
+        with self._changing():
             if name is None:
-                if alias not in aliases:
-                    raise UnknownNameError("alias", alias, aliases, "GET /v1/models lists them.")
-                del aliases[alias]
+                if alias not in self._aliases:
+                    raise UnknownNameError("alias", alias, self._aliases, "GET /v1/models lists them.")
+                del self._aliases[alias]
             else:
                 if alias in self._entries:
                     raise UsageError(f"{alias} is a task of its own; an alias wants a name that is free")
-                aliases[alias] = self.entry(name).name
-            before, self._aliases = self._aliases, aliases
-            try:
-                self._write((dict(self._entries), set(self._removed)))
-            except MptuneError:
-                self._aliases = before
-                raise
+                self._aliases[alias] = self.entry(name).name
 
     def inside(self, folder: str) -> Path:
         """Return a folder of the prompts' folder, links followed.
@@ -325,32 +304,71 @@ class Store:
                                    f"prompt fits no other model; this server has {self._model}")  # fmt: skip
         return seen
 
-    def _scan(self) -> None:
-        """Serve what lies in the folder, but for what was removed; what is damaged or of another model is named."""
-        chosen = {version.folder for entry in self._entries.values() for version in entry.versions}
+    def look(self) -> tuple[list[str], list[str]]:
+        """Look at the folder, and serve the tasks of which nobody has said anything as they lie there.
+
+        What is damaged or of another model is named in `refused`; so are two prompts of one task, which nobody chose
+        between: the one that is served stays.
+
+        Returns:
+            Names of tasks that came or lie elsewhere now, and of those that went.
+
+        Raises:
+            UsageError: no folder is there.
+        """
+        found, refused = self._found()
+        with self._lock:
+            self.refused, self._unchosen, came = refused, [], []
+            gone = {name for name in self._entries if name not in self._chosen} - set(found)
+            # Of a file that is damaged, or is being written, nothing is known yet.
+            went = [name for name in gone if self._entries[name].version.folder not in refused]
+            for name, versions in found.items():
+                if name in self._removed or name in self._chosen:
+                    continue
+                kept = self._entries.get(name)
+                if len(versions) > 1:
+                    self._unchosen.append(_unchosen(name, versions))
+                    self.refused[", ".join(version.folder for version in versions)] = self._unchosen[-1]
+                    went += [name] if kept is not None and kept.version not in versions else []
+                elif kept is None or kept.versions != tuple(versions):
+                    self._entries[name] = ServedTask(name, tuple(versions), 0)
+                    came.append(name)
+            for name in went:
+                del self._entries[name]
+            return sorted(came), sorted(went)
+
+    def _found(self) -> tuple[dict[str, list[Version]], dict[str, str]]:
+        """Return where the tasks of the folder's prompts lie, and why some do not count.
+
+        A file that has not changed since it was looked at is not opened again.
+        """
+        with self._lock:
+            chosen = {v.folder for name in self._chosen & set(self._entries) for v in self._entries[name].versions}
         found: dict[str, list[Version]] = {}
+        refused: dict[str, str] = {}
+        seen: dict[Path, tuple[int, Glance]] = {}
         for place in prompt_folders(self.folder) if self._holds_prompts() else []:
-            if not place.resolve().is_relative_to(self.folder):
-                self.refused[place.name] = "it lies outside the folder of prompts"
+            real = place.resolve()
+            if not real.is_relative_to(self.folder):
+                refused[place.name] = "it lies outside the folder of prompts"
                 continue
-            folder = str(place.resolve().relative_to(self.folder))
+            folder = str(real.relative_to(self.folder))
             if folder in chosen:
                 continue
             try:
-                seen = self._fitting(glance(place))
+                changed = (real / PROMPT_FILE).stat().st_mtime_ns
+                before, known = self._seen.get(real, (None, None))
+                known = self._fitting(glance(real)) if known is None or before != changed else known
+            except OSError:  # it went meanwhile
+                continue
             except (ArtifactError, DataError) as error:
-                self.refused[folder] = str(error)
+                refused[folder] = str(error)
                 continue
-            for number, name in enumerate(seen.tasks):
+            seen[real] = changed, known
+            for number, name in enumerate(known.tasks):
                 found.setdefault(name, []).append(Version(folder, number))
-        for name, versions in found.items():
-            if name in self._removed or name in self._entries:
-                continue
-            if len(versions) > 1:
-                places = ", ".join(version.folder for version in versions)
-                raise UsageError(f"{len(versions)} prompts are there for the task {name!r}: {places}. Keep one of them "
-                                 "in the folder, and add the other while the server runs: PUT /v1/tasks.")  # fmt: skip
-            self._entries[name] = ServedTask(name, tuple(versions), 0)
+        self._seen = seen
+        return found, refused
 
     def _holds_prompts(self) -> bool:
         if not self.folder.is_dir():
@@ -359,41 +377,8 @@ class Store:
             raise UsageError(f"{self.folder} is a prompt itself; name the folder in which it lies")
         return any(self.folder.glob(f"*/{PROMPT_FILE}"))
 
-    def _replay(self) -> None:
-        file = self.folder / JOURNAL
-        if not file.is_file():
-            return
-        try:
-            values = json_object(file) or {}
-            for name, entry in values["tasks"].items():
-                versions = tuple(Version(str(each["folder"]), int(each["number"])) for each in entry["versions"])
-                for version in versions:
-                    self.inside(version.folder)
-                current = int(entry["current"])
-                if not 0 <= current < len(versions):
-                    raise ValueError("no such version")
-                self._entries[name] = ServedTask(name, versions, current)
-            self._chosen, self._removed = set(self._entries), set(map(str, values["removed"]))
-            self._aliases = {str(alias): str(name) for alias, name in values["aliases"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-            raise ArtifactError(
-                f"{file} is damaged ({error}); remove it, and the folder's prompts are served"
-            ) from None
 
-    def _write(self, before: "tuple[dict[str, ServedTask], set[str]]") -> None:
-        """Write the journal, and only then is a change true; where it cannot be written, nothing has changed."""
-        values: dict[str, Any] = {
-            "tasks": {name: _as_json(self._entries[name]) for name in sorted(self._chosen & set(self._entries))},
-            "removed": sorted(self._removed),
-            "aliases": self._aliases,
-        }
-        try:
-            write_file(self.folder / JOURNAL, json.dumps(values, indent=1))
-        except OSError as error:
-            self._entries, self._removed = before
-            raise MptuneError(f"the change cannot be kept: {error.strerror}; nothing was changed") from None
-
-
-def _as_json(entry: ServedTask) -> Mapping[str, Any]:
-    versions = [{"folder": version.folder, "number": version.number} for version in entry.versions]
-    return {"versions": versions, "current": entry.current}
+def _unchosen(name: str, versions: Sequence[Version]) -> str:
+    places = ", ".join(version.folder for version in versions)
+    return (f"{len(versions)} prompts are there for the task {name!r}: {places}. Keep one of them in the folder, and "
+            "add the other while the server runs: PUT /v1/tasks.")  # fmt: skip
