@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=20)
     parser.add_argument("--lr", type=float, default=0.3)
     parser.add_argument("--room", type=int, default=256, help="tokens of a row that are read")
+    parser.add_argument("--most", type=int, default=24, help="tokens of an answer")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; a killed one goes on there")
     options = parser.parse_args()
 
@@ -70,7 +71,7 @@ def main() -> None:
     instruction = Instruction(task, options.instruction.read_text(encoding="utf-8"))
     config = DistillConfig(
         steps=options.steps, prompt_length=options.length, shared_lr=options.lr, max_input_tokens=options.room,
-        max_target_tokens=24, validate_every=50,
+        max_target_tokens=options.most, validate_every=50,
     )  # fmt: skip
     rows = answered_rows(instruction, texts, backbone, config)
     prompt = distill([rows], [instruction], backbone, config, out=options.out)

@@ -61,9 +61,9 @@ COMMANDS = typer.main.get_command(app).commands
 OPTIONS = {name: {text for option in command.params for text in option.opts} | {"--help"}
            for name, command in COMMANDS.items()}  # fmt: skip
 GENERAL = {text for option in typer.main.get_command(app).params for text in option.opts}
-FOREIGN = {  # of benchmarks and of this file; torchrun's; pip's; git's
+FOREIGN = {  # of benchmarks and of this file; torchrun's; pip's; git's; docker's
     "--quick", "--write", "--nproc-per-node", "--force-reinstall", "--always", "--dirty", "--abbrev", "--error-unmatch",
-    "--exclude", "--enable-prompt-embeds",
+    "--exclude", "--enable-prompt-embeds", "--build-arg",
 }  # fmt: skip
 
 
