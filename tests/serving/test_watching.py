@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mptune.serving.store import Store
-from mptune.serving.watching import Watch
+from mptune.serving.watching import FolderWatch
 from support.models import make_backbone
 from support.prompts import random_prompt
 from support.serving import FREE, LONG, MOOD, PAIR, opened, prompts_folder
@@ -27,7 +27,7 @@ def own(tmp_path, model):
 def watched(own, model):
     """A store, and what looks at its folder when it is told to."""
     store = Store(own, model, opened(own, model)[0].lengths, 8)
-    return store, Watch(store, 60)
+    return store, FolderWatch(store, 60)
 
 
 def lines(caplog):
@@ -157,7 +157,7 @@ def test_a_file_that_has_not_changed_is_not_opened_again(own, watched, monkeypat
 
 def test_it_looks_by_itself_until_it_is_stopped(own, model):
     store = Store(own, model, opened(own, model)[0].lengths, 8)
-    watch = Watch(store, 0.01)
+    watch = FolderWatch(store, 0.01)
     watch.start()
     random_prompt(model, [LONG]).save_pretrained(own / "later")
     until = time.monotonic() + 20

@@ -16,7 +16,7 @@ from mptune.serving.engine import Engine
 from mptune.serving.keys import Gate
 from mptune.serving.settings import ServeConfig
 from mptune.serving.store import Store
-from mptune.serving.watching import Watch
+from mptune.serving.watching import FolderWatch
 
 MOST_CONNECTIONS = 2_000
 
@@ -66,7 +66,7 @@ def run(
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     say(f"{len(store.names()):,} tasks at {address}, OpenAPI at {address}/docs; ^C ends it")
     if config.watch:
-        Watch(store, config.watch).start()
+        FolderWatch(store, config.watch).start()
     Server(
         uvicorn.Config(
             app,

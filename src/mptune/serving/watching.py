@@ -9,7 +9,7 @@ from mptune.serving.store import Store
 logger = logging.getLogger(__name__)
 
 
-class Watch:
+class FolderWatch:
     """Looks at a store's folder every so many seconds, on a thread of its own."""
 
     def __init__(self, store: Store, seconds: float) -> None:
