@@ -114,6 +114,15 @@ def test_a_long_text_is_cut_and_its_turn_still_ends():
     assert len(data.chat.before) + len(data.inputs[0]) == room
 
 
+def test_a_prompt_that_leaves_no_room_is_told_beside_the_template_s_tokens():
+    backbone = talking()
+    around, words = encoded(backbone, in_chat()).chat.size, encoded(backbone, in_chat()).label_ids
+    length = backbone.positions - around - max(map(len, words))
+    with pytest.raises(BackboneError, match=f"a prompt of {length} soft tokens, {around} tokens of its chat template "
+                                            f"and {max(map(len, words))} target tokens would leave none"):  # fmt: skip
+        encoded(backbone, in_chat(), [{"text": "a", "label": "1"}], length)
+
+
 @pytest.mark.parametrize("place", ["user", "system", "first"])
 def test_logits_are_those_of_the_embeddings_in_their_order(place):
     backbone = talking(TEMPLATES["begins"])

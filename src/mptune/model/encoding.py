@@ -63,7 +63,7 @@ def with_rows(
     most = task.max_input_tokens or config.max_input_tokens
     room = max(map(len, words), default=config.max_target_tokens)  # for what may be written, whatever the targets are
     around = chat.size if chat else 0
-    fit = _fitting(backbone, most, prompt_length + around, room) if examples else most
+    fit = _fitting(backbone, most, prompt_length, room, around) if examples else most
     inputs, cut = _read(backbone, [e.input for e in examples], [e.spans or whole(e.input) for e in examples], fit, chat)
     if cut:
         _say_what_is_cut(task, {examples[i].row: row for i, row in cut.items()}, len(examples), backbone, fit, most)
@@ -304,15 +304,15 @@ def by_length(picks: Sequence[Pick], data: Sequence[Encoded], batch_size: int) -
         yield order[start : start + batch_size]
 
 
-def _fitting(backbone: Backbone, max_tokens: int, prompt_length: int, room: int) -> int:
-    """Return how many tokens of a text fit beside prompt and target, at most ``max_tokens``."""
+def _fitting(backbone: Backbone, max_tokens: int, prompt_length: int, room: int, around: int = 0) -> int:
+    """Return how many tokens of a text fit beside prompt, chat template and target, at most ``max_tokens``."""
     if backbone.positions is None:
         return max_tokens
-    limit = backbone.positions - prompt_length - (0 if backbone.is_encoder_decoder else room)
+    limit = backbone.positions - prompt_length - around - (0 if backbone.is_encoder_decoder else room)
     if limit < 1:
-        also, remedy = "", "a shorter prompt"
+        also, remedy = f", {around} tokens of its chat template" if around else "", "a shorter prompt"
         if not backbone.is_encoder_decoder:
-            also, remedy = f" and {room} target tokens", "a shorter prompt or a smaller max_target_tokens"
+            also, remedy = f"{also} and {room} target tokens", "a shorter prompt or a smaller max_target_tokens"
         raise BackboneError(
             f"{backbone.config.name} reads {backbone.positions} positions, and a prompt of {prompt_length} soft tokens"
             f"{also} would leave none for the text. Take {remedy}."
