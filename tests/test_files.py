@@ -48,11 +48,28 @@ def test_text_is_written_in_utf_8_and_bytes_as_they_are(tmp_path):
         (r'{"\uDE00": 1}', "half a character"),
         ('{"a": [{"b": 1, "b": 2}]}', "'b' stands twice, with 1 and 2; one would hide the other"),
         ("[" * 100_000, "nested too deeply"),
+        ("[" + "9" * 4_301 + "]", "a number has 4,301 digits, and may have 4,300"),
     ],
 )
 def test_what_no_file_could_hold_is_refused(text, says):
     with pytest.raises(ValueError, match=says):
         parsed(text)
+
+
+@pytest.mark.parametrize("text", ["NaN", "[-Infinity]", '{"a": 1e999}', "-1" + "0" * 400 + ".5"])
+def test_a_number_that_is_not_finite_is_refused_where_it_is_to_be(text):
+    parsed(text)
+    with pytest.raises(ValueError, match="is no finite number"):
+        parsed(text, finite=True)
+    assert parsed("[1, -2.5e-3]", finite=True) == [1, -0.0025]
+
+
+def test_a_key_that_stands_twice_among_many_is_found_at_once():
+    text = "{" + "".join(f'"{number}": {number}, ' for number in range(100_000)) + '"9": 0, "9": 1}'
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match="'9' stands twice, with 9 and 0; one would hide the other"):
+        parsed(text)
+    assert time.perf_counter() - began < 5  # each key compared with those before it would take minutes
 
 
 def test_whole_characters_pass_and_no_json_is_an_error_of_json():

@@ -5,12 +5,14 @@ import difflib
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import secrets
 import shutil
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from mptune.errors import ConfigError, UsageError, first_line, reason
 
 LARGEST_YAML = 300_000  # characters; reading more would take seconds
 DEEPEST_YAML = 50
+MOST_DIGITS = 4_300  # of a whole number in JSON: as many as Python turns into one
 MOST_NAMES = 1000  # of a folder, among which the one that is meant is looked for
 SCRATCH = ".part"  # ends the hidden name of what is being written
 
@@ -147,15 +150,19 @@ def _sync_folder(folder: Path) -> None:
             os.close(number)
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str, *, finite: bool = False) -> Any:
     """Return the value of a JSON text.
 
+    Args:
+        finite: whether NaN, which is no JSON and which Python writes all the same, is refused, and what is too large.
+
     Raises:
-        ValueError: it is none, is nested without end, has a key twice, of which one would hide the other, or has half
-            a character, which no file and no page could hold.
+        ValueError: it is none, is nested without end, has a key twice, of which one would hide the other, a number of
+            more digits than Python reads, or half a character, which no file and no page could hold.
     """
+    real = _finite if finite else None
     try:
-        values = json.loads(text, object_pairs_hook=_each_once)
+        values = json.loads(text, object_pairs_hook=_each_once, parse_int=_whole, parse_float=real, parse_constant=real)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(values, ensure_ascii=False).encode()
     except RecursionError:
@@ -168,10 +175,24 @@ def parsed(text: str) -> Any:
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        key = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
-        held = " and ".join(repr(value)[:40] for name, value in pairs if name == key)
+        times = Counter(key for key, _ in pairs)
+        key = next(key for key, _ in pairs if times[key] > 1)
+        held = " and ".join([repr(value)[:40] for name, value in pairs if name == key][:2])
         raise ValueError(f"{key!r} stands twice, with {held}; one would hide the other")
     return values
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits, and may have {MOST_DIGITS:,}")
+    return int(digits)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:40]} is no finite number")
+    return value
 
 
 @dataclass(frozen=True)
