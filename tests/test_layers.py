@@ -74,12 +74,12 @@ HOUSE = [
     (
         "serving",
         [
-            "journal labelconfig labelled lesson settings",
+            "bodies journal labelconfig labelled lesson settings",
             "store",
             "engine learning watching",
             "keys meters wire",
             "door likeness",
-            "asking page",
+            "asking connection page",
             "completions labelling",
             "app",
             "process",
@@ -127,7 +127,7 @@ DOORS = {
         "model/stepwise",
     },
     "typer": {"cli", "terminal", *(f"commands/{room}" for room in ROOMS)},
-    "uvicorn": {"serving/process"},
+    "uvicorn": {"serving/connection", "serving/process"},
     "yaml": {"files"},
 }
 # Doors that are about to be closed, or opened.

@@ -288,7 +288,9 @@ def test_too_few_labels_adapt_nothing_and_say_what_lacks(tool):
         ("webhook", {"action": "ANNOTATION_CREATED", "annotation": {"id": 1},
                      "task": {"data": {"text": "\ud83d"}}}, 400),
         ("webhook", {"action": "ANNOTATION_CREATED", "annotation": {"id": 1, "result": [
-            {"type": "choices", "value": {"choices": ["yes"]}}]}, "task": {"data": {"text": float("nan")}}}, 201),
+            {"type": "choices", "value": {"choices": ["yes"]}}]}, "task": {"data": {"text": None}}}, 201),
+        ("webhook", {"action": "ANNOTATION_CREATED", "annotation": {"id": 1}, "task": {"data": {"text": float("nan")}}},
+         400),
         ("webhook", {"action": "ANNOTATIONS_DELETED"}, 400),
         ("webhook", {"action": "ANNOTATION_DELETED", "annotation": {}}, 422),
     ],

@@ -10,6 +10,7 @@ import uvicorn
 from mptune.serving.app import make_app
 from mptune.serving.engine import Engine
 from mptune.serving.keys import Gate
+from mptune.serving.process import listener
 from mptune.serving.settings import ServeConfig
 from mptune.serving.store import Store
 from mptune.tasks.task import Task
@@ -42,7 +43,7 @@ def serving(folder, backbone, keys=(), **limits):
     """The address of a server of a folder, and its engine and store."""
     store, engine, config = opened(folder, backbone, **limits)
     app = make_app(store, engine, Gate(tuple(keys)), config)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(listener(app, port=0, timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

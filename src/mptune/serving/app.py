@@ -26,7 +26,7 @@ from mptune.serving.asking import (
     ready_task,
     visible_to,
 )
-from mptune.serving.completions import completed, usage_of
+from mptune.serving.completions import EVENTS, completed, usage_of
 from mptune.serving.door import Door, Refused, refused
 from mptune.serving.engine import Engine, Ranked
 from mptune.serving.journal import ServedTask
@@ -39,11 +39,13 @@ from mptune.serving.page import add_page
 from mptune.serving.settings import ServeConfig
 from mptune.serving.store import Ready, Store
 from mptune.serving.wire import (
+    ALIAS,
     AliasRequest,
     ChatRequest,
     ClassifyRequest,
     ClassifyResponse,
     CompletionRequest,
+    ErrorResponse,
     Labelled,
     PromptResponse,
     PutRequest,
@@ -66,8 +68,11 @@ def make_app(store: Store, engine: Engine, gate: Gate, config: ServeConfig) -> F
         await asyncio.to_thread(learning.stop)  # first: rows that wait are answered sooner
         await asyncio.to_thread(engine.drain)
 
-    app = FastAPI(title="mptune", version=__version__, lifespan=runs, redoc_url=None,
-                  description="Soft prompts by name, from one frozen model.")  # fmt: skip
+    no = {"model": ErrorResponse, "description": "Why not, and what to do."}
+    app = FastAPI(title="mptune", version=__version__, lifespan=runs, redoc_url=None, redirect_slashes=False,
+                  description="Soft prompts by name, from one frozen model.",
+                  responses={"4XX": no, "5XX": no})  # fmt: skip
+    app.state.folder = store.folder
     app.add_middleware(Door, gate=gate, config=config, meters=meters)
     for kind in (Refused, MptuneError, RequestValidationError, StarletteHTTPException, Exception):
         app.exception_handler(kind)(refused)
@@ -166,6 +171,9 @@ def _add_administration(app: FastAPI, store: Store) -> None:
     async def alias(alias: str, asked: AliasRequest, request: Request) -> dict[str, Any]:
         """Give a task another name."""
         administrator(request)
+        if not ALIAS.fullmatch(alias):
+            raise UsageError("an alias has up to 100 letters, digits, points, - and _, and begins with one of the "
+                             f"first two; got {alias!r:.80}")  # fmt: skip
         await asyncio.to_thread(store.alias, alias, asked.model)
         return {"id": alias, "object": "model", "parent": store.entry(alias).name}
 
@@ -197,13 +205,18 @@ def _add_answers(app: FastAPI, desk: Desk) -> None:
         data = [Rendered(index=number, text=row.input) for number, row in enumerate(rows)]
         return RenderResponse(model=asked.model, data=data)
 
-    @app.post("/v1/completions", tags=["answers"], response_model=None)
+    event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+    streamed: dict[int | str, dict[str, Any]] = {
+        200: {"description": "The texts, or events of them.", "content": {EVENTS: {"schema": event}}}
+    }
+
+    @app.post("/v1/completions", tags=["answers"], response_model=None, responses=streamed)
     async def completions(asked: CompletionRequest, request: Request) -> Response:
         """The text that a task writes, or its label word."""
         odds = asked.logprobs is not None
         return await completed(desk, asked, listed(asked.prompt), request, odds=odds, chat=False)
 
-    @app.post("/v1/chat/completions", tags=["answers"], response_model=None)
+    @app.post("/v1/chat/completions", tags=["answers"], response_model=None, responses=streamed)
     async def chat(asked: ChatRequest, request: Request) -> Response:
         """The same for one turn of a user."""
         most = asked.max_completion_tokens or asked.max_tokens

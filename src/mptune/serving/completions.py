@@ -83,10 +83,12 @@ async def _streamed(
         while not answer.done() or not heard.empty():
             waits = asyncio.ensure_future(heard.get())
             either: list[asyncio.Future[Any]] = [waits, answer]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not waits.done():
-                waits.cancel()
-                break
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if not waits.done():
+                    break
+            finally:
+                waits.cancel()  # also where somebody hangs up; of what has come it takes nothing
             sure = _sure(waits.result(), stops)
             if len(sure) > len(told) and sure.startswith(told):
                 yield made.event(sure[len(told) :])

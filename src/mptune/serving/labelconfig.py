@@ -16,6 +16,7 @@ from mptune.tasks.task import Task, there
 from mptune.terminal import visible
 
 LONGEST_CONFIG = 200_000  # characters; those of the tool's own templates have a few thousand
+MOST_CONTROLS = 100  # Choices; of those that lie in each other, each is asked for all that lies in it
 _DECLARES = re.compile(r"<!\s*(DOCTYPE|ENTITY|ELEMENT|ATTLIST|NOTATION)", re.IGNORECASE)
 
 
@@ -37,7 +38,7 @@ def read_label_config(text: str, task: Task) -> LabelConfig:
     """Return what a labelling tool's XML says of a task.
 
     Raises:
-        UsageError: no XML, one that declares something, or one whose choices are not the task's labels.
+        UsageError: no XML, too much of it, one that declares something, or one whose choices are not the task's labels.
     """
     if len(text) > LONGEST_CONFIG:
         raise UsageError(f"label_config has {len(text):,} characters, and may have {LONGEST_CONFIG:,}")
@@ -48,8 +49,11 @@ def read_label_config(text: str, task: Task) -> LabelConfig:
     except (ElementTree.ParseError, ValueError) as error:
         raise UsageError(f"label_config is no XML: {first_line(error)}") from None
     texts = {name: each.get("value", "") for each in root.iter() if (name := each.get("name"))}
+    controls = list(root.iter("Choices"))
+    if len(controls) > MOST_CONTROLS:
+        raise UsageError(f"label_config has {len(controls):,} Choices, and may have {MOST_CONTROLS:,}")
     seen: list[str] = []
-    for control in root.iter("Choices"):
+    for control in controls:
         offered = [each.get("alias") or each.get("value") or "" for each in control.iter("Choice")]
         seen += offered
         choices = _matched(task, offered)

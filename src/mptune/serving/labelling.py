@@ -24,7 +24,7 @@ Identity = Annotated[int, Field(ge=0, lt=2**63)] | Annotated[str, Field(pattern=
 class Told(BaseModel):
     """What a labelling tool sends: much more than is read here, and more with every version of it."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 
 class ToLabel(Told):
@@ -121,7 +121,7 @@ def _routes(desk: Desk, learning: Learning, which: Callable[..., Awaitable[str]]
         ready = await _labelled_task(desk, request, name)
         return {"results": await _suggestions(desk, ready, asked), "model_version": ready.version.folder}
 
-    @router.post("/webhook", status_code=201)
+    @router.post("/webhook", status_code=201, responses={200: {"description": "Not looked at."}})
     async def webhook(name: Annotated[str, Depends(which)], asked: WebhookRequest, request: Request) -> JSONResponse:
         """Keep or forget labels, or adapt on those that are kept."""
         administrator(request)  # labels change what everybody is answered

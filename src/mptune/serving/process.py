@@ -6,19 +6,20 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from mptune.errors import UsageError, reason
 from mptune.model.backbone import Backbone
 from mptune.serving.app import make_app
+from mptune.serving.connection import Connection
+from mptune.serving.door import MOST_AT_ONCE
 from mptune.serving.engine import Engine
 from mptune.serving.keys import Gate
 from mptune.serving.settings import ServeConfig
 from mptune.serving.store import Store
 from mptune.serving.watching import FolderWatch
-
-MOST_CONNECTIONS = 2_000
 
 
 class Server(uvicorn.Server):
@@ -62,23 +63,18 @@ def run(
         logging.getLogger(__name__).warning("%s is not served: %s", folder, why)
     logging.getLogger("mptune.serving").setLevel(logging.INFO if log_requests else logging.WARNING)
     app = make_app(store, engine, gate, config)
-    listening.listen(MOST_CONNECTIONS)  # whoever reads the address may ask at once
+    listening.listen(MOST_AT_ONCE)  # whoever reads the address may ask at once
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     say(f"{len(store.names()):,} tasks at {address}, OpenAPI at {address}/docs; ^C ends it")
     if config.watch:
         FolderWatch(store, config.watch).start()
-    Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=MOST_CONNECTIONS,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=int(config.timeout) + 1,
-        ),
-        engine,
-    ).run([listening])
+    Server(listener(app, timeout_graceful_shutdown=int(config.timeout) + 1), engine).run([listening])
+
+
+def listener(app: Any, **more: Any) -> uvicorn.Config:
+    """Return how connections are taken: HTTP/1.1 and nothing else, whatever else is installed."""
+    return uvicorn.Config(app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False,
+                          timeout_keep_alive=30, **more)  # fmt: skip
 
 
 def _listen(host: str, port: int) -> socket.socket:

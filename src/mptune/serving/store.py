@@ -270,7 +270,7 @@ class Store:
         with self._changing():
             if name is None:
                 if alias not in self._aliases:
-                    raise UnknownNameError("alias", alias, self._aliases, "GET /v1/models lists them.")
+                    raise UnknownNameError("alias", alias[:80], self._aliases, "GET /v1/models lists them.")
                 del self._aliases[alias]
             else:
                 if alias in self._entries:

@@ -1,17 +1,36 @@
 """What requests and answers look like on the wire. OpenAI's shapes where it has one; unknown fields are refused."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MOST_CHOICES = 16  # texts for one prompt
+ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # as tasks are called
 Fields = dict[str, Any]
 
 
 class Asked(BaseModel):
     """A request's body."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Problem(BaseModel):
+    """Why a request is refused."""
+
+    message: str
+    """What was wanted, what came, what to do."""
+    type: str
+    param: str | None
+    """The field of the body that it is about."""
+    code: str
+
+
+class ErrorResponse(BaseModel):
+    """A refusal, in OpenAI's shape."""
+
+    error: Problem
 
 
 class ClassifyRequest(Asked):
