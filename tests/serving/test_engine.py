@@ -109,6 +109,24 @@ def test_labels_do_not_wait_for_long_texts(folder, model, monkeypatch):
     engine.drain()
 
 
+def test_behind_a_batch_of_labels_a_text_is_written_for_a_share_of_its_time(folder, model, monkeypatch):
+    """One token for each batch, and a text would take as long as fifty of them."""
+    store, engine, _ = opened(folder, model, max_batch_tokens=1)  # a row is a batch
+    rank, step, told = engine._rank, engine_module.Writer.step, []
+    monkeypatch.setattr(engine, "_rank", lambda rows: (told.append("labels"), time.sleep(0.2), rank(rows)))
+    monkeypatch.setattr(engine_module.Writer, "step", lambda self: (told.append("token"), time.sleep(0.01), step(self)))
+    monkeypatch.setattr(engine_module, "Draft", lambda most, ends, *how: Draft(most, frozenset(), *how))
+    text = engine.submit(store.ready("free"), examples(store, "free", rows_of(FREE, 1)), Sampling(40))
+    labels = engine.submit(store.ready("mood"), examples(store, "mood", rows_of(TASKS[0])))
+    engine.start()
+    for row in labels:
+        row.answer.result(20)
+    engine.drain()
+    assert len(text[0].answer.result(20).text) > 0
+    behind = "".join(each[0] for each in told).split("l")[1:4]  # between two batches
+    assert all(2 <= len(tokens) <= 6 for tokens in behind), behind  # 0.2 s allow 0.05 of them, 0.01 each
+
+
 def test_more_rows_than_may_wait_are_refused_and_the_others_answered(folder, model):
     store, engine, _ = opened(folder, model, max_queue=5)
     ready = store.ready("mood")

@@ -1,8 +1,8 @@
 """One thread that reads and writes: rows of any tasks in one batch, each behind its own prompt.
 
-Rows whose label words are ranked go first, a batch at a time by a budget of tokens; between two such batches, every
-text that is being written gets one token more. So nobody who wants a label waits for a long text, and a text goes on
-while labels are asked for.
+Rows whose label words are ranked go first, a batch at a time by a budget of tokens; between two such batches, texts
+that are being written get tokens for a share of the time that the batch took, and one at least. So nobody who wants a
+label waits for a long text, and a text goes on while labels are asked for.
 """
 
 import contextlib
@@ -33,6 +33,9 @@ from mptune.tasks.task import Example
 logger = logging.getLogger(__name__)
 
 WRITTEN_AT_ONCE = 64  # texts; others wait until one of them ends
+# Of the time of a batch of label words, how much texts get behind it. One token each, and a text of fifty took a minute
+# while 56 clients asked for labels (docs/LOG.md, 2026-11-28: a server under mixed load).
+SHARE_OF_TEXTS = 0.25
 
 
 class Busy(MptuneError):
@@ -208,12 +211,12 @@ class Engine:
                     return
                 batch = self._take()
                 joining = self._take_texts()
+            began = time.perf_counter()
             if batch:
                 self._guarded(batch, self._rank)
             if joining:
                 self._guarded(joining, self._join)
-            if self._writing:
-                self._guarded(self._writing, lambda rows: self._step())
+            self._write(SHARE_OF_TEXTS * (time.perf_counter() - began) if batch else 0.0)
 
     def _take(self) -> list[Pending]:
         """Return the rows that are read next: those that can be read with the one that waits longest."""
@@ -312,6 +315,14 @@ class Engine:
         self._writing += rows
         self._writer.join(*self._read(rows), [row.line for row in rows if row.line is not None])
         self._heard(rows)
+
+    def _write(self, seconds: float) -> None:
+        """Write one token more of every text, and more of them for so long."""
+        until = time.perf_counter() + seconds
+        while self._writing:
+            self._guarded(self._writing, lambda rows: self._step())
+            if time.perf_counter() >= until:
+                break
 
     def _step(self) -> None:
         self._writer.step()
