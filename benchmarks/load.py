@@ -164,7 +164,8 @@ def main() -> None:
     options = parser.parse_args()
     ways = {"labels": 0, "labels and texts": options.writers}
     labelled = {way: Heard() for way in ways}
-    texts, memory, draw = Heard(), [], random.Random(0)  # noqa: S311 - no secret
+    texts, draw = Heard(), random.Random(0)  # noqa: S311 - no secret
+    memory: list[list[float]] = [[]]  # MiB, second after second, of each way in its turns
     with tempfile.TemporaryDirectory() as scratch:
         folder, messages = Path(scratch), sample_texts()
         backbone = load_backbone(BackboneConfig(dtype="auto"))
@@ -184,22 +185,22 @@ def main() -> None:
 
             def watch() -> None:
                 while not ended.wait(1):
-                    memory.append(resident(process))
+                    memory[-1].append(resident(process))
 
             asyncio.run(both(address, options.writers, Heard(), min(10, options.seconds)))  # warms up
             threading.Thread(target=watch, daemon=True).start()
             for _ in range(options.turns):
                 for way, writers in ways.items():
+                    memory.append([])
                     asyncio.run(both(address, writers, labelled[way], options.seconds))
             ended.set()
-    third = max(1, len(memory) // 3)
     p99 = {way: heard.figures().get("p99_ms", 0.0) for way, heard in labelled.items()}
     print(json.dumps({
         "tasks": options.tasks, "clients": options.clients, "writers": options.writers, "seconds": options.seconds,
         "turns": options.turns, **{way: heard.figures() for way, heard in labelled.items()}, "texts": texts.figures(),
         "p99_with_texts": p99["labels and texts"] / max(p99["labels"], 1e-9),
-        "mib": {"at_first": began, "first_third": statistics.median(memory[:third] or [0]),
-                "last_third": statistics.median(memory[-third:] or [0]), "most": max(memory, default=0)},
+        "mib": {"at_first": began, "medians_in_turn": [statistics.median(each or [0.0]) for each in memory[1:]],
+                "most": max(map(max, filter(None, memory)), default=0.0)},
         "dtype": str(backbone.dtype).removeprefix("torch."), **machine(),
     }))  # fmt: skip
 
