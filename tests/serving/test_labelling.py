@@ -14,10 +14,10 @@ import pytest
 
 import mptune
 from mptune.config import AdaptConfig, EvaluateConfig, TeachConfig
-from mptune.errors import ArtifactError, UsageError
+from mptune.errors import UsageError
 from mptune.model.loading import load_backbone
 from mptune.serving.keys import ApiKey, hashed
-from mptune.serving.labelconfig import LONGEST_CONFIG, read_label_config, row_of
+from mptune.serving.labelconfig import LONGEST_CONFIG, read_label_config
 from mptune.serving.labelled import Labels
 from mptune.serving.learning import CHILD
 from mptune.serving.lesson import Lesson
@@ -134,42 +134,6 @@ def test_keys_guard_the_routes_and_only_an_administrator_changes_what_is_answere
 
 
 # -- what a project's XML says ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("choices", "wanted"),
-    [
-        (["no", "yes"], {"0": "no", "1": "yes"}),
-        (["1", "0"], {"0": "0", "1": "1"}),
-        (["Yes", " NO "], {"0": " NO ", "1": "Yes"}),
-        (["YES", "0"], {"0": "0", "1": "YES"}),
-        (["no", "yes", "unclear"], {"0": "no", "1": "yes"}),
-    ],
-    ids=["words", "values", "loosely", "either", "one more"],
-)
-def test_choices_are_the_tasks_words_or_values(choices, wanted):
-    config = read_label_config(label_config(choices), FEEL)
-    assert config.choices == wanted
-    assert (config.from_name, config.to_name, config.field) == ("mood", "shown", "text")
-    assert config.label_of("unclear") is None
-
-
-def test_a_word_that_is_another_labels_value_is_read_as_a_word():
-    crossed = FEEL.model_copy(update={"verbalizer": {"yes": "no", "no": "yes"}})
-    assert read_label_config(label_config(), crossed).choices == {"yes": "no", "no": "yes"}
-
-
-def test_an_alias_stands_for_its_choice_and_other_controls_are_passed_over():
-    more = '<Choices name="tone" toName="shown"><Choice value="loud"/></Choices>'
-    text = label_config(more=more).replace('<Choice value="no"/>', '<Choice value="Rather not" alias="no"/>')
-    assert read_label_config(text, FEEL).choices == {"0": "no", "1": "yes"}
-
-
-def test_a_task_of_one_field_reads_what_is_shown_and_nothing_else():
-    data = {"review": "good", "text": "something else", "name": "of a person"}
-    assert row_of(FEEL, data, "review") == {"text": "good"}
-    assert row_of(FEEL, data, None) == {"text": "something else"}
-    assert row_of(PAIR, {"one": "a", "two": "b", "name": "c"}, "one") == {"one": "a", "two": "b"}
 
 
 BOMB = '<!DOCTYPE v [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
@@ -321,45 +285,6 @@ def test_many_label_at_once_and_every_label_is_kept(tool, place):
 # -- the journal --------------------------------------------------------------------------------------------------
 
 
-def filled(file, count=12):
-    labels = Labels(file)
-    for number in range(count):
-        labels.put(str(number), {"text": f"text {number}"}, str(number % 2))
-    return labels
-
-
-def told(labels):
-    sides = labels.divided(FEEL)
-    return sides.train, sides.held, labels.since, labels.outcomes
-
-
-def test_a_journal_reads_as_it_was_left_and_a_line_that_was_begun_is_cut_off(tmp_path):
-    file = tmp_path / "feel.jsonl"
-    labels = filled(file)
-    labels.put("3", {"text": "text 3"}, "0")
-    labels.remove("4")
-    labels.finish({"after": 50.0}, labels.begin())
-    labels.put("20", {"text": "line\u2028break 😀"}, "1")
-    wanted = told(labels)
-    whole = file.read_bytes()
-    for torn in (b"", b'{"id": "5", "ro', b"\xff\xfe", b'{"id": "5", "gone": true}'):
-        file.write_bytes(whole + torn)
-        again = Labels(file)
-        assert told(again) == wanted
-        assert file.read_bytes() == whole
-    again.put("21", {"text": "more"}, "0")
-    assert len(Labels(file).divided(FEEL).train) + len(Labels(file).divided(FEEL).held) == 13
-
-
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "1"}', '{"id": "77", "gone": true}', '{"outcome": 3}', "\0\0"])
-def test_a_journal_that_is_damaged_elsewhere_is_said_to_be_so(tmp_path, line):
-    file = tmp_path / "feel.jsonl"
-    filled(file, 1)
-    file.write_text(line + "\n" + file.read_text())
-    with pytest.raises(ArtifactError, match=r"feel.jsonl is damaged in line 1 .*; remove the line"):
-        Labels(file)
-
-
 def test_where_the_disk_is_full_nothing_is_kept_and_it_is_said(tool, place, monkeypatch):
     tool.label(tool.tasks[0], "yes", number=1)
     before = (place / ".labelled" / "feel.jsonl").read_bytes()
@@ -383,43 +308,6 @@ def test_where_the_disk_is_full_nothing_is_kept_and_it_is_said(tool, place, monk
     assert tool.ask("v1/tasks/feel/labelling", method="GET")[1]["rows"] == {"0": 0, "1": 1}
     tool.label(tool.tasks[1], "no", number=2)
     assert len(Labels(place / ".labelled" / "feel.jsonl").divided(FEEL).train) == 2
-
-
-def test_a_fifth_of_each_class_is_held_out_and_no_text_ever_changes_sides(tmp_path):
-    labels, sides = Labels(tmp_path / "feel.jsonl"), {}
-    for number in range(60):
-        labels.put(str(number), {"text": f"text {number}"}, "1" if number % 3 else "0")
-        if number == 30:
-            labels = Labels(tmp_path / "feel.jsonl")
-        found = labels.divided(FEEL)
-        for held, side in ((False, found.train), (True, found.held)):
-            for each in side:
-                assert sides.setdefault(each.text, held) == held
-        for label in ("0", "1"):
-            count = sum(e.label == label for e in (*found.train, *found.held))
-            held = sum(e.label == label for e in found.held)
-            assert held == (max(1, round(count / 5)) if count > 1 else 0)
-
-
-@pytest.mark.parametrize("held", [True, False])
-def test_a_text_that_was_deleted_comes_back_on_its_side_however_it_is_typed(tmp_path, held):
-    labels = filled(tmp_path / "feel.jsonl")
-    row = getattr(labels.divided(FEEL), "held" if held else "train")[0].row
-    labels.remove(row["text"].split()[1])
-    labels = Labels(tmp_path / "feel.jsonl")
-    typed = {"text": row["text"].upper().replace(" ", "  ")}
-    for name, each, label in [("again", typed, "1"), ("by another", row, "0"), ("by a third", row, "1")]:
-        labels.put(name, each, label)
-    found = labels.divided(FEEL)
-    assert sum(e.row in (row, typed) for e in (found.held if held else found.train)) == 3
-
-
-def test_rows_of_labels_and_fields_that_a_task_has_no_longer_are_left_out(tmp_path):
-    labels = filled(tmp_path / "feel.jsonl")
-    assert sum(map(len, (labels.divided(FEEL).train, labels.divided(FEEL).held))) == 12
-    other = FEEL.model_copy(update={"verbalizer": {"1": "yes", "2": "maybe"}})
-    assert {each.label for each in labels.divided(other).train} == {"1"}
-    assert labels.divided(FEEL.model_copy(update={"template": "{review}"})).lacks
 
 
 # -- adaptation ---------------------------------------------------------------------------------------------------

@@ -225,16 +225,14 @@ def _add_answers(app: FastAPI, desk: Desk) -> None:
 
 
 def _labelled(ready: Ready, number: int, found: Ranked) -> Labelled:
-    probabilities = dict(zip(ready.task.label_words, found.probabilities, strict=True))
-    word = max(probabilities, key=probabilities.__getitem__)
-    value = next((value for value, each in ready.task.verbalizer.items() if each == word), None)
+    words, confidence = ready.task.label_words, found.probabilities[found.best]
     return Labelled(
         index=number,
-        label=value,
-        answer=word,
-        confidence=probabilities[word],
-        probabilities=probabilities,
-        abstained=ready.calibration.abstains(probabilities[word]) if ready.calibration else None,
+        label=list(ready.task.verbalizer)[found.best],
+        answer=words[found.best],
+        confidence=confidence,
+        probabilities=dict(zip(words, found.probabilities, strict=True)),
+        abstained=ready.calibration.abstains(confidence) if ready.calibration else None,
     )
 
 

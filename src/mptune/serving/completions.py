@@ -56,8 +56,7 @@ async def completed(
 def _words(ready: Ready, found: Sequence[Ranked]) -> list[WrittenText]:
     """Return the likeliest label words."""
     words = ready.task.label_words
-    best = [words[max(range(len(words)), key=each.probabilities.__getitem__)] for each in found]
-    return [WrittenText(word, True, each.tokens, 1) for word, each in zip(best, found, strict=True)]
+    return [WrittenText(words[each.best], True, each.tokens, 1) for each in found]
 
 
 async def _listened(

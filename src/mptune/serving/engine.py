@@ -61,6 +61,11 @@ class Ranked:
     probabilities: tuple[float, ...]  # of the label words, in the verbalizer's order
     tokens: int  # read: soft tokens and the text's
 
+    @property
+    def best(self) -> int:
+        """Which label word is the likeliest."""
+        return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
+
 
 @dataclass(frozen=True)
 class WrittenText:

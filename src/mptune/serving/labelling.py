@@ -163,11 +163,10 @@ async def _suggestions(desk: Desk, ready: Ready, asked: PredictRequest) -> list[
 def _suggestion(ready: Ready, config: LabelConfig, found: Ranked | None) -> dict[str, Any]:
     if found is None:
         return {"result": [], "score": 0.0, "model_version": ready.version.folder}
-    odds = dict(zip(ready.task.verbalizer, found.probabilities, strict=True))
-    label = max(odds, key=odds.__getitem__)
+    label, score = list(ready.task.verbalizer)[found.best], found.probabilities[found.best]
     region = {"from_name": config.from_name, "to_name": config.to_name, "type": "choices",
-              "value": {"choices": [config.choices[label]]}, "score": odds[label]}  # fmt: skip
-    return {"result": [region], "score": odds[label], "model_version": ready.version.folder}
+              "value": {"choices": [config.choices[label]]}, "score": score}  # fmt: skip
+    return {"result": [region], "score": score, "model_version": ready.version.folder}
 
 
 def _row(ready: Ready, given: ToLabel, config: LabelConfig | None) -> dict[str, Any]:
