@@ -89,6 +89,17 @@ def test_what_nobody_has_asked_for_longest_makes_room(decoder, monkeypatch):
     assert counts == [1]
 
 
+def test_equal_prompts_of_several_tasks_are_read_and_counted_once(decoder, monkeypatch):
+    prompts = some_prompts(decoder, 3, 5)
+    prompts[1] = prompts[0]
+    wanted = scores(decoder, prompts)
+    decoder.prefixes.keep(PLENTY)
+    counts = read(decoder, monkeypatch)
+    torch.testing.assert_close(scores(decoder, prompts), wanted, atol=NEAR, rtol=0)
+    assert counts == [2]
+    assert decoder.prefixes._held == sum(each.size for each in decoder.prefixes._kept.values())
+
+
 def test_a_batch_of_more_prompts_than_have_room_is_answered_all_the_same(decoder):
     prompts = some_prompts(decoder, 3, 5)
     wanted = scores(decoder, prompts)

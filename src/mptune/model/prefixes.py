@@ -41,9 +41,8 @@ class Prefixes:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._last_only = (
-            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-        )
+        named = inspect.signature(model.forward).parameters
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in named else {}
         self._by_position = model.config.model_type in BY_POSITION_IDS
         self.possible = not model.config.is_encoder_decoder  # until a model turns out to remember something else
         self._kept: OrderedDict[str, Prefix] = OrderedDict()  # by digest, the least lately asked for first
@@ -98,17 +97,17 @@ class Prefixes:
     def _known(self, prompts: Tensor) -> list[Prefix] | None:
         """Return what is kept of each prompt, those among them that are read now; None where nothing can be kept."""
         names = [hashlib.sha256(each.contiguous().view(torch.uint8).numpy().data).hexdigest() for each in prompts.cpu()]
-        new = [number for number, name in enumerate(names) if name not in self._kept]
+        new = {name: number for number, name in enumerate(names) if name not in self._kept}  # equal ones once
         if new:
-            read = self._read(prompts[new])
+            read = self._read(prompts[list(new.values())])
             if read is None or not _plain(read):
                 return None
             layers: list[Any] = read.layers
-            for row, number in enumerate(new):
+            for row, name in enumerate(new):
                 # Copies: a view would hold the prompts that were read beside it.
                 one = Prefix(tuple(each.keys[row].clone() for each in layers),
-                           tuple(each.values[row].clone() for each in layers))  # fmt: skip
-                self._kept[names[number]] = one
+                             tuple(each.values[row].clone() for each in layers))  # fmt: skip
+                self._kept[name] = one
                 self._held += one.size
         found = [self._kept[name] for name in names]
         for name in names:
