@@ -9,10 +9,10 @@ WORKERS := -n 2 --dist worksteal
 quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks
 	$(BIN)/mptune bench recipes/quickstart.yaml
 
-test: .venv/installed  ## the whole test suite, offline; about five minutes on two cores
+test: .venv/installed  ## the whole test suite, offline; twenty minutes on two cores
 	$(BIN)/python -m pytest $(WORKERS)
 
-test-fast: .venv/installed  ## what can be told in a minute: no other processes, no browser, no embedded backbone, no real rows
+test-fast: .venv/installed  ## what can be told in a few minutes: no other processes, no browser, no embedded backbone, no real rows
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow and not embedded and not shared"
 
 sweep: .venv/installed  ## what takes minutes: every family of models, every option with every kind of malice
