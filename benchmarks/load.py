@@ -36,7 +36,7 @@ from mptune.prompts.card import Card
 from mptune.prompts.prompt import MultitaskPrompt, load_prompts
 from mptune.prompts.vectors import neutral_vectors
 from mptune.tasks.task import Task
-from serving import MIB, sample_texts, write_prompts
+from serving import resident, sample_texts, write_prompts
 
 TEXTS_OF = 10  # that a task is asked of
 MANY = 16  # rows of a large request, one of twenty
@@ -146,11 +146,6 @@ def served(folder: Path) -> Iterator[tuple[str, int]]:
     finally:
         process.terminate()
         process.wait(90)
-
-
-def resident(process: int) -> float:
-    """Return a process's memory, in MiB."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096 / MIB
 
 
 def main() -> None:

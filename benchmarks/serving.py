@@ -45,9 +45,9 @@ MIB = 2**20
 ADAPTERS = 10  # of PEFT
 
 
-def resident() -> float:
-    """Return this process's memory, in MiB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / MIB
+def resident(process: int | str = "self") -> float:
+    """Return a process's memory, in MiB."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * 4096 / MIB
 
 
 def sample_texts() -> list[str]:

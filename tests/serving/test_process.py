@@ -138,6 +138,32 @@ def test_the_address_that_is_told_may_be_asked_at_once(place, monkeypatch):
     assert asked
 
 
+def test_a_folder_is_watched_while_it_serves_and_only_if_somebody_asks(place, monkeypatch):
+    told = []
+
+    class Looks:
+        def __init__(self, store, seconds):
+            told.append((sorted(store.names()), seconds))
+
+        def start(self):
+            told.append("starts")
+
+        def stop(self):
+            told.append("stops")
+
+    def serves(self, sockets):
+        told.append("serves")
+        sockets[0].close()
+
+    monkeypatch.setattr(process, "FolderWatch", Looks)
+    monkeypatch.setattr(process.Server, "run", serves)
+    load = partial(make_backbone, "t5")
+    for seconds in (0.0, 5.0):
+        config = ServeConfig(watch=seconds)
+        process.run(place / "prompts", load, Gate(()), config, "127.0.0.1", 0, lambda _: None, log_requests=False)
+    assert told == ["serves", (["mood", "pair"], 5.0), "starts", "serves", "stops"]
+
+
 def test_without_its_libraries_the_extra_is_named(cli, place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setitem(sys.modules, "mptune.serving.process", None)

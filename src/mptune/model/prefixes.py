@@ -66,6 +66,9 @@ class Prefixes:
         Args:
             prompts: of the batch's tasks. [K, L, D]
         """
+        saved = (len(batch.task_ids) - len(prompts)) * prompts.shape[1]
+        if not self._room and saved <= PASS_COST:
+            return None  # before anything is looked at: so it is with most steps of a training
         rows = batch.mask.sum(1)
         padded = bool((rows < batch.mask.shape[1]).any())
         if not self.possible or (padded and not self._by_position) or not rows.all():
@@ -74,7 +77,7 @@ class Prefixes:
             read = self._known(prompts)
             if read is not None:
                 return _of_rows([read[task] for task in batch.task_ids.tolist()])
-        if (len(batch.task_ids) - len(prompts)) * prompts.shape[1] <= PASS_COST:
+        if saved <= PASS_COST:
             return None
         shared = self._read(prompts)
         if shared is None or (padded and not _plain(shared)):

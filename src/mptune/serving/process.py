@@ -66,9 +66,12 @@ def run(
     listening.listen(MOST_AT_ONCE)  # whoever reads the address may ask at once
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     say(f"{len(store.names()):,} tasks at {address}, OpenAPI at {address}/docs; ^C ends it")
-    if config.watch:
-        FolderWatch(store, config.watch).start()
+    watch = FolderWatch(store, config.watch) if config.watch else None
+    if watch is not None:
+        watch.start()
     Server(listener(app, timeout_graceful_shutdown=int(config.timeout) + 1), engine).run([listening])
+    if watch is not None:
+        watch.stop()
 
 
 def listener(app: Any, **more: Any) -> uvicorn.Config:
