@@ -73,13 +73,15 @@ def test_names_of_tasks_are_those_in_their_files(tmp_path):
     file = tmp_path / "odd.yaml"
     file.write_text(
         "name: odd\nout: runs/odd\nsources: [mine.yaml, mnli@paper]\ntargets: [rte@paper]\nspot_source: mine\n"
-        "per_task: {rte@paper: {steps: 3}}\n"
+        "per_task: {rte@paper: {steps: 3}}\nseen: [rte@paper]\n"
     )
     with pytest.raises(ConfigError) as found:
         Loaded.from_file(file)
     assert "per_task: rte@paper is none of the targets (rte)" in str(found.value)
+    assert "seen: rte@paper is none of the targets (rte)" in str(found.value)
     assert "spot_source wants the name of a source task; got 'mine'" in str(found.value)
     right = file.read_text().replace("spot_source: mine", "spot_source: opinions").replace("{rte@paper:", "{rte:")
+    right = right.replace("seen: [rte@paper]", "seen: [rte]")
     file.write_text(right)
     assert Loaded.from_file(file).recipe.spot_source == "opinions"
 

@@ -17,7 +17,7 @@ from mptune.tasks.task import SPLITS, Example
 
 # What may change between two calls that fill one folder: more of the same. The budget stands in the sections, and rows
 # are compared themselves, wherever they lie.
-FREE = ("name", "out", "targets", "methods", "shots", "seeds", "budget", "data")
+FREE = ("name", "out", "targets", "seen", "methods", "shots", "seeds", "budget", "data")
 # What only methods read that begin with source tasks or a multitask prompt.
 BEGINNING = ("sources", "source_seeds", "multitask", "begins_with", "spot_source", "teach", "distill")
 UNCOMPARED = {"name", "dataset", "description"}  # of a task: its rows are compared by their hashes

@@ -90,8 +90,9 @@ class Loaded:
         data_dir = beside(path.parent, recipe.data) if recipe.data else None
         problems = []
         names = [task.name for task in targets]
-        if strangers := sorted(set(recipe.per_task) - set(names)):
-            problems.append(f"per_task: {', '.join(strangers)} is none of the targets ({', '.join(names)})")
+        for field, named in (("per_task", set(recipe.per_task)), ("seen", set(recipe.seen))):
+            if strangers := sorted(named - set(names)):
+                problems.append(f"{field}: {', '.join(strangers)} is none of the targets ({', '.join(names)})")
         if recipe.spot_source is not None and recipe.spot_source not in [task.name for task in sources]:
             problems.append(f"spot_source wants the name of a source task; got {recipe.spot_source!r}")
         if data_dir is not None and not data_dir.is_dir():

@@ -45,6 +45,9 @@ class Recipe(Config):
     (``general``), or folders relative to the recipe's file. The seeds take turns with them."""
     targets: tuple[str, ...] = Field(min_length=1)
     """Target tasks, likewise."""
+    seen: tuple[str, ...] = ()
+    """Those targets, by name, on whose data the backbone was trained before anybody's prompt: tables mark them, and
+    have a second mean without them."""
     methods: tuple[str, ...] = Field(("constant", "zero-shot", "prompt-tuning", "transfer", "mpt"), min_length=1)
     """What is compared, in the table's order: built-in methods and ``variants``. ``from-sources`` asks each source
     task's own prompt on each target; ``teacher`` scores the teachers of targets that are source tasks too."""
@@ -92,7 +95,7 @@ class Recipe(Config):
     def _one_may_stand_alone(cls, named: Any) -> Any:
         return [named] if isinstance(named, str) else named
 
-    @field_validator("sources", "multitask", "targets", "methods", "shots")
+    @field_validator("sources", "multitask", "targets", "seen", "methods", "shots")
     @classmethod
     def _names_differ(cls, names: tuple[Any, ...]) -> tuple[Any, ...]:
         twice = sorted({str(name) for name in names if names.count(name) > 1})

@@ -54,6 +54,28 @@ def test_a_difference_is_that_of_means_over_tasks_seed_by_seed():
     assert "zero-shot minus" not in page
 
 
+def test_what_the_backbone_has_seen_is_marked_and_left_out_of_a_second_mean():
+    page = results_page(Results("toy", tuple(LINES), {"methods": list(METHODS), "seen": ["a"]}), ())
+    assert page.splitlines()[5:13] == [
+        "| method | a | b | **mean** | of the unseen |",
+        "|---|---|---|---|---|",
+        "| *metric* | accuracy | accuracy |  |  |",
+        "| *test rows* | 10 | 10 |  |  |",
+        "| *seen by the backbone* | yes | no |  |  |",
+        "| zero-shot | 51.0 | 49.0 | **50.0** | 49.0 |",
+        "| prompt-tuning | 55.0 ± 12.4 | 45.0 ± 12.4 | **50.0 ± 10.8** | 45.0 ± 12.4 |",
+        "| mpt | 65.0 ± 11.4 | 55.3 ± 11.7 | **60.2 ± 11.1** | 55.3 ± 11.7 |",
+    ]
+    assert "mpt minus prompt-tuning: +10.2 [+9.4, +10.9], 3 seeds; of the 1 unseen +10.3" in page
+
+
+def test_where_all_is_seen_there_is_no_second_mean():
+    page = results_page(Results("toy", tuple(LINES), {"methods": list(METHODS), "seen": ["a", "b"]}), ())
+    assert "| *seen by the backbone* | yes | yes |  |" in page
+    assert "unseen" not in page
+    assert "backbone" not in page_of(LINES, METHODS)
+
+
 def test_a_difference_on_some_of_the_tasks_says_so_and_one_seed_has_no_interval():
     page = page_of([*LINES, line("dept", "a", 1, 61.0)], (*METHODS, "dept"))
     assert "- dept minus prompt-tuning: +1.0, one seed, 1 of 2 tasks\n" in page

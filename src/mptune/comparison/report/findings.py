@@ -19,7 +19,7 @@ from mptune.comparison.intervals import (
     paired_bootstrap,
 )
 from mptune.comparison.methods import METHODS
-from mptune.comparison.report.reading import MPT, Results
+from mptune.comparison.report.reading import MPT, Results, names
 from mptune.comparison.results import BALANCED, FROM, Line
 
 FEWEST_TASKS = 3  # of an interval over tasks: that of two is 25 times their spread
@@ -42,6 +42,7 @@ class MethodRow:
     method: str
     cells: tuple[ScoreCell, ...]
     mean: ScoreCell
+    unseen: ScoreCell  # its mean over the tasks whose data the backbone has not seen; no score where all or none are so
     trained: tuple[int, int] | None  # fewest and most over the tasks
     stored: tuple[int, int] | None
 
@@ -53,14 +54,26 @@ class ScoreTable:
     tasks: tuple[str, ...]
     metrics: tuple[str, ...]
     examples: tuple[int, ...]  # test rows
+    seen: tuple[bool, ...]  # whether the backbone was trained on the task's data, as the recipe says
     rows: tuple[MethodRow, ...]
+
+    @property
+    def tells_unseen(self) -> bool:
+        """Whether the mean over the tasks whose data the backbone has not seen is another than that over all."""
+        return any(self.seen) and not all(self.seen)
 
     def score(self, method: str, task: str | None = None) -> Interval | None:
         """Return a method's score on a task, without one its mean over tasks; None where it has none."""
-        row = next((row for row in self.rows if row.method == method), None)
-        if row is None:
-            return None
-        return (row.mean if task is None else row.cells[self.tasks.index(task)]).score
+        row = self._row(method)
+        return row and (row.mean if task is None else row.cells[self.tasks.index(task)]).score
+
+    def unseen(self, method: str) -> Interval | None:
+        """Return a method's mean over the tasks whose data the backbone has not seen; None where it has none."""
+        row = self._row(method)
+        return row and row.unseen.score
+
+    def _row(self, method: str) -> MethodRow | None:
+        return next((row for row in self.rows if row.method == method), None)
 
 
 @dataclass(frozen=True)
@@ -202,17 +215,21 @@ def score_table(results: Results, shots: int | None, metric: str | None = None) 
     on = {task: results.on(task) for task in results.tasks}
     # A task has no lines where only source tasks' own prompts were asked.
     tasks = [t for t, lines in on.items() if lines and all(line.value(metric) is not None for line in lines)]
+    seen = tuple(task in names(results.recipe.get("seen")) for task in tasks)
+    fresh = [t for t, known in enumerate(seen) if any(seen) and not known]
     by_method: dict[str, list[Interval | None]] = {}
     for method in compared(results):
         by_task = [values(results.of(method, task, shots), metric) for task in tasks]
         if any(by_task):
-            by_method[method] = [*map(_mean, by_task), _mean(means_by_seed(by_task))]
-    columns = range(len(tasks) + 1)
+            over = (by_task, [by_task[t] for t in fresh])
+            by_method[method] = [*map(_mean, by_task), *(_mean(means_by_seed(each)) for each in over)]
+    columns = range(len(tasks) + 2)
     unranked = [method for method, row in METHODS.items() if not row.ranked]
     ranked = [column for method, column in by_method.items() if method not in unranked]
     best = [max((i.mean for row in ranked if (i := row[c])), default=None) for c in columns]
     floor = by_method.get(CONSTANT, [None] * len(columns))
     examples = tuple(row for t in tasks for row in rows_of(results, t))
+    tested = [*((count,) for count in examples), examples, tuple(examples[t] for t in fresh)]
     rows = []
     for method, scores in by_method.items():
         cells = tuple(
@@ -220,15 +237,15 @@ def score_table(results: Results, shots: int | None, metric: str | None = None) 
                 score,
                 best=score is not None and method not in unranked and score.mean == best[c],
                 doubtful=method != CONSTANT and score is not None and (low := floor[c]) is not None
-                and not learnt(score, low.mean, examples[c : c + 1] or examples),
+                and not learnt(score, low.mean, tested[c]),
             )
             for c, score in enumerate(scores)
         )  # fmt: skip
         costs = [line.parameters for t in tasks for line in results.of(method, t, shots) if line.parameters]
         trained, stored = _ends([cost.trained for cost in costs]), _ends([cost.stored for cost in costs])
-        rows.append(MethodRow(method, cells[:-1], cells[-1], trained, stored))
+        rows.append(MethodRow(method, cells[:-2], *cells[-2:], trained, stored))
     metrics = tuple(metric or on[t][0].scores[0].metric for t in tasks)
-    return ScoreTable(tuple(tasks), metrics, examples, tuple(rows))
+    return ScoreTable(tuple(tasks), metrics, examples, seen, tuple(rows))
 
 
 def learnt(score: Interval, floor: float, rows: Sequence[int]) -> bool:
@@ -246,6 +263,12 @@ def learnt(score: Interval, floor: float, rows: Sequence[int]) -> bool:
     if score.low > floor or gap <= 0 or not all(rows):
         return score.low > floor
     return gap > 1.96 * math.sqrt((1 - gap**2) * sum(1 / n for n in rows)) / len(rows)
+
+
+def unseen(results: Results) -> list[str]:
+    """Return the tasks whose data the backbone has not seen, by the recipe; nothing where it names none that was."""
+    seen = names(results.recipe.get("seen"))
+    return [task for task in results.tasks if task not in seen] if seen else []
 
 
 def balanced_table(results: Results, shots: int | None) -> ScoreTable | None:

@@ -54,14 +54,19 @@ def standing_table(results: Results) -> list[list[str]]:
 def _comparison(results: Results, table: ScoreTable, shots: int | None, metric: str | None = None) -> list[str]:
     """Return the table of one number of shots and one metric, and the differences below it."""
     asked = [m for m in names(results.recipe.get("methods")) if m != "from-sources"] or findings.compared(results)
+    last = ["", ""] if table.tells_unseen else [""]
     rows = [
-        ["method", *table.tasks, "**mean**"],
-        ["*metric*", *table.metrics, ""],
-        ["*test rows*", *map(str, table.examples), ""],
+        ["method", *table.tasks, "**mean**", "of the unseen"][: len(table.tasks) + 1 + len(last)],
+        ["*metric*", *table.metrics, *last],
+        ["*test rows*", *map(str, table.examples), *last],
     ]
+    if any(table.seen):
+        rows.append(["*seen by the backbone*", *("yes" if seen else "no" for seen in table.seen), *last])
     for method in asked:
         scores, mean = [table.score(method, task) for task in table.tasks], table.score(method)
         rows.append([method, *(str(score or "–") for score in scores), f"**{mean}**" if mean else "–"])
+        if table.tells_unseen:
+            rows[-1].append(str(table.unseen(method) or "–"))
     head, *body = ["| " + " | ".join(cells) + " |" for cells in rows]
     page = [head, "|---" * len(rows[0]) + "|", *body, ""]
     references = sorted((m for m, row in METHODS.items() if row.reference), key=lambda m: METHODS[m].reference)
@@ -91,7 +96,9 @@ def _difference(results: Results, method: str, reference: str, shots: int | None
     spread = f" [{seeds.low:+.1f}, {seeds.high:+.1f}], {seeds.count} seeds" if seeds.count > 1 else ", one seed"
     shared = f", {len(gap.tasks)} of {tasks} tasks" if len(gap.tasks) < tasks else ""
     wide = f"; over tasks [{gap.over_tasks.low:+.1f}, {gap.over_tasks.high:+.1f}]" if gap.tells_of_tasks else ""
-    return f"- {method} minus {reference}: {gap.mean:+.1f}{spread}{shared}{wide}"
+    new = findings.gap(results, method, reference, shots, findings.unseen(results), metric)
+    fresh = f"; of the {len(new.tasks)} unseen {new.mean:+.1f}" if new else ""
+    return f"- {method} minus {reference}: {gap.mean:+.1f}{spread}{shared}{wide}{fresh}"
 
 
 def _titled(note: str) -> str:

@@ -65,13 +65,15 @@ def scores(results: Results) -> Section:
 
 def _score_grid(table: ScoreTable, caption: str, *, parameters: bool = False) -> Grid:
     parameters = parameters and any(row.stored for row in table.rows)
-    columns: list[Column] = [("mean", ("over tasks",))]
-    for task, metric, count in zip(table.tasks, table.metrics, table.examples, strict=True):
-        columns.append((task, (metric, f"{count:,} rows") if count else (metric,)))
+    columns: list[Column] = [("mean", ("over tasks",)), *([("mean", ("of the unseen",))] if table.tells_unseen else [])]
+    for task, metric, count, seen in zip(table.tasks, table.metrics, table.examples, table.seen, strict=True):
+        below = (metric, f"{count:,} rows" if count else "", "seen by the backbone" if seen else "")
+        columns.append((task, tuple(filter(None, below))))
     columns += [("trained", ("numbers",)), ("stored", ("per task",))] if parameters else []
     rows = []
     for row in table.rows:
-        cells = [_score_entry(cell) for cell in (row.mean, *row.cells)]
+        means = (row.mean, row.unseen) if table.tells_unseen else (row.mean,)
+        cells = [_score_entry(cell) for cell in (*means, *row.cells)]
         cells += [Entry(count_text(row.trained)), Entry(count_text(row.stored))] if parameters else []
         rows.append((row.method, tuple(cells)))
     return Grid(caption, tuple(columns), grouped(rows))
