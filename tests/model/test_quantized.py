@@ -20,6 +20,12 @@ FAMILIES = ["llama", "gpt2", "t5"]
 TEXTS, TARGETS = ["the sky is blue", "a cat sat on mat and the dog ran fast"], ["yes", "not very good"]
 
 
+@pytest.fixture(autouse=True)
+def _as_where_bfloat16_is_multiplied(monkeypatch):
+    """Let bitsandbytes do on every processor what it does on those."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+
+
 @pytest.fixture(params=FAMILIES)
 def folder(request, tmp_path):
     """A tiny model as transformers saves it, with weights as small as those of trained ones."""
@@ -63,6 +69,19 @@ def test_it_answers_nearly_as_the_whole_and_a_prompt_gets_nearly_its_gradient(fo
     for whole, few in zip(*found, strict=True):
         assert torch.cosine_similarity(whole, few, dim=0) > 0.9
         assert not torch.equal(whole, few)
+
+
+def test_a_pass_without_gradients_leaves_a_prompt_its_gradient(folder):
+    few, found = loaded(folder, 4), []
+    prompts = torch.randn(2, 3, few.width, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    batch = batch_of(few, TEXTS, TARGETS)
+    for _ in range(2):
+        few(prompts, batch).logits[batch.labels != IGNORE].logsumexp(-1).sum().backward()
+        found.append(prompts.grad.clone())
+        prompts.grad = None
+        with torch.no_grad():
+            few(prompts.detach(), batch)
+    torch.testing.assert_close(*found)
 
 
 def test_a_prompt_learns_and_is_read_by_the_whole_backbone(folder, toy_task, tmp_path):

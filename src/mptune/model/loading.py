@@ -14,7 +14,7 @@ from mptune.errors import BackboneError, MissingBackbone, first_line
 from mptune.model.backbone import Backbone
 from mptune.model.embedded import build_embedded
 from mptune.model.families import check_family
-from mptune.model.quantized import quantized
+from mptune.model.quantized import keep_layout, quantized
 from mptune.tasks.hub import hub_answers
 
 # T5 adds a bias to every attention score. Fused attention kernels for the CPU are slower with such a bias than plain
@@ -108,6 +108,8 @@ def _read(config: BackboneConfig, source: str, device: torch.device) -> tuple[An
             if device.type == "cpu" and model_config.model_type in RELATIVE_BIAS:
                 hub["attn_implementation"] = "eager"
             model, report = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub, **few)
+            if few:
+                keep_layout(model)
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
             tokenizer.decode(tokenizer("a").input_ids)  # some of what is wrong is met only where it is used
     except BackboneError:

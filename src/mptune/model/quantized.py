@@ -34,3 +34,15 @@ def quantized(bits: Bits, dtype: torch.dtype, device: torch.device) -> dict[str,
         load_in_4bit=bits == 4, load_in_8bit=bits == 8, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
     return {"quantization_config": how, "device_map": {"": device}}
+
+
+def keep_layout(model: Any) -> None:
+    """Let layers of 4 bits hold their weights as they were read, on every processor.
+
+    Where one multiplies bfloat16 (AVX-512), bitsandbytes lays them out anew at the first pass without gradients, for a
+    kernel that has no gradient: from then on a prompt would learn past every such layer, without a word. That layout
+    wants widths of 32 besides, and rounds what it computes to bfloat16.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False

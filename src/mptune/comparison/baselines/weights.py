@@ -3,6 +3,7 @@
 Each is a function that changes a thawed backbone in place and returns what learns, as `fine_tuning` of the stages is.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -132,6 +133,7 @@ def peft_library() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it, and it names kernels that it lacks
     try:
         import peft
     except ImportError:

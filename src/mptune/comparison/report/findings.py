@@ -65,12 +65,12 @@ class ScoreTable:
     def score(self, method: str, task: str | None = None) -> Interval | None:
         """Return a method's score on a task, without one its mean over tasks; None where it has none."""
         row = self._row(method)
-        return row and (row.mean if task is None else row.cells[self.tasks.index(task)]).score
+        return None if row is None else (row.mean if task is None else row.cells[self.tasks.index(task)]).score
 
     def unseen(self, method: str) -> Interval | None:
         """Return a method's mean over the tasks whose data the backbone has not seen; None where it has none."""
         row = self._row(method)
-        return row and row.unseen.score
+        return None if row is None else row.unseen.score
 
     def _row(self, method: str) -> MethodRow | None:
         return next((row for row in self.rows if row.method == method), None)
@@ -243,7 +243,7 @@ def score_table(results: Results, shots: int | None, metric: str | None = None) 
         )  # fmt: skip
         costs = [line.parameters for t in tasks for line in results.of(method, t, shots) if line.parameters]
         trained, stored = _ends([cost.trained for cost in costs]), _ends([cost.stored for cost in costs])
-        rows.append(MethodRow(method, cells[:-2], *cells[-2:], trained, stored))
+        rows.append(MethodRow(method, cells[:-2], cells[-2], cells[-1], trained, stored))
     metrics = tuple(metric or on[t][0].scores[0].metric for t in tasks)
     return ScoreTable(tuple(tasks), metrics, examples, seen, tuple(rows))
 
