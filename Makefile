@@ -56,7 +56,7 @@ general: .venv/installed  ## the multitask prompt of 24 source tasks, from the t
 	$(BIN)/mptune bench recipes/general/general.yaml --only transfer
 
 bench: .venv/installed  ## every benchmark in full, in turn; with DATA=DIR on real rows. One by one: benchmarks/README.md
-	for name in train_step distillation_step adaptation scoring memory; do \
+	for name in train_step distillation_step adaptation scoring memory neighbour; do \
 		$(BIN)/python benchmarks/$$name.py $(if $(DATA),--data $(DATA)) --out benchmarks/results/$$name.json || exit 1; \
 	done
 

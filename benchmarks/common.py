@@ -195,7 +195,10 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{named[0] if named else platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    flags = set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+    matrix = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_bf16") if flag in flags]
+    told = ", ".join([torch.backends.cpu.get_cpu_capability(), *matrix])
+    return f"{named[0] if named else platform.processor()}, {told}"
 
 
 def report(name: str, head: Sequence[str], cells: Sequence[Sequence[str]], result: dict[str, Any], out: Path | None,

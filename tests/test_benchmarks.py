@@ -53,6 +53,7 @@ def model(tmp_path_factory):
         ("scoring", [("kinds", 0, "rate_vs_one_task", "64"), ("kinds", 0, "vs_peft_best")]),
         ("adaptation", [("side_by_side", "together_vs_one")]),
         ("memory", []),
+        ("neighbour", [("kinds", 0, "brief_beside_vs_one_thread_alone"), ("kinds", 1, "spinning_vs_brief_beside")]),
     ],
 )
 def test_a_benchmark_ends_in_one_json_object(name, ratios, model, tmp_path):

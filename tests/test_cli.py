@@ -418,17 +418,19 @@ def test_what_an_interrupted_command_does_when_it_is_called_again_is_said(cli, m
     assert (code, out, err) == (130, "", f"mptune: interrupted; the same command {again}\n")
 
 
-def test_every_command_says_once_and_first_what_memory_is_kept(cli, monkeypatch):
+def test_every_command_says_once_and_first_what_memory_is_kept_and_how_threads_wait(cli, monkeypatch):
     told = []
     monkeypatch.setattr("mptune.model.memory.keep_pages", lambda: told.append("pages"))
     monkeypatch.setattr("mptune.model.memory.keep_few_kernels", lambda: told.append("kernels"))
+    monkeypatch.setattr("mptune.model.threads.wait_briefly", lambda: told.append("waits"))
+    monkeypatch.setattr("mptune.model.threads.use_granted_cores", lambda: told.append("threads"))
     monkeypatch.setattr("mptune.tasks.registry.builtin_tasks", lambda: told.append("worked") or {})
     assert cli("tasks")[0] == 0
-    assert told == ["pages", "kernels", "worked"]
+    assert told == ["pages", "kernels", "waits", "threads", "worked"]
 
 
 def test_environment_variables_are_read_where_the_command_line_says():
-    claimed = dict(re.findall(r"`([\w.]+)`(?: reads| sets)? ([A-Z_]+(?:\s+and\s+[A-Z_]+)?)", mptune.cli.__doc__))
+    claimed = dict(re.findall(r"`([\w.]+)`(?: reads| sets)? ([A-Z_]+(?:(?:\s+and|, and\s+reads)\s+[A-Z_]+)*)", mptune.cli.__doc__))
     claimed = {module: set(re.findall(r"[A-Z_]{4,}", names)) for module, names in claimed.items()}
     read = {}
     for path in PACKAGE.rglob("*.py"):

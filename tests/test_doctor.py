@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import tomllib
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +108,21 @@ def test_the_advised_dtype_is_what_the_processor_multiplies(native, state, advic
     check = found("processor")
     assert check.state == state
     assert f"backbone.dtype={advice}" in check.fix
+
+
+@pytest.mark.parametrize(("granted", "state"), [(2, "ok"), (3, "ok"), (1, "note")])
+def test_more_threads_than_may_run_are_a_note(granted, state, monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    monkeypatch.setattr(doctor, "granted_cores", lambda: granted)
+    check = found("threads")
+    assert (check.state, "OMP_NUM_THREADS=1" in check.fix) == (state, state == "note")
+    assert check.found.startswith(f"2, and {granted} may run")
+
+
+def test_every_extra_is_looked_for():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"].keys()
+    assert set(doctor.EXTRAS) == extras - {"dev", "site", "quickstart"}  # quickstart is the embedded backbone's check
 
 
 @pytest.mark.parametrize(("value", "state"), [("", "ok"), ("0", "ok"), ("1", "note")])

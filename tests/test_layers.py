@@ -30,7 +30,7 @@ HOUSE = [
     (
         "model",
         [
-            "chat cutting embedded grouping logits memory quantized shapes",
+            "chat cutting embedded grouping logits memory quantized shapes threads",
             "batch t5",
             "graphs padding prefixes",
             "backbone",
@@ -133,7 +133,7 @@ DOORS = {
 # Doors that are about to be closed, or opened.
 MAY = {"yaml": {"prompts/modelcard"}, "huggingface_hub": {"prompts/modelcard"}}
 # Who reads its variables.
-ENVIRONMENT = {"commands/doctor", "model/embedded", "model/loading", "model/memory", "stages/run"}
+ENVIRONMENT = {"commands/doctor", "model/embedded", "model/loading", "model/memory", "model/threads", "stages/run"}
 
 
 def imported(tree):

@@ -5,7 +5,8 @@ Heavy modules are imported inside the commands, so that --help is instant.
 No environment variable is read here, since the package must work without this file. Those that are have one place each:
 `model.embedded` reads MPTUNE_CACHE and XDG_CACHE_HOME; `model.loading` reads LOCAL_RANK, and `stages.run` WORLD_SIZE
 and RANK, as torchrun and `accelerate launch` set them; `commands.doctor` reads HF_HUB_OFFLINE. Where they are not set,
-`model.memory` sets ONEDNN_PRIMITIVE_CACHE_CAPACITY and LRU_CACHE_CAPACITY.
+`model.memory` sets ONEDNN_PRIMITIVE_CACHE_CAPACITY and LRU_CACHE_CAPACITY; and `model.threads` sets GOMP_SPINCOUNT and
+OMP_NUM_THREADS, and reads OMP_WAIT_POLICY.
 """
 
 import logging
@@ -78,12 +79,15 @@ def main_options(version: Annotated[bool, option("Show the version and exit.", n
     From a table to answers: init, adapt, predict. The other commands are for who has many tasks, or compares methods.
     """
     from mptune.model.memory import keep_few_kernels, keep_pages
+    from mptune.model.threads import use_granted_cores, wait_briefly
 
     if version:
         say(f"mptune {__version__}")
         raise typer.Exit
     keep_pages()  # before any command takes memory
     keep_few_kernels()
+    wait_briefly()
+    use_granted_cores()
 
 
 def main() -> NoReturn:

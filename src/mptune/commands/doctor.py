@@ -9,10 +9,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mptune.errors import BackboneError
 from mptune.model.embedded import VERSION, WHEEL, cache_folder, embedded_folder, is_whole
+from mptune.model.threads import granted_cores
 
 GIB = 2**30
 # And the package that tells whether it is there.
-EXTRAS = {"peft": "peft", "setfit": "setfit", "report": "matplotlib", "nlg": "sacrebleu"}
+EXTRAS = {
+    "peft": "peft",
+    "quantized": "bitsandbytes",
+    "setfit": "setfit",
+    "report": "matplotlib",
+    "serve": "fastapi",
+    "nlg": "sacrebleu",
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Check:
 
 def examine() -> list[Check]:
     """Return every check, in the order in which a person would mend them."""
-    checks = (_python, _torch, _processor, _transformers, _embedded, _cache)
+    checks = (_python, _torch, _processor, _threads, _transformers, _embedded, _cache)
     return [*(check() for check in checks), *(_extra(*each) for each in EXTRAS.items()), _hub()]
 
 
@@ -52,10 +60,19 @@ def _processor() -> Check:
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    processor = f"{name}, {torch.get_num_threads()} threads"
     if multiplies_bfloat16(device):
-        return Check("ok", "processor", f"{processor}, multiplies bfloat16", "--set backbone.dtype=auto is faster here")
-    return Check("note", "processor", f"{processor}, no native bfloat16", "keep backbone.dtype=float32")
+        return Check("ok", "processor", f"{name}, multiplies bfloat16", "--set backbone.dtype=auto is faster here")
+    return Check("note", "processor", f"{name}, no native bfloat16", "keep backbone.dtype=float32")
+
+
+def _threads() -> Check:
+    import torch
+
+    threads, granted = torch.get_num_threads(), granted_cores()
+    if threads > granted:
+        fix = f"OMP_NUM_THREADS={granted}, before torch is imported"
+        return Check("note", "threads", f"{threads}, and {granted} may run: they wait for one another", fix)
+    return Check("ok", "threads", f"{threads}, and {granted} may run")
 
 
 def _transformers() -> Check:
