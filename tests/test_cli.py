@@ -430,7 +430,9 @@ def test_every_command_says_once_and_first_what_memory_is_kept_and_how_threads_w
 
 
 def test_environment_variables_are_read_where_the_command_line_says():
-    claimed = dict(re.findall(r"`([\w.]+)`(?: reads| sets)? ([A-Z_]+(?:(?:\s+and|, and\s+reads)\s+[A-Z_]+)*)", mptune.cli.__doc__))
+    claimed = dict(
+        re.findall(r"`([\w.]+)`(?: reads| sets)? ([A-Z_]+(?:(?:\s+and|, and\s+reads)\s+[A-Z_]+)*)", mptune.cli.__doc__)
+    )
     claimed = {module: set(re.findall(r"[A-Z_]{4,}", names)) for module, names in claimed.items()}
     read = {}
     for path in PACKAGE.rglob("*.py"):

@@ -16,8 +16,9 @@ import typer.main
 
 from mptune.cli import app
 from mptune.comparison.intervals import interval
-from mptune.comparison.report.findings import gap, score_table
+from mptune.comparison.report.findings import gap
 from mptune.comparison.report.markdown import results_page
+from mptune.comparison.report.means import score_table
 from mptune.comparison.report.reading import read_folder
 
 ROOT = Path(__file__).parents[1]

@@ -60,8 +60,8 @@ HOUSE = [
         [
             "config intervals report/layout results",
             "methods provenance report/charts report/reading",
-            "recipe report/findings report/phrases",
-            "loaded",
+            "recipe report/means report/phrases",
+            "loaded report/findings",
             "guard report/advice report/costs report/sections systems trials",
             "baselines/classic baselines/prompt_tuning baselines/references multitask plan "
             "report/choosing report/markdown similarity",

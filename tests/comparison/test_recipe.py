@@ -86,6 +86,21 @@ def test_names_of_tasks_are_those_in_their_files(tmp_path):
     assert Loaded.from_file(file).recipe.spot_source == "opinions"
 
 
+def test_a_place_in_the_chat_template_is_for_every_task_that_names_none(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\ndataset: {train: a.jsonl}\ntemplate: '{text}'\nverbalizer: {0: no, 1: yes}\nchat: first\n"
+    )
+    file = tmp_path / "chat.yaml"
+    file.write_text(
+        "name: chat\nout: runs/chat\nsources: [opinions, topics]\ntargets: [mine.yaml, teams]\nchat: true\n"
+    )
+    loaded = Loaded.from_file(file)
+    assert [rows.task.chat for rows in (*loaded.sources, *loaded.targets)] == ["user", "user", "first", "user"]
+    file.write_text(file.read_text().replace("chat: true", "chat: middle"))
+    with pytest.raises(ConfigError, match="chat: "):
+        Loaded.from_file(file)
+
+
 def test_steps_that_are_named_take_the_place_of_epochs_below():
     made = recipe(
         budget={"epochs": 20}, lora={"steps": 100}, per_task={"rte": {"steps": "500"}},

@@ -85,8 +85,11 @@ class Loaded:
         def located(name: str) -> str:
             return str(beside(path.parent, name)) if name.endswith((".yaml", ".yml")) else name
 
-        sources = get_tasks([located(n) for n in recipe.sources])
-        targets = get_tasks([located(n) for n in recipe.targets])
+        def tasks(named: Sequence[str]) -> list[Task]:
+            found = get_tasks([located(name) for name in named])
+            return [task.model_copy(update={"chat": task.chat or recipe.chat}) for task in found]
+
+        sources, targets = tasks(recipe.sources), tasks(recipe.targets)
         data_dir = beside(path.parent, recipe.data) if recipe.data else None
         problems = []
         names = [task.name for task in targets]

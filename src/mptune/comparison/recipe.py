@@ -20,6 +20,7 @@ from mptune.config import (
     TeachConfig,
     TrainingConfig,
 )
+from mptune.tasks.task import Switch
 
 C = TypeVar("C", bound=ExamplesConfig)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -45,6 +46,8 @@ class Recipe(Config):
     (``general``), or folders relative to the recipe's file. The seeds take turns with them."""
     targets: tuple[str, ...] = Field(min_length=1)
     """Target tasks, likewise."""
+    chat: Switch = None
+    """Where prompts stand in a chat model's template, for every task that does not say so itself."""
     seen: tuple[str, ...] = ()
     """Those targets, by name, on whose data the backbone was trained before anybody's prompt: tables mark them, and
     have a second mean without them."""

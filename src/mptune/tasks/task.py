@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mptune.config import Config
 from mptune.files import beside
@@ -26,6 +26,15 @@ SMALLER_IS_BETTER = ("ter",)
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 ChatPlace = Literal["user", "system", "first"]  # of a prompt in a chat template; drawn in `mptune.model.chat`
+
+
+def _switched(chat: Any) -> Any:
+    """Return what `true` and `false` mean, as a YAML file's words are read, which may be labels."""
+    switch = {"true": "user", "false": None}
+    return switch.get(str(chat).lower(), chat)
+
+
+Switch = Annotated[ChatPlace | None, BeforeValidator(_switched)]  # as it is written in a file
 
 
 class Span(NamedTuple):
@@ -79,7 +88,7 @@ class Task(Config):
     """``paper``: templates, targets, splits, lengths and scoring of Wang et al. 2023; see docs/decisions/0011."""
     prepare: str | None = None
     """Name of the function in ``mptune.tasks.prepare`` that every row goes through first."""
-    chat: ChatPlace | None = None
+    chat: Switch = None
     """For models trained on conversations: the input is the user's turn in the model's own chat template. The prompt
     stands at the start of that turn (``user``, or ``true``), is the ``system`` turn, or stands ``first`` of all."""
     stop: str | None = Field(None, min_length=1)
@@ -120,12 +129,6 @@ class Task(Config):
     @classmethod
     def _label_is_a_column(cls, label: str) -> str:
         return column_name(label)
-
-    @field_validator("chat", mode="before")
-    @classmethod
-    def _chat_may_be_switched(cls, chat: Any) -> Any:
-        switch = {"true": "user", "false": None}  # as a YAML file's words are read, which may be labels
-        return switch.get(str(chat).lower(), chat)
 
     @field_validator("metrics", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mptune.comparison.methods import METHODS
-from mptune.comparison.report import findings
+from mptune.comparison.report import findings, means
 from mptune.comparison.report.reading import Results
 from mptune.comparison.results import Line
 
@@ -41,7 +41,7 @@ def row(table, method):
 
 
 def test_a_cell_is_the_mean_over_seeds_and_the_mean_is_over_tasks_seed_by_seed():
-    table = findings.score_table(Results("r", tuple(LINES)), 4)
+    table = means.score_table(Results("r", tuple(LINES)), 4)
     assert (table.tasks, table.metrics, table.examples) == (("a", "b"), ("accuracy", "accuracy"), (10, 10))
     ours = row(table, "mpt")
     assert [c.score.mean for c in ours.cells] == [65, pytest.approx(166 / 3)]
@@ -62,29 +62,29 @@ def test_an_interval_over_tasks_has_a_value_for_each_task():
 
 def test_the_mean_takes_only_seeds_that_every_task_has():
     lines = [one for one in LINES if (one.method, one.task, one.seed) != ("mpt", "b", 2)]
-    table = findings.score_table(Results("r", tuple(lines)), 4)
+    table = means.score_table(Results("r", tuple(lines)), 4)
     assert row(table, "mpt").mean.score.mean == pytest.approx((55 + 63) / 2)
     lines = [one for one in LINES if (one.method, one.task) != ("mpt", "b")]
-    table = findings.score_table(Results("r", tuple(lines)), 4)
+    table = means.score_table(Results("r", tuple(lines)), 4)
     assert row(table, "mpt").cells[1].score is None
     assert row(table, "mpt").mean.score is None
 
 
 def test_the_best_of_a_column_is_marked_and_neither_constant_nor_teacher_can_be_it():
     lines = [*LINES, *runs("constant", c=90.0), *runs("teacher", a=65.0, b=99.0), *runs("mpt", c=[80.0, 81.0, 82.0])]
-    table = findings.score_table(Results("r", tuple(lines)), 4)
+    table = means.score_table(Results("r", tuple(lines)), 4)
     assert {(r.method, t) for r in table.rows for t, c in zip(table.tasks, r.cells, strict=True) if c.best} == {
         ("mpt", "a"), ("mpt", "b"), ("mpt", "c"),
     }  # fmt: skip
 
 
 def test_a_score_is_doubtful_unless_its_whole_interval_is_above_the_constant():
-    table = findings.score_table(Results("r", tuple(LINES)), 4)
+    table = means.score_table(Results("r", tuple(LINES)), 4)
     # mpt on a: 65 ± 11.4 against 50; prompt tuning: 55 ± 12.4. On b, against 40: 55.3 ± 11.7, and 45 ± 12.4.
     assert [c.doubtful for c in row(table, "mpt").cells] == [False, False]
     assert [c.doubtful for c in row(table, "prompt-tuning").cells] == [True, True]
     assert not any(c.doubtful for c in row(table, "constant").cells)
-    equal = findings.score_table(Results("r", (*runs("constant", a=50.0), *runs("zero-shot", a=50.0))), 0)
+    equal = means.score_table(Results("r", (*runs("constant", a=50.0), *runs("zero-shot", a=50.0))), 0)
     assert row(equal, "zero-shot").cells[0].doubtful
 
 
@@ -94,14 +94,14 @@ def test_a_score_far_above_the_constant_is_learning_with_two_seeds_too():
         return Results("r", (*ours, line("constant", "a", 0, 33.3, shots=0, examples=rows)))
 
     def doubtful(*given):
-        return row(findings.score_table(table(*given), 4), "mpt").cells[0].doubtful
+        return row(means.score_table(table(*given), 4), "mpt").cells[0].doubtful
 
     far = table(79.7, 83.7, 60)  # 81.7 ± 25.4
-    assert findings.score_table(far, 4).score("mpt", "a").low > 33.3
+    assert means.score_table(far, 4).score("mpt", "a").low > 33.3
     wide = table(76.7, 86.7, 60)  # 81.7 ± 63.5
-    assert findings.score_table(wide, 4).score("mpt", "a").low < 33.3
+    assert means.score_table(wide, 4).score("mpt", "a").low < 33.3
     assert not doubtful(76.7, 86.7, 60)
-    assert not row(findings.score_table(wide, 4), "mpt").mean.doubtful
+    assert not row(means.score_table(wide, 4), "mpt").mean.doubtful
     assert not findings.alarms(wide)
     # Of 6 rows so much may be luck; and of 60, 12 points may. Where rows are not counted, seeds alone tell.
     assert doubtful(76.7, 86.7, 6)
@@ -112,17 +112,17 @@ def test_a_score_far_above_the_constant_is_learning_with_two_seeds_too():
 
 def test_parameters_are_the_fewest_and_the_most_over_tasks():
     lines = [line("mpt", task, 0, 50.0, parameters={"trained": 20, "stored": n}) for task, n in (("a", 10), ("b", 12))]
-    assert (row(findings.score_table(Results("r", tuple(lines)), 4), "mpt").trained) == (20, 20)
-    assert (row(findings.score_table(Results("r", tuple(lines)), 4), "mpt").stored) == (10, 12)
+    assert (row(means.score_table(Results("r", tuple(lines)), 4), "mpt").trained) == (20, 20)
+    assert (row(means.score_table(Results("r", tuple(lines)), 4), "mpt").stored) == (10, 12)
 
 
 def test_macro_f1_has_a_table_where_a_task_has_it_beside_another_first_metric():
     lines = [line("mpt", "a", 0, 60.0, more=[("f1_macro", 44.0)]), line("mpt", "b", 0, 70.0)]
-    table = findings.balanced_table(Results("r", tuple(lines)), 4)
+    table = means.balanced_table(Results("r", tuple(lines)), 4)
     assert (table.tasks, table.metrics) == (("a",), ("f1_macro",))
     assert row(table, "mpt").cells[0].score.mean == 44
-    assert findings.balanced_table(Results("r", (line("mpt", "a", 0, 60.0, metric="f1_macro"),)), 4) is None
-    assert findings.balanced_table(Results("r", (line("mpt", "a", 0, 60.0),)), 4) is None
+    assert means.balanced_table(Results("r", (line("mpt", "a", 0, 60.0, metric="f1_macro"),)), 4) is None
+    assert means.balanced_table(Results("r", (line("mpt", "a", 0, 60.0),)), 4) is None
 
 
 def test_a_difference_pairs_seeds_and_repeats_a_run_without_examples():
@@ -190,7 +190,7 @@ def test_what_the_verdict_and_alarms_make_of_a_method_is_said_by_its_row(monkeyp
         results = Results("r", tuple(lines))
         assert ("fresh" in [g.other for g in findings.verdict(results, 4).gaps]) == verdict
         assert ("fresh" in {alarm.gap.other for alarm in findings.alarms(results)}) == alarms
-        assert row(findings.score_table(results, 4), "fresh").mean.best == best
+        assert row(means.score_table(results, 4), "fresh").mean.best == best
 
 
 OF_MPT = {"variants": {"half": {"of": "mpt"}, "more": {"of": "mpt"}, "tuned-5": {"of": "prompt-tuning"}}}
@@ -223,7 +223,7 @@ def test_every_seed_is_paired_with_the_unadapted_prompt_of_its_source_training()
     assert findings.gap(Results("r", tuple(lines)), "mpt", "transfer", 4).over_seeds == findings.interval(
         [1.0, 2.0, 3.0]
     )
-    row_of = row(findings.score_table(Results("r", tuple(lines)), 4), "transfer")
+    row_of = row(means.score_table(Results("r", tuple(lines)), 4), "transfer")
     assert (row_of.mean.score.mean, row_of.mean.score.count) == (55, 2)
 
 
@@ -279,10 +279,10 @@ def test_a_gain_is_the_source_prompts_score_minus_that_of_no_prompt():
         *runs("zero-shot", a=50.0, b=40.0), *runs("from:x", a=53.0, b=38.5), *runs("from:y", a=49.0), *LINES[5:8],
     ]  # fmt: skip
     assert findings.gains(Results("r", tuple(lines))) == (["x", "y"], ["a", "b"], [[3, -1.5], [-1, None]])
-    assert "from:x" not in findings.compared(Results("r", tuple(lines)))
+    assert "from:x" not in means.compared(Results("r", tuple(lines)))
 
 
 def test_a_task_of_which_only_source_prompts_were_asked_has_no_column():
     results = Results("r", (*runs("from:x", a=53.0, b=38.5), *runs("zero-shot", a=50.0)))
-    assert findings.score_table(results, 0).tasks == ("a",)
-    assert findings.score_table(Results("r", tuple(runs("from:x", a=53.0))), 0).tasks == ()
+    assert means.score_table(results, 0).tasks == ("a",)
+    assert means.score_table(Results("r", tuple(runs("from:x", a=53.0))), 0).tasks == ()

@@ -5,16 +5,8 @@ from dataclasses import dataclass
 
 from mptune.comparison.intervals import Interval
 from mptune.comparison.methods import METHODS, Method
-from mptune.comparison.report.findings import (
-    CONSTANT,
-    ZERO_SHOT,
-    Gap,
-    compared,
-    gap,
-    learnt,
-    mean_score,
-    rows_of,
-)
+from mptune.comparison.report.findings import Gap, gap
+from mptune.comparison.report.means import CONSTANT, ZERO_SHOT, compared, learnt, mean_score, rows_of
 from mptune.comparison.report.reading import MPT, Results
 from mptune.comparison.results import Line
 from mptune.config import TrainingConfig

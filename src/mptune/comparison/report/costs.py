@@ -3,8 +3,8 @@
 import statistics
 
 from mptune.comparison.report import charts
-from mptune.comparison.report.findings import CONSTANT, ZERO_SHOT, score_table
 from mptune.comparison.report.layout import Block, Picture, Section
+from mptune.comparison.report.means import CONSTANT, ZERO_SHOT, score_table
 from mptune.comparison.report.phrases import shots_text
 from mptune.comparison.report.reading import MPT, Results
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from mptune.comparison.methods import METHODS
-from mptune.comparison.report import findings
+from mptune.comparison.report import findings, means
 from mptune.comparison.report.advice import advice, stood_still
-from mptune.comparison.report.findings import CONSTANT, ZERO_SHOT, ScoreTable
+from mptune.comparison.report.means import CONSTANT, ZERO_SHOT, ScoreTable
 from mptune.comparison.report.reading import Results, names
 from mptune.comparison.results import BALANCED, FROM
 from mptune.config import EMBEDDED_IS
@@ -22,7 +22,7 @@ def results_page(results: Results, notes: Sequence[str]) -> str:
     for shots in results.shots:
         if shots != 0:
             page += ["## All examples" if shots is None else f"## {shots} shots per class", ""]
-        table, balanced = findings.score_table(results, shots), findings.balanced_table(results, shots)
+        table, balanced = means.score_table(results, shots), means.balanced_table(results, shots)
         page += _comparison(results, table, shots)
         if balanced and balanced.tasks == table.tasks:
             page += ["The same answers by macro-F1:", "", *_comparison(results, balanced, shots, BALANCED)]
@@ -45,15 +45,15 @@ def standing_table(results: Results) -> list[list[str]]:
         if method.startswith(FROM):
             continue
         runs = [results.of(method, task, shots) for task in results.tasks]
-        means = [findings.mean_score(lines) for lines in runs]
+        found = [means.mean_score(lines) for lines in runs]
         at = f", {'all' if shots is None else shots} shots" if len(results.shots) > 1 and shots != 0 else ""
-        rows.append([method + at, str(sum(map(len, runs))), *(f"{mean.mean:.1f}" if mean else "" for mean in means)])
+        rows.append([method + at, str(sum(map(len, runs))), *(f"{mean.mean:.1f}" if mean else "" for mean in found)])
     return [["method", "runs", *results.tasks], *rows] if rows else []
 
 
 def _comparison(results: Results, table: ScoreTable, shots: int | None, metric: str | None = None) -> list[str]:
     """Return the table of one number of shots and one metric, and the differences below it."""
-    asked = [m for m in names(results.recipe.get("methods")) if m != "from-sources"] or findings.compared(results)
+    asked = [m for m in names(results.recipe.get("methods")) if m != "from-sources"] or means.compared(results)
     last = ["", ""] if table.tells_unseen else [""]
     rows = [
         ["method", *table.tasks, "**mean**", "of the unseen"][: len(table.tasks) + 1 + len(last)],
@@ -96,7 +96,7 @@ def _difference(results: Results, method: str, reference: str, shots: int | None
     spread = f" [{seeds.low:+.1f}, {seeds.high:+.1f}], {seeds.count} seeds" if seeds.count > 1 else ", one seed"
     shared = f", {len(gap.tasks)} of {tasks} tasks" if len(gap.tasks) < tasks else ""
     wide = f"; over tasks [{gap.over_tasks.low:+.1f}, {gap.over_tasks.high:+.1f}]" if gap.tells_of_tasks else ""
-    new = findings.gap(results, method, reference, shots, findings.unseen(results), metric)
+    new = findings.gap(results, method, reference, shots, means.unseen(results), metric)
     fresh = f"; of the {len(new.tasks)} unseen {new.mean:+.1f}" if new else ""
     return f"- {method} minus {reference}: {gap.mean:+.1f}{spread}{shared}{wide}{fresh}"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mptune.comparison.intervals import Interval
-from mptune.comparison.report import findings, sections
+from mptune.comparison.report import findings, means, sections
 from mptune.comparison.report.advice import simple_rivals_ahead
 from mptune.comparison.report.choosing import per_class, recommended
 from mptune.comparison.report.costs import against_parameters, against_seconds
@@ -158,7 +158,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     backbone = results.recipe.get("backbone")
     model = [str(v) for k in ("name", "dtype") if isinstance(backbone, dict) and (v := backbone.get(k))]
     seeds = {line.seed for line in results.lines}
-    methods = findings.compared(results)
+    methods = means.compared(results)
     facts = {
         "Backbone": ", ".join(model),
         "Source tasks": ", ".join(names(results.recipe.get("sources"))),

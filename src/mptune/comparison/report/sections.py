@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mptune.comparison.methods import METHODS
-from mptune.comparison.report import charts, findings
-from mptune.comparison.report.findings import CONSTANT, Alarm, Gap, ScoreCell, ScoreTable
+from mptune.comparison.report import charts, findings, means
+from mptune.comparison.report.findings import Alarm, Gap
 from mptune.comparison.report.layout import (
     Block,
     Column,
@@ -19,6 +19,7 @@ from mptune.comparison.report.layout import (
     Pictures,
     Section,
 )
+from mptune.comparison.report.means import CONSTANT, ScoreCell, ScoreTable
 from mptune.comparison.report.phrases import (
     OWN,
     capital,
@@ -53,10 +54,8 @@ def scores(results: Results) -> Section:
     for shots in results.shots:
         if len(results.shots) > 1:
             blocks.append(Heading(capital(shots_text(shots))))
-        blocks.append(
-            _score_grid(findings.score_table(results, shots), f"Scores, {shots_text(shots)}", parameters=True)
-        )
-        balanced = findings.balanced_table(results, shots)
+        blocks.append(_score_grid(means.score_table(results, shots), f"Scores, {shots_text(shots)}", parameters=True))
+        balanced = means.balanced_table(results, shots)
         if balanced:
             blocks.append(_score_grid(balanced, f"The same answers by macro-F1, {shots_text(shots)}"))
         blocks += _differences(results, shots)
@@ -172,10 +171,10 @@ def few_shot_curves(results: Results) -> Section | None:
     if len(results.shots) < 2:
         return None
     ticks = ["all" if k is None else str(k) for k in results.shots]
-    tables = [findings.score_table(results, k) for k in results.shots]
+    tables = [means.score_table(results, k) for k in results.shots]
     panels: list[tuple[str, str | None]] = [("mean over tasks", None), *((task, task) for task in tables[0].tasks)]
     blocks = []
-    for group, methods in _families(findings.compared(results)):
+    for group, methods in _families(means.compared(results)):
         drawn = []
         for title, task in panels:
             series = [
@@ -195,7 +194,7 @@ def learning_curves(results: Results) -> Section:
     blocks: list[Block] = []
     for shots in results.shots:
         by_task = {task: {c.method: c for c in findings.curves(results, task, shots)} for task in results.tasks}
-        trained = [m for m in findings.compared(results) if any(m in curves for curves in by_task.values())]
+        trained = [m for m in means.compared(results) if any(m in curves for curves in by_task.values())]
         if trained and len(results.shots) > 1:
             blocks.append(Heading(capital(shots_text(shots))))
         for group, methods in _families(trained):
