@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A worker takes over what another has not begun; tests of one file mostly stay together, and share what is set up once.
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: quickstart test test-fast sweep check fix docs notebook reports site small real general bench clean
+.PHONY: quickstart test test-fast sweep check fix docs notebook reports site small few general bench clean
 
 quickstart: .venv/installed  ## the main job on the embedded backbone and the sample tasks
 	$(BIN)/mptune bench recipes/quickstart.yaml
@@ -48,8 +48,9 @@ site: reports  ## the documentation as a site, into build/site; needs no network
 small: .venv/installed  ## every system on eight real target tasks, and the ablations (hours on two cores); needs the data named in the recipes
 	for name in fewshot ablation initialisation prompt-length; do $(BIN)/mptune bench recipes/small/$$name.yaml || exit 1; done
 
-real: .venv/installed  ## the comparison on real rows (one to two hours on two cores); needs the data named in the recipe
-	$(BIN)/mptune bench recipes/real/fewshot.yaml
+few: .venv/installed  ## the comparison on few labels, seven tasks on which nothing was chosen (hours on two cores); needs the data named in the recipe
+	mkdir -p runs/few && cp -rn results/few/confirming runs/few/
+	$(BIN)/mptune bench recipes/few/confirming.yaml
 
 general: .venv/installed  ## the multitask prompt of 24 source tasks, from the teachers that are committed (hours on two cores); needs the data named in the recipe
 	mkdir -p runs/general && cp -rn results/general/. runs/general/
