@@ -41,7 +41,10 @@ HOUSE = [
         ],
     ),
     ("prompts", ["card vectors", "modelcard stored", "folder shipped", "prompt", "peft vllm vocabulary"]),
-    ("answers", ["cider classes reader sheets", "frames metrics", "evaluation", "calibration prediction", "streaming"]),
+    (
+        "answers",
+        ["cider classes reader sheets", "frames metrics", "evaluation", "calibration prediction", "streaming", "parts"],
+    ),
     (
         "stages",
         [

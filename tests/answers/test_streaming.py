@@ -397,3 +397,64 @@ def test_there_is_one_line_for_every_row_whatever_texts_and_label_words_are(back
     wanted = [p.as_dict() for p in predictor.predict(rows)]
     assert [a["answer"] for a in found] == [a["answer"] for a in wanted]
     assert [list(a["probabilities"]) for a in found] == [words] * len(rows)
+
+
+@pytest.fixture
+def uneven(tmp_path):
+    """Rows of which one lacks its text, one line is no row, and one is no JSON."""
+    texts = [json.dumps({"text": r["text"]}) for r in toy_rows("good", "bad", 60)]
+    lines = [*texts[:40], '{"txt": "slipped"}', "[1]", "{half", *texts[40:]]
+    (tmp_path / "uneven.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path / "uneven.jsonl"
+
+
+def test_rows_that_cannot_be_answered_stand_aside_with_the_reason_and_keep_their_place(predictor, uneven, out, caplog):
+    assert answer_file(predictor, uneven, out, aside=True) == 61
+    answers = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [n for n, answer in enumerate(answers) if answer["answer"] is None] == [40]
+    assert answers[40] == {"answer": None, "error": "row 41: no field 'text'; it has txt"}
+    aside = [json.loads(line) for line in (out.parent / "a.jsonl.aside.jsonl").read_text().splitlines()]
+    assert aside[0] == {"reason": "row 41: no field 'text'; it has txt", "row": {"txt": "slipped"}}
+    assert [each["reason"][:19] for each in aside[1:]] == ["uneven.jsonl row 42", "uneven.jsonl row 43"]
+    assert "3 rows of uneven.jsonl: no answer, and the reason in" in caplog.text
+
+
+def test_a_table_has_an_empty_answer_where_a_row_stands_aside(predictor, tmp_path):
+    (tmp_path / "r.csv").write_text("id,text\n1,the sky is red\n2,\n3,a cat sat\n")
+    assert answer_file(predictor, tmp_path / "r.csv", tmp_path / "a.csv", aside=True) == 3
+    lines = (tmp_path / "a.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert lines[2] == "2,,,"
+    assert all(line.split(",")[2] for line in (lines[1], lines[3]))
+
+
+def test_answers_with_rows_aside_go_on_after_a_kill(predictor, uneven, out, tmp_path, monkeypatch):
+    answer_file(predictor, uneven, tmp_path / "whole.jsonl", aside=True)
+    with monkeypatch.context() as patched:
+        killed_after(1, predictor, patched)
+        with pytest.raises(RuntimeError, match="killed"):
+            answer_file(predictor, uneven, out, aside=True)
+    assert not out.exists()
+    answer_file(predictor, uneven, out, aside=True)
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    ending = streaming.ASIDE_ENDING
+    assert out.with_name(out.name + ending).read_bytes() == (tmp_path / f"whole.jsonl{ending}").read_bytes()
+
+
+def test_where_every_row_would_stand_aside_or_the_file_ends_too_early_nothing_is_answered(predictor, out, tmp_path):
+    (tmp_path / "r.jsonl").write_text('{"txt": "a"}\n{"txt": "b"}\n')
+    with pytest.raises(DataError, match="rows 1, 2: no field 'text'"):
+        answer_file(predictor, tmp_path / "r.jsonl", out, aside=True)
+    packed = gzip.compress(b'{"text": "the sky is red"}\n' * 5000)
+    (tmp_path / "cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DataError, match=r"cut\.jsonl\.gz cannot be read"):
+        answer_file(predictor, tmp_path / "cut.jsonl.gz", out, aside=True)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_rows_of_a_pipe_cannot_stand_aside(rows, out):
+    for source, output in ((None, out), (rows, None)):
+        with pytest.raises(UsageError, match="--aside wants rows in a file, and a file for their answers"):
+            check_places(source, output, aside=True)
+    out.with_name("a.jsonl.aside.jsonl").write_text('{"reason": "kept by hand"}\n')
+    with pytest.raises(UsageError, match=r"a\.jsonl\.aside\.jsonl is there already, with 1 row"):
+        check_places(rows, out, aside=True)

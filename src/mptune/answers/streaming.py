@@ -1,5 +1,7 @@
 """Any number of rows to answers in a file: checked first, in bounded memory, gone on with after a kill.
 
+A row that cannot be answered refuses them all, or stands aside with the reason while the others are answered.
+
 Answers to a file of rows stand in ``<output>.<hash>.partial`` until all are there; the hash is of the rows, the
 prompts, their calibrations and the settings, so that what is gone on with is the same work. Devices, pipes and standard
 output take answers as they come.
@@ -11,6 +13,7 @@ import glob
 import hashlib
 import itertools
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -18,6 +21,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +32,7 @@ from mptune.errors import DataError, UsageError
 from mptune.files import SCRATCH, followed, open_new, refuse_lost, settle
 from mptune.progress import goes_on, step_progress
 from mptune.tasks.rows import unlabelled_rows
+from mptune.tasks.tables import Ended
 from mptune.terminal import say_bytes, visible
 
 if TYPE_CHECKING:
@@ -36,12 +41,19 @@ if TYPE_CHECKING:
 
 BATCHES = 32  # batches whose rows are in memory at a time; a kill loses no more answers than theirs
 MOST_PROBLEMS = 1000  # that are looked for before the rows are given back
+ASIDE = "error"  # in the place of an answer: why there is none
+ASIDE_ENDING = ".aside.jsonl"
+
+logger = logging.getLogger(__name__)
 
 Numbered = Iterable[tuple[int, Mapping[str, Any]]]
 
 
-def check_places(source: Path | None, output: Path | None) -> None:
+def check_places(source: Path | None, output: Path | None, *, aside: bool = False) -> None:
     """Raise UsageError where rows cannot be read or answers not be written, which is said before the work."""
+    files = source is not None and source.is_file() and output is not None and (output.is_file() or not output.exists())
+    if aside and not files:
+        raise UsageError("--aside wants rows in a file, and a file for their answers, beside which the others stand")
     if source is not None:
         followed(source)
         if not os.access(source, os.R_OK) or source.is_dir():
@@ -68,6 +80,8 @@ def check_places(source: Path | None, output: Path | None) -> None:
     real = followed(output)
     if not any(real.parent.glob(f"{glob.escape(real.name)}.*.partial")):  # else `_answers` knows whose they are
         _refuse_there(output)
+        if aside:
+            _refuse_there(aside_of(output))
 
 
 def _refuse_there(output: Path) -> None:
@@ -120,8 +134,19 @@ def _refuse_empty(source: Path, tasks: "Sequence[Task]") -> NoReturn:
     raise _unanswerable(tasks, source, [f"{source.name} has no rows"])
 
 
+def aside_of(output: Path) -> Path:
+    """Return the file of the rows that could not be answered, beside that of the answers."""
+    return output.with_name(f"{output.name}{ASIDE_ENDING}")
+
+
 def answer_file(
-    predictor: "Predictor", source: Path | None, output: Path | None, *, probabilities: bool = False
+    predictor: "Predictor",
+    source: Path | None,
+    output: Path | None,
+    *,
+    probabilities: bool = False,
+    aside: bool = False,
+    title: str = "",
 ) -> int:
     """Write an answer to every row of a file, or of standard input, in the rows' order; return how many there are.
 
@@ -130,44 +155,42 @@ def answer_file(
         output: a file, which appears when all is answered: a table of rows and answers where its name is that of one,
             else JSON lines; or a device or pipe. Standard output where None.
         probabilities: whether a table has a column for each label word.
+        aside: whether a row that cannot be answered keeps its place with an empty answer, and stands with the reason
+            in the file that `aside_of` names; of files of rows only.
+        title: what the bar says; the file's name without it.
 
     Raises:
-        DataError: every row that cannot be answered; of a file, before any is, and where it has none. Of a pipe, in
-            its turn.
+        DataError: every row that cannot be answered, where they do not stand aside, or where no other is there; of a
+            file, before any is, and where it has none. Of a pipe, in its turn.
         UsageError: another process is answering into that file, or it holds something already.
     """
     checked = source is not None and source.is_file()
     identity = None
     total, columns = 0, list[str]()
     if checked and source is not None:
-        total, columns = _check(predictor, source)
+        total, columns = _check(predictor, source, aside=aside)
         refuse_too_many(output, total)
-        identity = f"{predictor.identity}{_digest(source)}"
+        identity = identity_of(predictor, source, aside=aside)
     size = BATCHES * predictor.config.batch_size
     words = tuple(dict.fromkeys(w for t in predictor.tasks for w in t.label_words)) if probabilities else None
 
-    def laid_out(answers: Path, scratch: Path) -> None:
-        with answers.open(encoding="utf-8") as lines:
-            rows = (row for _, row in unlabelled_rows(source, []))
-            pairs = zip(rows, map(json.loads, lines), strict=True)
-            ending = str(output).rpartition(".")[2].lower()
-            write_table(scratch, ending, pairs, columns, words, source, abstains=predictor.abstains)
-
-    title = source.name if source else "standard input"
+    laid_out = _table_of(predictor, source, output, columns, words) if source and output and is_table(output) else None
+    finished = partial(_set_aside, source=source, file=aside_of(output)) if aside and source and output else None
+    title = title or (source.name if source else "standard input")
     with (
-        _answers(output, identity, size, laid_out if is_table(output) else None) as (done, write),
+        _answers(output, identity, size, finished, laid_out) as (done, write),
         step_progress(title, total, done, shown=bool(total)) as progress,
     ):
         goes_on(title, done, total, "row")
         began, first, problems = time.monotonic(), done, list[str]()
         rows = itertools.islice(unlabelled_rows(source, problems), done, None)
-        while (portion := list(itertools.islice(rows, size))) or problems:
+        while (portion := list(itertools.islice(rows, size))) or (problems and not aside):
             if not checked:
                 problems += _problems(predictor, portion)
-            if problems:
+            if problems and not aside:
                 raise _unanswerable(predictor.tasks, source, problems)
-            answers = predictor.predict([row for _, row in portion])
-            lines = [json.dumps(answer.as_dict(), ensure_ascii=False) for answer in answers]
+            answers = _answered(predictor, portion, aside=aside)
+            lines = [json.dumps(answer, ensure_ascii=False) for answer in answers]
             write("".join(f"{visible(line)}\n" for line in lines).encode())
             done += len(portion)
             if progress.drawn:
@@ -175,21 +198,67 @@ def answer_file(
         return done
 
 
-def _check(predictor: "Predictor", source: Path) -> tuple[int, list[str]]:
+def _table_of(
+    predictor: "Predictor", source: Path, output: Path, columns: Sequence[str], words: Sequence[str] | None
+) -> Callable[[Path, Path], None]:
+    """Return what writes a file of answers and its rows as the table that the output's name promises."""
+
+    def laid_out(answers: Path, scratch: Path) -> None:
+        with answers.open(encoding="utf-8") as lines:
+            rows = (row for _, row in unlabelled_rows(source, []))
+            pairs = zip(rows, map(json.loads, lines), strict=True)
+            ending = output.suffix.lower().removeprefix(".")
+            write_table(scratch, ending, pairs, columns, words, source, abstains=predictor.abstains)
+
+    return laid_out
+
+
+def _answered(predictor: "Predictor", portion: Sequence[tuple[int, Mapping[str, Any]]], *, aside: bool) -> list[Any]:
+    """Return the answers to rows as they are written; where a row may stand aside, why it cannot be answered."""
+    why = [next(_problems(predictor, [numbered]), None) if aside else None for numbered in portion]
+    rows = [row for (_, row), reason in zip(portion, why, strict=True) if reason is None]
+    answers = iter(predictor.predict(rows) if rows else [])
+    return [next(answers).as_dict() if reason is None else {"answer": None, ASIDE: reason} for reason in why]
+
+
+def _set_aside(answers: Path, source: Path, file: Path) -> None:
+    """Write the rows that were not answered, each with the reason, and what could not be read as a row at all."""
+    problems: list[str] = []
+    scratch, count = file.with_name(f".{secrets.token_hex(8)}{SCRATCH}"), 0
+    try:
+        with answers.open(encoding="utf-8") as lines, open_new(scratch) as opened:
+            for (_, row), answer in zip(unlabelled_rows(source, problems), map(json.loads, lines), strict=True):
+                if reason := answer.get(ASIDE):
+                    count += 1
+                    opened.write(f"{json.dumps({'reason': reason, 'row': row}, default=str)}\n".encode())
+            opened.writelines(f"{json.dumps({'reason': problem})}\n".encode() for problem in problems)
+        count += len(problems)
+        if count:
+            settle(scratch, file)
+            rows = "1 row" if count == 1 else f"{count} rows"
+            logger.warning("%s of %s: no answer, and the reason in %s", rows, source.name, file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _check(predictor: "Predictor", source: Path, *, aside: bool) -> tuple[int, list[str]]:
     """Return how many rows a file has, and which columns any of them has.
 
     Raises:
-        DataError: every row that cannot be answered; or none is there.
+        DataError: every row that cannot be answered, but where they stand aside and there are others; what ends too
+            early; or none is there.
     """
     problems: list[str] = []
-    count, columns = 0, dict[str, None]()
+    count, wrong, columns = 0, 0, dict[str, None]()
     for numbered in unlabelled_rows(source, problems):
         count += 1
         columns |= dict.fromkeys(numbered[1])
-        problems += _problems(predictor, [numbered])
-        if len(problems) >= MOST_PROBLEMS:
+        found = list(_problems(predictor, [numbered]))
+        wrong += len(found)
+        problems += found if len(problems) < MOST_PROBLEMS else []
+        if len(problems) >= MOST_PROBLEMS and not aside:
             break
-    if problems:
+    if problems and not (aside and wrong < count and not any(isinstance(each, Ended) for each in problems)):
         raise _unanswerable(predictor.tasks, source, problems)
     if not count:
         _refuse_empty(source, predictor.tasks)
@@ -209,19 +278,26 @@ def _unanswerable(tasks: "Sequence[Task]", source: Path | None, problems: Sequen
     return DataError(names, problems, f"the rows of {source.name if source else 'standard input'} cannot be answered:")
 
 
-def _digest(source: Path) -> str:
+def identity_of(predictor: "Predictor", source: Path, *, aside: bool = False) -> str:
+    """Return what is equal where the same work is done: the predictor's identity, and a hash of the rows."""
     with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        rows = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{predictor.identity}{rows}{'aside' if aside else ''}"
 
 
 @contextmanager
 def _answers(
-    output: Path | None, identity: str | None, portion: int, laid_out: Callable[[Path, Path], None] | None
+    output: Path | None,
+    identity: str | None,
+    portion: int,
+    finished: Callable[[Path], None] | None,
+    laid_out: Callable[[Path, Path], None] | None,
 ) -> Iterator[tuple[int, Callable[[bytes], None]]]:
     """Yield how many answers stand already, whole portions of them, and what takes more; then put them in place.
 
     Args:
         identity: of the work; None where it cannot be gone on with, since its rows come from a pipe.
+        finished: is given the file of the answers once all are there.
         laid_out: makes another file of that of the answers, which takes its place; None where they stay JSON lines.
     """
     if output is None:
@@ -234,30 +310,32 @@ def _answers(
             yield 0, _kept(file)
         return
     name = hashlib.sha256(identity.encode()).hexdigest()[:12] if identity else secrets.token_hex(6)
-    partial = real.with_name(f"{real.name}.{name}.partial")
-    lock = FileLock(partial.with_name(f".{partial.name}.lock"))
+    waiting = real.with_name(f"{real.name}.{name}.partial")
+    lock = FileLock(waiting.with_name(f".{waiting.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(f"another process is answering into {output}; wait for it, or name another file") from None
     try:
-        if not partial.exists():  # else a call that was killed on its way into that file goes on
+        if not waiting.exists():  # else a call that was killed on its way into that file goes on
             _refuse_there(output)
-        with open_new(partial, append=True) as file:
+        with open_new(waiting, append=True) as file:
             yield _whole_lines(file, portion), _kept(file)
+        if finished is not None:
+            finished(waiting)
         if laid_out is None:
-            _replace(partial, real)
+            _replace(waiting, real)
             return
         scratch = real.with_name(f".{secrets.token_hex(8)}{SCRATCH}")
         try:
-            laid_out(partial, scratch)
+            laid_out(waiting, scratch)
             _replace(scratch, real)
         finally:
             scratch.unlink(missing_ok=True)
-        partial.unlink()
+        waiting.unlink()
     finally:
-        if identity is None or (partial.exists() and not partial.stat().st_size):
-            partial.unlink(missing_ok=True)
+        if identity is None or (waiting.exists() and not waiting.stat().st_size):
+            waiting.unlink(missing_ok=True)
         with suppress(OSError):
             Path(lock.lock_file).unlink()
         lock.release()

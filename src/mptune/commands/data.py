@@ -1,6 +1,7 @@
 """Tasks, and rows to answer: init, tasks, predict."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from mptune.terminal import at_home, say, table
 
 if TYPE_CHECKING:
     from mptune import Task
+    from mptune.answers.parts import Part
     from mptune.stages.check import TaskCheck
 
 
@@ -108,7 +110,8 @@ def predict(
     rows: Annotated[
         File,
         typer.Argument(
-            help="Rows: csv, tsv, xlsx, jsonl, json, parquet, .gz; JSON lines from standard input without it.",
+            help="Rows: csv, tsv, xlsx, jsonl, json, parquet, .gz; a folder of such files, or a pattern in quotes, as "
+            "'rows/*.parquet'; JSON lines from standard input without it.",
             metavar="ROWS",
             callback=at_home,
         ),
@@ -118,39 +121,70 @@ def predict(
         File,
         option(
             "Answers, gone on with after a kill: a table with all columns where it ends in .csv, .tsv, .xlsx or "
-            ".parquet, JSON lines in .jsonl, .json or .ndjson; standard output without it. Never over what is there.",
+            ".parquet, JSON lines in .jsonl, .json or .ndjson; standard output without it. Never over what is there. "
+            "Of several files of rows, a folder.",
             "FILE",
         ),
     ] = None,
     probabilities: Annotated[
         bool, option("A column of a table for each label word's probability.", name="--probabilities")
     ] = False,
+    aside: Annotated[
+        bool,
+        option(
+            "Rows that cannot be answered get an empty answer, and stand with the reason in OUTPUT.aside.jsonl; else "
+            "none is answered.",
+            name="--aside",
+        ),
+    ] = False,
     backbone: BackboneOption = None,
     settings: SetOption = None,
 ) -> None:
     """Answer rows: a table in, the table with answers out; or JSON lines."""
     from mptune import EvaluateConfig
-    from mptune.answers.sheets import is_table
-    from mptune.answers.streaming import answer_file, check_head, check_places
-    from mptune.prompts.stored import prompt_folders, stored_prompt
 
     if rows is not None and input_file is not None:
         raise UsageError("predict wants ROWS or --input, which are the same; got both")
-    if probabilities and not is_table(output):
-        raise UsageError("--probabilities wants a table as --output, .csv or .xlsx say; JSON lines have them anyway")
     source = rows if rows is not None else input_file
     config, changes = configured(EvaluateConfig, "evaluate", settings)
-    check_places(source, output)
     # What is wrong is said before the libraries are loaded that compute.
-    stored = [stored_prompt(place) for place in (prompt_folders(prompt) if Path(prompt).is_dir() else [prompt])]
-    check_head(source, [task for each in stored for task in each.card.tasks])
+    parts = _parts(source, output, prompt, probabilities=probabilities, aside=aside)
     from mptune import Predictor
+    from mptune.answers.parts import answer_parts
+    from mptune.answers.streaming import answer_file
     from mptune.prompts.prompt import load_prompts
 
     prompts = load_prompts(prompt)
     predictor = Predictor(load(backbone, changes, prompts[0], prompt), prompts, config)
+    if parts:
+        for part, answered in answer_parts(predictor, parts, probabilities=probabilities, aside=aside):
+            say(f"{part.output}: {'there already' if answered is None else f'{answered} answers'}", err=True)
+        return
     if source is None and sys.stdin.isatty():
         say("reading rows as JSON lines from the terminal; Ctrl-D ends them, and a file may be named instead", err=True)
-    count = answer_file(predictor, source, output, probabilities=probabilities)
+    count = answer_file(predictor, source, output, probabilities=probabilities, aside=aside)
     if output is not None:
         say(f"{output}: {count} answers", err=True)
+
+
+def _parts(
+    source: Path | None, output: Path | None, prompt: str, *, probabilities: bool, aside: bool
+) -> "Sequence[Part]":
+    """Return the files of rows where there are several; what cannot be read, answered or written is raised."""
+    from mptune.answers.parts import are_many, check_parts, parts_of
+    from mptune.answers.sheets import is_table
+    from mptune.answers.streaming import check_head, check_places
+    from mptune.prompts.stored import prompt_folders, stored_prompt
+
+    parts = parts_of(source, output) if source is not None and are_many(source) else []
+    if probabilities and not (any(is_table(part.output) for part in parts) if parts else is_table(output)):
+        raise UsageError("--probabilities wants a table as --output, .csv or .xlsx say; JSON lines have them anyway")
+    if not parts:
+        check_places(source, output, aside=aside)
+    stored = [stored_prompt(place) for place in (prompt_folders(prompt) if Path(prompt).is_dir() else [prompt])]
+    tasks = [task for each in stored for task in each.card.tasks]
+    if parts:
+        check_parts(parts, tasks)
+    else:
+        check_head(source, tasks)
+    return parts

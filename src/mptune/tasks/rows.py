@@ -16,7 +16,7 @@ from mptune.files import json_lines, nearest, parsed
 from mptune.tasks.cells import column_name
 from mptune.tasks.dataset import Dataset, HubData
 from mptune.tasks.hub import hub_answers
-from mptune.tasks.tables import WESTERN, Missing, delimited_rows, encoding_of, sheet_rows
+from mptune.tasks.tables import WESTERN, Ended, Missing, delimited_rows, encoding_of, sheet_rows
 from mptune.tasks.task import SPLITS, Task
 from mptune.terminal import warn_once
 
@@ -283,7 +283,7 @@ def unlabelled_rows(
     if file is not None and file.is_dir():
         raise UsageError(f"{file} is a folder, and a file of rows is wanted; name one in it")
     if file is not None and file.is_file() and (why := _unread(_judged(file))):  # a pipe is called as it likes
-        problems.append(f"{name}: {why}")
+        problems.append(Ended(f"{name}: {why}"))
         return
     ending = _ending(_judged(file)) if file else "jsonl"
     try:
@@ -291,4 +291,4 @@ def unlabelled_rows(
     except FileNotFoundError as error:
         raise UsageError(f"{file} cannot be read: {reason(error)}{nearest(file) if file else ''}") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        problems.append(f"{name} cannot be read: {first_line(error)[:200]}")
+        problems.append(Ended(f"{name} cannot be read: {first_line(error)[:200]}"))

@@ -36,6 +36,12 @@ class Missing(str):
     leads_nowhere = True
 
 
+class Ended(str):
+    """A problem behind which nothing of a file was read."""
+
+    __slots__ = ()
+
+
 ZIP = b"PK\x03\x04"  # how a workbook begins, whatever its name
 ELSEWHERE = "move it to the front, or save it as a file of its own"  # of a sheet
 WESTERN = "cp1252"  # what spreadsheets of the West write where they do not write UTF-8
