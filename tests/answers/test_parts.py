@@ -109,8 +109,9 @@ def test_what_was_killed_goes_on_with_the_part_that_is_not_there(predictor, rows
     monkeypatch.setattr(Predictor, "predict", dying)
     with pytest.raises(RuntimeError, match="killed"):
         answered(predictor, parts)
-    with (tmp_path / "out" / LEDGER).open("a") as ledger:
-        ledger.write('{"part": "c.js')  # half a line, as a power failure leaves it
+    ledger = tmp_path / "out" / LEDGER
+    first = next(line for line in ledger.read_text().splitlines() if line)
+    ledger.write_text(f'{first}\n{{"part": "b.js')  # half a line, as a power failure leaves it
     monkeypatch.setattr(Predictor, "predict", predict)
     assert answered(predictor, parts) == [("a.csv", None), ("b.jsonl", 5), ("c.json.gz", 7)]
     assert answered(predictor, parts) == [("a.csv", None), ("b.jsonl", None), ("c.json.gz", None)]

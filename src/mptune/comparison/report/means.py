@@ -31,7 +31,7 @@ class MethodRow:
     method: str
     cells: tuple[ScoreCell, ...]
     mean: ScoreCell
-    unseen: ScoreCell  # its mean over the tasks whose data the backbone has not seen; no score where all or none are so
+    unseen: ScoreCell  # its mean over the tasks whose data the backbone has not seen; no score where it has seen all
     trained: tuple[int, int] | None  # fewest and most over the tasks
     stored: tuple[int, int] | None
 
@@ -91,7 +91,7 @@ def score_table(results: Results, shots: int | None, metric: str | None = None) 
     # A task has no lines where only source tasks' own prompts were asked.
     tasks = [t for t, lines in on.items() if lines and all(line.value(metric) is not None for line in lines)]
     seen = tuple(task in names(results.recipe.get("seen")) for task in tasks)
-    fresh = [t for t, known in enumerate(seen) if any(seen) and not known]
+    fresh = [t for t, known in enumerate(seen) if not known]
     by_method: dict[str, list[Interval | None]] = {}
     for method in compared(results):
         by_task = [values(results.of(method, task, shots), metric) for task in tasks]
