@@ -79,6 +79,8 @@ def test_two_files_may_not_share_one_of_answers_and_rows_are_never_written_over(
     (rows / "c.jsonl").unlink()
     with pytest.raises(UsageError, match="is the folder of the rows themselves; choose another --output"):
         parts_of(rows, rows)
+    with pytest.raises(UsageError, match="is the folder of the rows themselves"):
+        parts_of(rows / "*.csv", tmp_path / "rows")
 
 
 def test_answers_are_those_of_each_file_and_a_second_call_answers_nothing(predictor, rows, tmp_path, monkeypatch):
@@ -126,6 +128,14 @@ def test_answers_of_other_work_are_not_taken_for_this(predictor, backbone, rows,
     write_rows(rows / "b.jsonl", [{"text": "the sky is red"}])
     with pytest.raises(UsageError, match=r"b\.jsonl is there already"):
         answered(predictor, parts)
+
+
+def test_where_no_folder_can_be_made_it_is_said_before_the_work(predictor, rows, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file/out cannot be made or written; give --output a place that can be"):
+        check_parts(parts_of(rows, tmp_path / "file" / "out"), predictor.tasks)
+    check_parts(parts_of(rows, tmp_path / "new" / "out"), predictor.tasks)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_table_without_the_tasks_column_is_said_before_anything_is_answered(predictor, rows, tmp_path):

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +56,17 @@ def parts_of(rows: Path, output: Path | None) -> list[Part]:
             raise UsageError(
                 f"the answers to {other} and {part.source} would both be {part.output}; rename one of them"
             )
-    if rows.is_dir() and output.exists() and output.samefile(rows):
+    if output.exists() and any(output.samefile(folder) for folder in {file.parent for file in files}):
         raise UsageError(f"{output} is the folder of the rows themselves; choose another --output")
     return parts
 
 
 def check_parts(parts: Sequence[Part], tasks: "Sequence[Task]") -> None:
-    """Raise UsageError or DataError where a part's rows cannot be read or answered, before a model is loaded."""
+    """Raise UsageError or DataError where rows cannot be read or answered, or answers not be written, before the work."""
+    folder = parts[0].output.parent
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"the folder {folder} cannot be made or written; give --output a place that can be")
     for part in parts:
         check_places(part.source, None)
         check_head(part.source, tasks)
