@@ -62,7 +62,7 @@ def parts_of(rows: Path, output: Path | None) -> list[Part]:
 
 
 def check_parts(parts: Sequence[Part], tasks: "Sequence[Task]") -> None:
-    """Raise UsageError or DataError where rows cannot be read or answered, or answers not be written, before the work."""
+    """Raise UsageError or DataError, before the work, where rows cannot be read or answered, or answers not written."""
     folder = parts[0].output.parent
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
