@@ -43,6 +43,9 @@ VIEWS = ("ask", "compare", "table", "prompt")
 WIDTHS = {"desktop": 1280, "phone": 360}
 
 
+BOX = "Rows, the first line with the columns’ names"  # the label of the box that takes them
+
+
 class Visitor:
     """A page in the browser, all that it asked for, and all that it complained of."""
 
@@ -151,6 +154,52 @@ def test_a_file_of_the_page_is_read_in_one_sitting_and_holds_no_other_address():
         assert max(map(len, text.splitlines())) <= 120 or name == "icon.svg", name
         assert set(re.findall(r"https?://[\w./]+", text)) <= {"http://www.w3.org/2000/svg"}, name
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|style=|onclick=", text), name
+
+
+# -- what has not come yet takes nothing -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def late(visit):
+    """A visitor to whom the task `long` comes half a second after it was asked for."""
+    visitor = visit()
+
+    def delayed(route):
+        visitor.page.wait_for_timeout(500)
+        route.continue_()
+
+    visitor.page.route("**/v1/models/long", delayed)
+    return visitor
+
+
+def test_a_panel_is_hidden_until_its_task_has_come_and_what_was_wrong_is_still_told(late):
+    page = late.open("mood/table", BOX)
+    page.get_by_label(BOX).fill("text,more")
+    said = "It has a first line with names of columns, and no row below."
+    sync_api.expect(page.locator("#table [role=alert]")).to_have_text(said)
+    page.evaluate("location.hash = '#long/table'")
+    sync_api.expect(page.locator("#table")).to_be_hidden(timeout=400)
+    sync_api.expect(page.locator("#table [role=alert]")).to_have_text(said)
+    sync_api.expect(page.locator("#table")).to_be_visible()
+
+
+def test_two_tasks_are_not_asked_before_the_other_has_come(late):
+    page = late.open("mood/compare", "Compared with")
+    page.locator("#compare .side").first.wait_for()
+    page.evaluate("location.hash = '#mood/compare/long'")
+    sync_api.expect(page.locator("#compare textarea")).to_have_count(0, timeout=400)
+    page.locator("#compare .side").get_by_role("heading", name="long").wait_for()
+    assert page.locator("#compare textarea").count() == 1
+
+
+def test_who_types_goes_on_in_the_box_of_the_task_that_comes(late):
+    page = late.open("mood", "text")
+    page.locator("#ask textarea").fill("go")
+    page.evaluate("location.hash = '#long/ask'")
+    sync_api.expect(page.locator("#ask")).to_be_hidden(timeout=400)
+    sync_api.expect(page.locator("#ask")).to_be_visible()
+    page.keyboard.type("od")
+    assert page.locator("#ask textarea").input_value() == "good"
 
 
 # -- a task is picked and asked ---------------------------------------------------------------------------------------
@@ -428,7 +477,7 @@ def test_two_tasks_answer_one_row_side_by_side(visit, site):
     page.get_by_role("combobox", name="Compared with").click()
     page.keyboard.type("lon")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/#mood/compare/long")
+    page.locator("#compare .side").get_by_role("heading", name="long").wait_for()
     page.locator("#compare").get_by_label("text", exact=True).fill("good")
     page.get_by_role("button", name="Answer both").click()
     for number, name in enumerate(["mood", "long"]):

@@ -68,9 +68,7 @@ export function askPanel(root) {
       box.append(make("p", { class: "quiet" }, task.answers === "label"
         ? `The answer will be one of ${task.labels.map(({ word }) => word).join(", ")}.`
         : "The answer will be written here."));
-      const inside = root.contains(document.activeElement); // who types already goes on in the new box
       root.replaceChildren(make("div", { class: "sides" }, form.form, box));
-      if (inside) boxes.focus();
     },
   };
 }

@@ -56,12 +56,12 @@ export function comparePanel(root, tasks, chosen) {
       const wanted = name ?? tasks.find(({ id }) => id !== task.name)?.id ?? task.name;
       other.set(wanted);
       problem.hidden = true;
+      body.replaceChildren(); // until the other has come, nothing can be asked of the last two
       try {
         const told = { ...await ask(pathOf(wanted)), name: wanted };
         if (own === turn) build(task, told);
       } catch (error) {
         if (own !== turn) return;
-        body.replaceChildren();
         problem.textContent = error.message;
         problem.hidden = false;
       }

@@ -21,6 +21,5 @@ export function fieldBoxes(fields, submit) {
   return {
     elements: boxes.map((each) => each.element),
     row: () => Object.fromEntries(boxes.map(({ field, box }) => [field, box.value])),
-    focus: () => boxes[0].box.focus(),
   };
 }

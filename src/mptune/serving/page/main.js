@@ -36,18 +36,20 @@ function tell(message) {
 
 async function follow() {
   const { name, view, other } = place();
-  const own = ++turn;
+  const own = ++turn, there = shown?.name === name;
+  const typing = !there && byId(view).contains(document.activeElement);
   picked.set(name);
   tabs.forEach((tab) => {
     const chosen = tab.dataset.view === view;
     tab.setAttribute("aria-selected", String(chosen));
     tab.tabIndex = chosen ? 0 : -1;
-    byId(tab.dataset.view).hidden = !chosen;
+    byId(tab.dataset.view).hidden = !(chosen && there); // a panel of another task, or of none yet, takes nothing
   });
   try {
-    const task = shown?.name === name ? shown : { ...await ask(pathOf(name)), name };
+    const task = there ? shown : { ...await ask(pathOf(name)), name };
     if (own !== turn) return;
     tell(null);
+    byId(view).hidden = false;
     if (task !== shown) VIEWS.forEach((each) => { panels[each].stale = true; });
     shown = task;
     byId("description").textContent = task.description;
@@ -56,6 +58,7 @@ async function follow() {
     if (panels[view].stale || panels[view].of !== key) panels[view].show(task, other);
     panels[view].stale = false;
     panels[view].of = key;
+    if (typing) byId(view).querySelector("textarea")?.focus(); // who types already goes on in the new box
   } catch (error) {
     if (own !== turn) return;
     shown = null;

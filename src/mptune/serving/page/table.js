@@ -102,7 +102,7 @@ function grid(table, added, answers) {
 }
 
 export function tablePanel(root) {
-  let task = null, table = null, name = "", running = null, links = [];
+  let task = null, table = null, name = "", wrong = "", running = null, links = [];
   const problem = make("p", { class: "problem", role: "alert", hidden: true });
   const status = statusLine();
   const columns = make("div", { class: "columns" });
@@ -118,12 +118,12 @@ export function tablePanel(root) {
 
   function build() {
     running?.abort();
-    tell("");
+    tell(wrong);
     results.replaceChildren();
     status.textContent = "";
     links = table ? mapping(task.fields, table.columns) : [];
     columns.replaceChildren(...links.map(({ element }) => element));
-    row.hidden = !table;
+    row.hidden = !table?.rows.length;
     if (table) go.textContent = `Answer ${rowsOf(table.rows.length)}`;
   }
 
@@ -188,15 +188,11 @@ export function tablePanel(root) {
 
   const given = source((found, from) => {
     [table, name] = [found, from];
+    wrong = found.rows.length ? "" : "It has a first line with names of columns, and no row below.";
     build();
-    if (!found.rows.length) {
-      row.hidden = true;
-      tell("It has a first line with names of columns, and no row below.");
-    }
   }, (message) => {
-    table = null;
+    [table, wrong] = [null, message];
     build();
-    tell(message);
   });
   root.append(given, columns, row, problem, status, results);
   row.hidden = true;
