@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -159,7 +160,7 @@ class Predictor:
             raise ValueError(str(error)) from None
         return rendered_row(task, row, number)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What is equal where answers are: prompts, calibrations, tasks, backbone and settings, as a hash."""
         parts = [self.backbone.fingerprint, str(self.backbone.dtype), self.config.model_dump_json()]

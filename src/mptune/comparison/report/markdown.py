@@ -54,14 +54,15 @@ def standing_table(results: Results) -> list[list[str]]:
 def _comparison(results: Results, table: ScoreTable, shots: int | None, metric: str | None = None) -> list[str]:
     """Return the table of one number of shots and one metric, and the differences below it."""
     asked = [m for m in names(results.recipe.get("methods")) if m != "from-sources"] or means.compared(results)
-    last = ["", ""] if table.tells_unseen else [""]
+    means_of = ["**mean**", *(["of the unseen"] if table.tells_unseen else [])]
+    empty = [""] * len(means_of)
     rows = [
-        ["method", *table.tasks, "**mean**", "of the unseen"][: len(table.tasks) + 1 + len(last)],
-        ["*metric*", *table.metrics, *last],
-        ["*test rows*", *map(str, table.examples), *last],
+        ["method", *table.tasks, *means_of],
+        ["*metric*", *table.metrics, *empty],
+        ["*test rows*", *map(str, table.examples), *empty],
     ]
     if any(table.seen):
-        rows.append(["*seen by the backbone*", *("yes" if seen else "no" for seen in table.seen), *last])
+        rows.append(["*seen by the backbone*", *("yes" if seen else "no" for seen in table.seen), *empty])
     for method in asked:
         scores, mean = [table.score(method, task) for task in table.tasks], table.score(method)
         rows.append([method, *(str(score or "–") for score in scores), f"**{mean}**" if mean else "–"])
